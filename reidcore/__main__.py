@@ -1,0 +1,8 @@
+"""`python -m reidcore` is the command `reid`."""
+
+import sys
+
+from reidcore.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The plugin `core`: components that every paper shares. `plugin.py` lists them without torch."""

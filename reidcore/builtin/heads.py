@@ -1,0 +1,88 @@
+"""The core's heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from reidcore.builtin.distances import exact
+from reidcore.builtin.settings import BNNeck as BNNeckSettings
+from reidcore.builtin.settings import Pool as PoolSettings
+from reidcore.modules import Context, Images
+
+
+def average(maps: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, C]."""
+    return maps.mean((2, 3))
+
+
+def maximum(maps: Tensor) -> Tensor:
+    """[B, C, H, W] -> [B, C]."""
+    return maps.amax((2, 3))
+
+
+class GeneralizedMean(nn.Module):
+    """(mean of x^p)^(1/p) over the positions, with one learnt p that starts at 3 (Radenovic et al.
+    2018). Values below 1e-6 count as 1e-6. [B, C, H, W] -> [B, C]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        # Powers of half precision values overflow.
+        with torch.autocast(maps.device.type, enabled=False):
+            powers = exact(maps).clamp(min=1e-6).pow(self.p)
+            return powers.mean((2, 3)).pow(1 / self.p)
+
+
+def _pooling(kind: str) -> Callable[[Tensor], Tensor]:
+    if kind == "gem":
+        return GeneralizedMean()
+    return {"average": average, "max": maximum}[kind]
+
+
+class Pool(nn.Module):
+    """A map pooled over its positions: `vector`."""
+
+    def __init__(self, config: PoolSettings):
+        super().__init__()
+        self.source = config.source
+        self.pool = _pooling(config.kind)
+
+    def forward(self, features: Mapping[str, Tensor], images: Images) -> dict[str, Tensor]:
+        return {"vector": self.pool(features[self.source])}
+
+
+class BNNeck(nn.Module):
+    """A vector before (`pooled`) and after (`bn`) batch normalisation (Luo et al. 2019)."""
+
+    def __init__(self, config: BNNeckSettings, context: Context):
+        super().__init__()
+        self.source = config.source
+        self.wanted = context.wanted
+        feature = context.feature(config.source)
+        self.pool = _pooling(config.pool) if feature.kind == "map" else None
+        if "bn" in self.wanted:
+            self.norm = nn.BatchNorm1d(feature.shape[0])
+            self.norm.bias.requires_grad_(config.shift)
+
+    def forward(self, features: Mapping[str, Tensor], images: Images) -> dict[str, Tensor]:
+        source = features[self.source]
+        pooled = source if self.pool is None else self.pool(source)
+        out = {}
+        if "pooled" in self.wanted:
+            out["pooled"] = pooled
+        if "bn" in self.wanted:
+            out["bn"] = self.norm(pooled)
+        return out
+
+
+def build_pool(config: PoolSettings, context: Context) -> Pool:
+    return Pool(config)
+
+
+def build_bnneck(config: BNNeckSettings, context: Context) -> BNNeck:
+    return BNNeck(config, context)

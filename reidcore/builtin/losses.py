@@ -1,0 +1,102 @@
+"""The core's losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from reidcore.builtin.distances import cosine_similarity, euclidean
+from reidcore.builtin.settings import Softmax as SoftmaxSettings
+from reidcore.builtin.settings import Triplet as TripletSettings
+from reidcore.modules import Batch, Context, Loss, Unowned
+
+
+class Softmax(Loss):
+    """Cross-entropy of a linear classifier over the training identities, summed over features.
+
+    With smoothing eps the target is (1 - eps) onehot + eps / identities (Szegedy et al. 2016).
+    Logs `accuracy`, the share of rows whose identity scores highest, averaged over features.
+    """
+
+    def __init__(self, config: SoftmaxSettings, context: Context):
+        super().__init__()
+        self.features = config.features
+        self.smoothing = config.smoothing
+        length = context.vector(config.features[0])
+        self.classifier = nn.Linear(length, context.identities, bias=config.bias)
+        # Small weights as in Luo et al. 2019: the first logits say almost nothing.
+        nn.init.normal_(self.classifier.weight, std=0.001)
+        if config.bias:
+            nn.init.zeros_(self.classifier.bias)
+
+    def forward(
+        self, features: Mapping[str, Tensor], batch: Batch
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        losses, right = [], []
+        for name in self.features:
+            logits = self.classifier(features[name])
+            losses.append(F.cross_entropy(logits, batch.pid, label_smoothing=self.smoothing))
+            right.append((logits.argmax(1) == batch.pid).float().mean())
+        return torch.stack(losses).sum(), {"accuracy": torch.stack(right).mean()}
+
+
+def batch_hard(distances: Tensor, pid: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances [B] of every row's hardest positive and hardest negative (Hermans et al. 2017).
+
+    distances: [B, B]; row i is the anchor. pid: [B]. The positives of an anchor are all rows of its
+    identity, itself included; the hardest is the farthest. The hardest negative is the closest row
+    of another identity, infinite if there is none. Equal distances share the gradient, so that the
+    order of duplicates in a batch does not matter.
+    """
+    same = pid[:, None] == pid
+    positive = distances.masked_fill(~same, -torch.inf).amax(1)
+    negative = distances.masked_fill(same, torch.inf).amin(1)
+    return positive, negative
+
+
+class Triplet(Loss):
+    """Batch-hard triplet loss, the mean over all anchors (Hermans et al. 2017).
+
+    max(0, positive - negative + margin), or with a soft margin log(1 + exp(positive - negative)).
+    Logs `hard`, the share of anchors whose positive is not closer by the margin (by 0 if soft).
+    """
+
+    def __init__(self, config: TripletSettings, context: Context):
+        super().__init__()
+        self.feature = config.feature
+        self.metric = config.metric
+        self.soft = config.soft
+        self.margin = 0.0 if config.soft else config.margin
+        # The loss trains the matcher, but the model owns it.
+        self.matcher = None
+        if config.matcher is not None:
+            self.matcher = Unowned(context.matchers[config.matcher])
+
+    def distances(self, features: Mapping[str, Tensor]) -> Tensor:
+        """[B, B] within the batch."""
+        if self.matcher is not None:
+            matcher = self.matcher()
+            templates = matcher.template(features)
+            return matcher.distance(templates, templates)
+        assert self.feature is not None
+        x = features[self.feature]
+        return euclidean(x, x) if self.metric == "euclidean" else 1 - cosine_similarity(x, x)
+
+    def forward(
+        self, features: Mapping[str, Tensor], batch: Batch
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        positive, negative = batch_hard(self.distances(features), batch.pid)
+        excess = positive - negative + self.margin
+        losses = F.softplus(excess) if self.soft else F.relu(excess)
+        return losses.mean(), {"hard": (excess.detach() > 0).float().mean()}
+
+
+def build_softmax(config: SoftmaxSettings, context: Context) -> Softmax:
+    return Softmax(config, context)
+
+
+def build_triplet(config: TripletSettings, context: Context) -> Triplet:
+    return Triplet(config, context)

@@ -1,0 +1,69 @@
+"""The core's matchers: distances between concatenated vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reidcore.builtin.distances import cosine_similarity, euclidean, exact, squared_euclidean
+from reidcore.builtin.settings import Cosine as CosineSettings
+from reidcore.builtin.settings import Euclidean as EuclideanSettings
+from reidcore.modules import Context, Matcher, Template
+
+
+class Cosine(Matcher):
+    """(1 - cos) / 2 of the concatenated features, in [0, 1]; 0.5 where a vector is zero.
+
+    `vector` [B, D] is stored unnormalised, so that the mean over views is one of features.
+    """
+
+    def __init__(self, config: CosineSettings, lengths: list[int]):
+        super().__init__()
+        self.features = config.features
+        self.lengths = lengths
+        self.each = config.each
+
+    def template(self, features: Mapping[str, Tensor]) -> Template:
+        return {"vector": torch.cat([exact(features[name]) for name in self.features], 1)}
+
+    def descriptor(self, template: Template) -> Tensor:
+        """[N, D], of which the cosine is taken."""
+        vectors = exact(template["vector"])
+        if self.each:
+            parts = vectors.split(self.lengths, 1)
+            vectors = torch.cat([F.normalize(part, dim=1) for part in parts], 1)
+        return vectors
+
+    def distance(self, a: Template, b: Template) -> Tensor:
+        similarity = cosine_similarity(self.descriptor(a), self.descriptor(b))
+        return ((1 - similarity) / 2).clamp(0, 1)
+
+
+class Euclidean(Matcher):
+    """Euclidean distance, or its square, of the concatenated features.
+
+    For its precision see `reidcore.builtin.distances.squared_euclidean`.
+    """
+
+    def __init__(self, config: EuclideanSettings):
+        super().__init__()
+        self.features = config.features
+        self.squared = config.squared
+
+    def template(self, features: Mapping[str, Tensor]) -> Template:
+        return {"vector": torch.cat([exact(features[name]) for name in self.features], 1)}
+
+    def distance(self, a: Template, b: Template) -> Tensor:
+        measure = squared_euclidean if self.squared else euclidean
+        return measure(a["vector"], b["vector"])
+
+
+def build_cosine(config: CosineSettings, context: Context) -> Cosine:
+    return Cosine(config, [context.vector(name) for name in config.features])
+
+
+def build_euclidean(config: EuclideanSettings, context: Context) -> Euclidean:
+    return Euclidean(config)

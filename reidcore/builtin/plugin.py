@@ -1,0 +1,218 @@
+"""Hooks of the plugin `core`: descriptors of its components, without torch and numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reidcore.api import Component, hookimpl
+from reidcore.builtin import settings
+from reidcore.readers import Demo
+
+_DEMO = '{ read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8 }'
+_IDENTITIES = '{ use = "core.identities", ids = 2, per_id = 2 }'
+_BNNECK = """
+[[head]]
+name = "neck"
+use = "core.bnneck"
+source = "backbone.layer4"
+"""
+_COSINE = """
+[[matcher]]
+name = "look"
+use = "core.cosine"
+features = ["neck.bn"]
+"""
+_SOFTMAX = """
+[[loss]]
+name = "id"
+use = "core.softmax"
+features = ["neck.bn"]
+"""
+_TRIPLET = """
+[[loss]]
+name = "triplet"
+use = "core.triplet"
+feature = "neck.pooled"
+"""
+
+
+def _sample(
+    head: str = _BNNECK,
+    matcher: str = _COSINE,
+    loss: str = _SOFTMAX,
+    batch: str = _IDENTITIES,
+    augment: str = "",
+) -> str:
+    """A small run on the demo data, as a complete run file."""
+    return f"""\
+format = 1
+
+[data]
+train = {_DEMO}
+test = [{_DEMO}]
+image = [64, 32]
+augment = [{augment}]
+batch = {batch}
+
+[backbone]
+use = "core.resnet"
+depth = 18
+width = 0.125
+{head}{matcher}{loss}
+[train]
+epochs = 1
+
+[optim]
+lr = 0.001
+"""
+
+
+@hookimpl
+def reid_backbones() -> Sequence[Component]:
+    return [
+        Component(
+            "resnet",
+            settings.ResNet,
+            "reidcore.builtin.backbones:build_resnet",
+            "ResNet without its classifier: stem and layer1 to layer4",
+            "He et al., Deep Residual Learning for Image Recognition, CVPR 2016",
+            _sample(),
+        )
+    ]
+
+
+@hookimpl
+def reid_heads() -> Sequence[Component]:
+    return [
+        Component(
+            "pool",
+            settings.Pool,
+            "reidcore.builtin.heads:build_pool",
+            "a map pooled to a vector: average, maximum or generalised mean",
+            "Radenovic et al., Fine-tuning CNN Image Retrieval with No Human Annotation, TPAMI "
+            "2019 (generalised mean)",
+            _sample(
+                head=_BNNECK.replace("bnneck", "pool"),
+                matcher=_COSINE.replace(".bn", ".vector"),
+                loss=_SOFTMAX.replace(".bn", ".vector"),
+            ),
+        ),
+        Component(
+            "bnneck",
+            settings.BNNeck,
+            "reidcore.builtin.heads:build_bnneck",
+            "a vector before (pooled) and after (bn) batch normalisation",
+            "Luo et al., Bag of Tricks and a Strong Baseline for Deep Person Re-identification, "
+            "CVPRW 2019",
+            _sample(),
+        ),
+    ]
+
+
+@hookimpl
+def reid_losses() -> Sequence[Component]:
+    return [
+        Component(
+            "softmax",
+            settings.Softmax,
+            "reidcore.builtin.losses:build_softmax",
+            "cross-entropy of one linear classifier over the training identities",
+            "Szegedy et al., Rethinking the Inception Architecture for Computer Vision, CVPR 2016 "
+            "(label smoothing)",
+            _sample(),
+        ),
+        Component(
+            "triplet",
+            settings.Triplet,
+            "reidcore.builtin.losses:build_triplet",
+            "batch-hard triplet loss on a feature or on a matcher's distance",
+            "Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017",
+            _sample(loss=_TRIPLET + _SOFTMAX),
+        ),
+    ]
+
+
+@hookimpl
+def reid_matchers() -> Sequence[Component]:
+    return [
+        Component(
+            "cosine",
+            settings.Cosine,
+            "reidcore.builtin.matchers:build_cosine",
+            "(1 - cos) / 2 of concatenated vectors, in [0, 1]",
+            sample=_sample(),
+        ),
+        Component(
+            "euclidean",
+            settings.Euclidean,
+            "reidcore.builtin.matchers:build_euclidean",
+            "Euclidean distance of concatenated vectors, or its square",
+            sample=_sample(matcher=_COSINE.replace("cosine", "euclidean")),
+        ),
+    ]
+
+
+@hookimpl
+def reid_procedures() -> Sequence[Component]:
+    return [
+        Component(
+            "train",
+            settings.Train,
+            "reidcore.training:train",
+            "plain training: every loss on every batch",
+            sample=_sample(),
+        )
+    ]
+
+
+@hookimpl
+def reid_readers() -> Sequence[Component]:
+    return [
+        Component(
+            "demo",
+            Demo,
+            summary="drawn walkers in a network of cameras, written on first use",
+            sample=_sample(),
+        )
+    ]
+
+
+@hookimpl
+def reid_samplers() -> Sequence[Component]:
+    return [
+        Component(
+            "shuffled",
+            settings.Shuffled,
+            "reidcore.builtin.samplers:build_shuffled",
+            "every picture once an epoch, in random order",
+            sample=_sample(batch='{ use = "core.shuffled", size = 8 }'),
+        ),
+        Component(
+            "identities",
+            settings.Identities,
+            "reidcore.builtin.samplers:build_identities",
+            "batches of so many identities with so many pictures each",
+            "Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017",
+            _sample(),
+        ),
+    ]
+
+
+@hookimpl
+def reid_augmentations() -> Sequence[Component]:
+    return [
+        Component(
+            "flip",
+            settings.Flip,
+            "reidcore.builtin.augmentations:build_flip",
+            "mirrors left and right",
+            sample=_sample(augment='{ use = "core.flip" }'),
+        ),
+        Component(
+            "pad_crop",
+            settings.PadCrop,
+            "reidcore.builtin.augmentations:build_pad_crop",
+            "pads all sides and crops at a random place to the size before",
+            sample=_sample(augment='{ use = "core.pad_crop", pad = 4 }'),
+        ),
+    ]

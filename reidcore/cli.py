@@ -1,0 +1,332 @@
+"""The command `reid`. Heavy modules are imported by the commands that need them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from reidcore import __version__
+from reidcore.errors import ReidError
+
+Handler = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Returns its exit code: 0 fine, 2 the run file or command can cure it, 3 a
+    plugin is broken, 4 data or weights are missing or damaged, 1 the rest."""
+    parser = make_parser()
+    options = parser.parse_args(argv)
+    _show_warnings_plainly()
+    try:
+        code = int(options.func(options))
+        sys.stdout.flush()
+        return code
+    except ReidError as error:
+        if options.traceback:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `reid plugins | head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; continue a run with --resume", file=sys.stderr)
+        return 130
+
+
+def _show_warnings_plainly() -> None:
+    import warnings
+
+    def show(message: Any, category: Any, *_: Any, **__: Any) -> None:
+        print(f"warning: {message}", file=sys.stderr)
+
+    warnings.simplefilter("default", FutureWarning)
+    warnings.showwarning = show
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="reid", description="Object re-identification from run files and plugins."
+    )
+    parser.add_argument("--version", action="version", version=f"reidcore {__version__}")
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where in the code an error arose"
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    run = commands.add_parser(
+        "run", help="train and evaluate what a run file describes",
+        description="Train and evaluate what a run file describes. The results go into a run "
+        "folder, runs/NAME unless --out says otherwise.",
+    )  # fmt: skip
+    _file_argument(run)
+    run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/NAME)")
+    run.add_argument(
+        "--resume", action="store_true", help="go on with the run in the folder, if there is one"
+    )
+    run.add_argument("--no-dry", action="store_true", help="skip the dry run on a random batch")
+    run.set_defaults(func=_run)
+
+    check = commands.add_parser(
+        "check", help="check a run file without training",
+        description="Check a run file: its keys, how its parts fit together and, by a dry run on "
+        "a random batch, that they do what they promise. Prints the plan.",
+    )  # fmt: skip
+    _file_argument(check)
+    check.add_argument(
+        "--no-dry", action="store_true", help="only keys and wiring, without importing torch"
+    )
+    check.set_defaults(func=_check)
+
+    evaluation = commands.add_parser(
+        "eval", help="evaluate a trained run",
+        description="Evaluate a run folder's weights on its test sets. Loads only what its "
+        "rankings reach, so plugins that only train may be missing.",
+    )  # fmt: skip
+    evaluation.add_argument("folder", type=Path, metavar="RUN_DIR")
+    _set_argument(evaluation)
+    evaluation.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write scores as JSON"
+    )
+    evaluation.set_defaults(func=_eval)
+
+    runs = commands.add_parser(
+        "runs", help="list or copy the run files that come with plugins",
+        description="List the run files that come with the core and with installed plugins. "
+        "`reid run PLUGIN:NAME` runs one.",
+    )  # fmt: skip
+    runs.add_argument("plugin", nargs="?", metavar="PLUGIN")
+    runs.add_argument("--copy", metavar="NAME", help="write PLUGIN:NAME into the current folder")
+    runs.set_defaults(func=_runs)
+
+    from reidcore import data_cli, plugins_cli
+
+    plugins_cli.add_parser(commands)
+    data = data_cli.add_parser(commands)
+    demo = data.add_parser(
+        "demo", help="draw the demo data set", description="Draw the demo data set into a folder."
+    )
+    demo.add_argument("folder", type=Path, metavar="FOLDER")
+    demo.add_argument(
+        "--set", dest="sets", action="append", default=[], metavar="KEY=VALUE",
+        help="a setting of core.demo, such as seed=1; see reid plugins core",
+    )  # fmt: skip
+    demo.set_defaults(func=_data_demo)
+    return parser
+
+
+def _file_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", metavar="FILE", help="a run file, or the name of a packaged one such as demo"
+    )
+    _set_argument(parser)
+
+
+def _set_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--set", dest="sets", action="append", default=[], metavar="KEY=VALUE",
+        help="change a key, such as train.seed=1 or, by instance name, loss.id.smoothing=0.1",
+    )  # fmt: skip
+
+
+def _run(options: argparse.Namespace) -> int:
+    from reidcore.packaged import run_source
+    from reidcore.plugins import Plugins
+    from reidcore.runfile import parse_runfile
+
+    plugins = Plugins()
+    text, path = run_source(options.file, plugins)
+    run = parse_runfile(text, path, options.sets)
+    folder = options.out if options.out is not None else Path("runs") / run.name
+    if run.repeat:
+        return _run_repeats(options, plugins, run, text, path, folder)
+    _run_one(options, plugins, text, path, folder, options.sets, _Announced())
+    return 0
+
+
+class _Announced:
+    """The reporter of a command, made when torch and rich are needed anyway."""
+
+    def __init__(self) -> None:
+        self._made: Any = None
+
+    def __call__(self) -> Any:
+        if self._made is None:
+            from reidcore.progress import reporter
+
+            self._made = reporter()
+        return self._made
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()
+            self._made = None
+
+
+def _run_one(
+    options: argparse.Namespace, plugins: Any, text: str, path: Path, folder: Path,
+    sets: Sequence[str], announced: _Announced,
+) -> dict[str, Any] | None:  # fmt: skip
+    from reidcore.runfile import parse_runfile
+    from reidcore.runfolder import prepare
+    from reidcore.wiring import make_plan
+
+    run = parse_runfile(text, path, sets)
+    # The wiring is checked before the folder is touched and before data are made.
+    make_plan(run, plugins, allow_missing=True)
+    prepare(folder, options.resume)
+    try:
+        announced().say(f"run folder {folder}")
+        plan = make_plan(run, plugins, make_data=True)
+        for note in plan.notes:
+            announced().say(f"note: {note}")
+        from reidcore.training import run_training
+
+        scores = run_training(
+            plan, plugins, folder, sets, options.resume, announced(), check=not options.no_dry
+        )
+    finally:
+        announced.close()
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    if scores:
+        from reidcore.ranking import score_table
+
+        print(score_table(scores))
+    return scores
+
+
+def _run_repeats(
+    options: argparse.Namespace, plugins: Any, run: Any, text: str, path: Path, folder: Path
+) -> int:
+    import json
+
+    from reidcore.errors import UsageError
+    from reidcore.runfolder import write_json
+
+    count = len(next(iter(run.repeat.values())))
+    if folder.is_dir() and any(folder.iterdir()) and not options.resume:
+        raise UsageError(
+            f"{folder.absolute()} already holds files. Nothing was changed. Continue with "
+            "--resume, or choose another folder with --out."
+        )
+    results = []
+    for index in range(count):
+        own = [f"{key}={json.dumps(values[index])}" for key, values in run.repeat.items()]
+        print(f"repeat {index + 1} of {count}: {', '.join(own)}", flush=True)
+        scores = _run_one(
+            options, plugins, text, path, folder / str(index), [*options.sets, *own], _Announced()
+        )
+        results.append(scores or {})
+    from reidcore.ranking import score_table
+    from reidcore.repeats import mean_scores
+
+    summary = mean_scores(results)
+    write_json(folder / "scores.json", summary)
+    print(f"mean and deviation of {count} repeats")
+    print(score_table(summary))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from reidcore.packaged import run_source
+    from reidcore.plugins import Plugins
+    from reidcore.runfile import parse_runfile
+    from reidcore.wiring import describe_plan, make_plan
+
+    plugins = Plugins()
+    text, path = run_source(options.file, plugins)
+    run = parse_runfile(text, path, options.sets)
+    plan = make_plan(run, plugins, allow_missing=True)
+    print(describe_plan(plan))
+    if options.no_dry:
+        print("ok: keys and wiring (no dry run)")
+        return 0
+    from reidcore.dryrun import dry_run
+    from reidcore.model import build_model, choose_device
+
+    device = choose_device(run.train.device)
+    model = build_model(plan, run.train.seed).to(device)
+    model.freeze_norms(run.train.frozen_norm)
+    for note in dry_run(plan, model):
+        print(f"note: {note}")
+    print(f"ok: keys, wiring and dry run on {device}")
+    return 0
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from reidcore.plugins import Plugins
+    from reidcore.progress import reporter
+    from reidcore.runfile import parse_runfile
+    from reidcore.runfolder import check_folder, load_model, write_json
+    from reidcore.wiring import make_plan
+
+    lock = check_folder(options.folder)
+    file = options.folder / "run.toml"
+    run = parse_runfile(file.read_text(encoding="utf-8"), file, [*lock["sets"], *options.sets])
+    plan = make_plan(run, Plugins(), purpose="eval", make_data=True)
+    from reidcore.ranking import evaluate, score_table
+    from reidcore.training import make_loader
+
+    shown = reporter()
+    try:
+        plan, model = load_model(options.folder, plan, lock, run.train.device)
+        scores = evaluate(plan, model, make_loader(plan), shown.say)
+    finally:
+        shown.close()
+    print(score_table(scores))
+    if options.output is not None:
+        write_json(options.output, scores)
+    return 0
+
+
+def _runs(options: argparse.Namespace) -> int:
+    from reidcore.errors import UsageError
+    from reidcore.packaged import find_packaged, packaged_runs
+    from reidcore.plugins import Plugins
+    from reidcore.runfolder import write_atomically
+
+    plugins = Plugins()
+    if options.copy:
+        name = options.copy if options.plugin is None else f"{options.plugin}:{options.copy}"
+        run = find_packaged(name, plugins)
+        target = Path(f"{run.name}.toml")
+        if target.exists():
+            raise UsageError(f"{target.absolute()} exists already; move it away first")
+        write_atomically(target, run.text)
+        print(f"wrote {target}")
+        return 0
+    found = list(packaged_runs(plugins, options.plugin))
+    width = max((len(run.full_name) for run in found), default=0)
+    for run in found:
+        print(f"{run.full_name:{width}}  {run.summary}".rstrip())
+    if not found:
+        print(f"plugin {options.plugin!r} has no run files")
+    return 0
+
+
+def _data_demo(options: argparse.Namespace) -> int:
+    from reidcore.errors import RunFileError, UsageError
+    from reidcore.readers import Demo
+    from reidcore.runfile import apply_sets
+    from reidcore.structure import dotted, structure
+
+    if options.folder.exists():
+        raise UsageError(f"{options.folder.absolute()} exists already; name a new folder")
+    table: dict[str, Any] = {"data": {}}
+    apply_sets(table, [f"data.{item}" for item in options.sets])
+    demo, faults = structure(Demo, table["data"])
+    if demo is None:
+        raise RunFileError(
+            f"--set: {fault.text}{' at ' + dotted(fault.path) if fault.path else ''}"
+            for fault in faults
+        )
+    rows = demo.rows(options.folder)
+    print(f"drew {len(rows)} pictures into {options.folder}")
+    return 0

@@ -1,0 +1,191 @@
+"""The data sets of a run: found or assumed, and what wiring needs to know of them. Torch-free."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from reidcore.api import Facts, Row
+from reidcore.errors import DataError, ReidError
+from reidcore.manifest import camera_numbers, columns, find_data, modality_names, read_manifest
+from reidcore.runfile import Source
+
+
+@attrs.frozen
+class Loaded:
+    """One entry of data.train or data.test: its rows, or what its reader declares."""
+
+    source: Source
+    rows: tuple[Row, ...] | None
+    facts: Facts | None
+    note: str = ""
+    missing: str = ""
+    """The absolute path that was tried, if the data are absent."""
+
+    @property
+    def columns(self) -> frozenset[str]:
+        if self.rows is not None:
+            return columns(self.rows)
+        assert self.facts is not None
+        return frozenset(self.facts.columns)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        if self.rows is not None:
+            return Counter(row.split for row in self.rows)
+        assert self.facts is not None
+        return self.facts.counts
+
+
+@attrs.frozen
+class DataPlan:
+    """All data sets of a run."""
+
+    train: tuple[Loaded, ...]
+    test: tuple[Loaded, ...]
+
+    @property
+    def loaded(self) -> tuple[Loaded, ...]:
+        return (*self.train, *self.test)
+
+    @property
+    def identities(self) -> int:
+        total = 0
+        for one in self.train:
+            if one.rows is not None:
+                total += len({row.pid for row in one.rows})
+            elif one.facts is not None:
+                total += one.facts.identities
+        return total
+
+    @property
+    def cameras(self) -> int:
+        total = 0
+        for one in self.train:
+            if one.rows is not None:
+                total += len({row.camera for row in one.rows if row.camera})
+            elif one.facts is not None:
+                total += len(one.facts.cameras)
+        return total
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names in the order of their numbers, over training and test pictures."""
+        names = {
+            name for one in self.loaded if one.facts is not None for name in one.facts.modalities
+        }
+        rows = [row for one in self.loaded if one.rows is not None for row in one.rows]
+        stated = [Row("", "", modality=name) for name in names]
+        return modality_names([*rows, *stated])
+
+    @property
+    def camera_numbers(self) -> dict[str, int]:
+        return camera_numbers(
+            [row for one in self.loaded if one.rows is not None for row in one.rows]
+        )
+
+    @property
+    def train_columns(self) -> frozenset[str]:
+        return _common(self.train)
+
+    @property
+    def test_columns(self) -> frozenset[str]:
+        return _common(self.test)
+
+    @property
+    def notes(self) -> list[str]:
+        return [one.note for one in self.loaded if one.note]
+
+    def training_rows(self) -> list[Row]:
+        """The training rows of all entries; several entries' identities are kept apart."""
+        rows: list[Row] = []
+        for index, one in enumerate(self.train):
+            assert one.rows is not None
+            several = len(self.train) > 1
+            rows += [
+                attrs.evolve(row, pid=f"{index}:{row.pid}") if several else row for row in one.rows
+            ]
+        return rows
+
+
+def _common(loaded: Sequence[Loaded]) -> frozenset[str]:
+    sets = [one.columns for one in loaded]
+    return frozenset.intersection(*sets) if sets else frozenset()
+
+
+def load_sources(
+    entries: Sequence[tuple[Source, Any]], *, make: bool, allow_missing: bool
+) -> DataPlan:
+    """Reads every entry's rows; no picture is opened.
+
+    entries: pairs of (source, reader config or None). make: readers that draw their data on first
+    use may do so. allow_missing: take the reader's facts where the data are absent; otherwise
+    absent data are a DataError (exit code 4) naming the absolute path tried.
+    """
+    loaded = {"train": [], "test": []}  # type: dict[str, list[Loaded]]
+    cache: dict[str, tuple[Row, ...]] = {}
+    for source, reader in entries:
+        loaded[source.role].append(_load(source, reader, make, allow_missing, cache))
+    return DataPlan(tuple(loaded["train"]), tuple(loaded["test"]))
+
+
+def _load(
+    source: Source, reader: Any, make: bool, allow_missing: bool, cache: dict[str, tuple[Row, ...]]
+) -> Loaded:
+    place = f"[data] {source.role} {source.name!r}"
+    if reader is None:
+        path = find_data(source.manifest)
+        rows = cache.setdefault(str(path), ()) or tuple(read_manifest(path))
+        cache[str(path)] = rows
+        return _chosen(source, rows, place, f"{path}")
+    default = getattr(reader, "default_root", None)
+    if source.root:
+        root = find_data(source.root)
+    elif default is not None:
+        root = Path(default())
+    else:
+        raise DataError(f"{place}: missing key 'root', the folder of the data set")
+    if not root.exists() and not (make and default is not None and not source.root):
+        facts: Facts = reader.facts()
+        if default is not None and not source.root:
+            note = f"{place}: will be made at {root} on first use"
+            return Loaded(source, None, facts, note, "" if allow_missing else str(root))
+        if not allow_missing:
+            raise DataError(f"{place}: data not found at {root.absolute()}")
+        has = ", ".join(sorted(facts.columns)) or "none"
+        note = (
+            f"{place}: data not found at {root.absolute()}; assumed {facts.identities} identities, "
+            f"columns {has}"
+        )
+        return Loaded(source, None, facts, note, str(root.absolute()))
+    key = f"{reader!r} {root}"
+    if key not in cache:
+        try:
+            cache[key] = tuple(reader.rows(root))
+        except ReidError as error:
+            raise type(error)(f"{place}: {error}") from None
+    return _chosen(source, cache[key], place, str(root))
+
+
+def _chosen(source: Source, rows: tuple[Row, ...], place: str, where: str) -> Loaded:
+    """Only the wanted splits, with clear errors where a split has no picture."""
+    counts = Counter(row.split for row in rows)
+    have = ", ".join(f"{split} {count}" for split, count in counts.items()) or "no pictures"
+    if source.role == "train":
+        splits = source.splits or ("train",)
+        chosen = tuple(row for row in rows if row.split in splits)
+        if not chosen:
+            raise DataError(
+                f"{place}: no picture of {where} is in split {' or '.join(splits)}; it has {have}"
+            )
+    else:
+        splits = source.splits or ("query", "gallery")
+        chosen = tuple(row for row in rows if row.split in splits)
+        for split in ("query", "gallery"):
+            if not any(row.split == split for row in chosen):
+                raise DataError(f"{place}: {where} has no {split} pictures; it has {have}")
+    return Loaded(source, chosen, None)

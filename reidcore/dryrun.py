@@ -1,0 +1,249 @@
+"""One tiny random batch through training and ranking, on a copy, before pictures are read."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reidcore.api import Feature
+from reidcore.errors import PluginError, ReidError
+from reidcore.model import Model, build_part
+from reidcore.modules import Batch, Images, Meta
+from reidcore.ranking import apply_post
+from reidcore.scoring import MatcherRanking
+from reidcore.wiring import Plan, Wired
+
+PER_ID = 2
+
+
+def random_batch(plan: Plan, device: torch.device, seed: int = 0) -> Batch:
+    """2 identities x 2 pictures for every modality, random pixels, float32 [B, 3, H, W]."""
+    draw = torch.Generator().manual_seed(seed)
+    modalities = max(1, len(plan.given.modalities))
+    identities = min(2, max(1, plan.given.identities))
+    size = identities * PER_ID * modalities
+    order = torch.arange(size)
+    images = Images(
+        torch.rand(size, 3, *plan.given.image, generator=draw),
+        order // (identities * PER_ID),
+        order % max(1, plan.given.cameras),
+    )
+    return Batch(images.to(device), (order // PER_ID % identities).to(device))
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """Leaves every global generator as it was found."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=list(devices)):
+        torch.manual_seed(0)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+@contextmanager
+def blamed(wired: Wired, doing: str) -> Iterator[None]:
+    """Whatever a part raises becomes an error that names it."""
+    try:
+        yield
+    except ReidError:
+        raise
+    except Exception as error:
+        owner = f"{wired.component.distribution} {wired.component.version}"
+        raise PluginError(
+            f"dry run: {wired.part}: {doing} failed: {type(error).__name__}: {error} ({owner})"
+        ) from error
+
+
+def dry_run(plan: Plan, model: Model) -> list[str]:
+    """Pushes a random batch through everything. Returns notes, such as parameters without gradient.
+
+    Raises PluginError naming the part whose shapes, numbers or promises are not as declared.
+    """
+    with kept_random_state():
+        copied = copy.deepcopy(model)
+        batch = random_batch(plan, model.device)
+        notes = []
+        if plan.losses:
+            notes = _train_once(plan, copied, batch)
+        copied.eval()
+        with torch.no_grad():
+            check_features(plan, copied(batch.images), len(batch))
+            for wired in plan.matchers:
+                _rank_once(plan, copied, wired, batch)
+    return notes
+
+
+def _train_once(plan: Plan, model: Model, batch: Batch) -> list[str]:
+    model.train()
+
+    def extract(rows: Any = None) -> Iterator[tuple[dict[str, Tensor], Batch]]:
+        model.eval()
+        with torch.no_grad():
+            features = model(batch.images)
+        model.train()
+        yield features, batch
+
+    losses = {wired.part.name: wired for wired in plan.losses}
+    for name, loss in model.losses.items():
+        with blamed(losses[name], "before_training"):
+            loss.before_training(extract)
+    features = _forward(plan, model, batch.images)
+    check_features(plan, features, len(batch))
+    total: Tensor | None = None
+    for name, loss in model.losses.items():
+        with blamed(losses[name], "forward"):
+            result = loss(features, batch)
+            value = result[0] if isinstance(result, tuple) else result
+            if not isinstance(value, Tensor) or value.ndim != 0:
+                raise ValueError(f"the loss is {_shown(value)}, not a scalar")
+            if not value.isfinite():
+                raise ValueError(f"the loss is {value.item()}")
+        weighted = value * losses[name].part.weight
+        total = weighted if total is None else total + weighted
+    assert total is not None
+    if not total.requires_grad:
+        return ["no loss has a gradient"]
+    total.backward()
+    without = [
+        f"{role}.{key}"
+        for role, module in model.parts()
+        for key, parameter in module.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]
+    torch.optim.SGD(model.parameters(), lr=1e-6).step()
+    terms = {name: 1.0 for name in losses}
+    detached = {name: value.detach() for name, value in features.items()}
+    with torch.no_grad():
+        for name, loss in model.losses.items():
+            with blamed(losses[name], "after_step"):
+                loss.after_step(detached, batch)
+            with blamed(losses[name], "after_epoch"):
+                loss.after_epoch(terms)
+    if not without:
+        return []
+    shown = ", ".join(without[:4]) + (f" and {len(without) - 4} more" if len(without) > 4 else "")
+    return [f"no gradient reaches {shown}"]
+
+
+def _forward(plan: Plan, model: Model, images: Images) -> dict[str, Tensor]:
+    """The model's forward pass, part by part so that a failure has a name."""
+    features: dict[str, Tensor] = {}
+    with blamed(plan.backbone, "forward"):
+        outputs = model.backbone(images)
+    _take(features, plan, plan.backbone, outputs)
+    for wired, head in zip(plan.heads, model.heads.values(), strict=True):
+        with blamed(wired, "forward"):
+            outputs = head(features, images)
+        _take(features, plan, wired, outputs)
+    return features
+
+
+def _take(
+    features: dict[str, Tensor], plan: Plan, wired: Wired, outputs: Mapping[str, Tensor]
+) -> None:
+    wanted = plan.wanted[wired.part.role]
+    missing = sorted(wanted - set(outputs))
+    extra = sorted(set(outputs) - set(wired.outputs))
+    for names, text in ((missing, "does not give"), (extra, "gives undeclared")):
+        if names:
+            raise PluginError(f"dry run: {wired.part}: {text} output {', '.join(names)}")
+    instance = wired.part.name or "backbone"
+    for name in wanted:
+        features[f"{instance}.{name}"] = outputs[name]
+
+
+def check_features(plan: Plan, features: Mapping[str, Tensor], size: int) -> None:
+    """Declared shapes are the actual ones, and every number is finite."""
+    for wired in (plan.backbone, *plan.heads):
+        instance = wired.part.name or "backbone"
+        for output in plan.wanted[wired.part.role]:
+            declared: Feature = wired.outputs[output]
+            tensor = features[f"{instance}.{output}"]
+            if tuple(tensor.shape) != (size, *declared.shape):
+                raise PluginError(
+                    f"dry run: {wired.part}: output {output!r} is declared as {declared} for each "
+                    f"picture, but {size} pictures give {list(tensor.shape)}"
+                )
+            if not tensor.isfinite().all():
+                raise PluginError(f"dry run: {wired.part}: output {output!r} is not finite")
+
+
+def _rank_once(plan: Plan, model: Model, wired: Wired, batch: Batch) -> None:
+    matcher, matching = model.matchers[wired.part.name], wired.matching
+    assert matching is not None
+    features = model(batch.images)
+    with blamed(wired, "template"):
+        template = matcher.merge([matcher.template(features)])
+    size = len(batch)
+    for key, spec in matching.template.items():
+        found = template.get(key)
+        if found is None or tuple(found.shape) != (size, *spec.shape):
+            raise PluginError(
+                f"dry run: {wired.part}: template {key!r} is declared as {list(spec.shape)} for "
+                f"each picture, but {size} pictures give {_shown(found)}"
+            )
+        if str(found.dtype) != f"torch.{spec.dtype}":
+            raise PluginError(
+                f"dry run: {wired.part}: template {key!r} is declared as {spec.dtype}, but is "
+                f"{found.dtype}"
+            )
+    with blamed(wired, "distance"):
+        distances = matcher.distance(template, template)
+    check_distances(wired, distances, (size, size))
+    if matching.logits:
+        with blamed(wired, "logits"):
+            logits = matcher.logits(template, template)
+        if tuple(logits.shape) != (size, size) or not logits.isfinite().all():
+            raise PluginError(f"dry run: {wired.part}: logits are {_shown(logits)}")
+    images = batch.images
+    meta = Meta(
+        images.camera, torch.arange(size, dtype=torch.float64, device=images.camera.device),
+        images.modality,
+    )  # fmt: skip
+    posts = {post.part.name: post for post in plan.posts}
+    for ranking in plan.rankings:
+        if ranking.matcher != wired.part.name:
+            continue
+        context = MatcherRanking(
+            matcher, matching, meta, meta, {"query": template, "gallery": template}
+        )
+        chained = distances.clone()
+        for name in ranking.post:
+            post = posts[name]
+            built = build_part(plan, post)
+            with blamed(post, "postprocessing"):
+                chained = apply_post(post, built, chained, context)
+
+
+def check_distances(wired: Wired, distances: Any, shape: tuple[int, int]) -> None:
+    """A matcher's promises: float32, finite, not negative, at most 1 if unit."""
+    place = f"dry run: {wired.part}: distance"
+    if not isinstance(distances, Tensor) or tuple(distances.shape) != shape:
+        raise PluginError(f"{place} gives {_shown(distances)} for {shape[0]} x {shape[1]} pictures")
+    if distances.dtype != torch.float32:
+        raise PluginError(f"{place} gives {distances.dtype}, not torch.float32")
+    if not distances.isfinite().all():
+        raise PluginError(f"{place} is not finite")
+    if (distances < 0).any():
+        raise PluginError(f"{place} is negative: {distances.min().item():g}")
+    assert wired.matching is not None
+    if wired.matching.unit and (distances > 1).any():
+        raise PluginError(
+            f"{place} promises to lie in [0, 1], but reaches {distances.max().item():g}"
+        )
+
+
+def _shown(value: Any) -> str:
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else repr(value)

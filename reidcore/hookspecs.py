@@ -1,0 +1,122 @@
+"""The extension surface: one hook per kind of component. Start reading here.
+
+A plugin is a distribution with an entry point in the group `reidcore.plugins.v1`, whose name is the
+plugin's name and whose value is a torch-free module with some of these functions, marked with
+`reidcore.api.hookimpl`. Each returns descriptors (`reidcore.api.Component`); a component `x` of
+plugin `p` is used in run files as `p.x`. Registration hooks take no arguments, their order does not
+matter, and two components of one name are an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from reidcore.api import Component
+    from reidcore.modules import Run
+
+hookspec = pluggy.HookspecMarker("reid")
+GROUP = "reidcore.plugins.v1"
+
+
+@hookspec
+def reid_backbones() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Networks that turn pictures into named features.
+
+    Wiring: `outputs(given) -> {stage: Feature}`. Built: `forward(images) -> {stage: Tensor}` with
+    `images.pixels` [B, 3, H, W]. The instance is called `backbone`.
+    """
+
+
+@hookspec
+def reid_heads() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Modules that turn named features into further ones, in file order.
+
+    Wiring: `outputs(given) -> {name: Feature}`. Built: `forward(features, images) -> {name:
+    Tensor}`; `features` is the flat dictionary of everything computed before. Never sees labels.
+    """
+
+
+@hookspec
+def reid_losses() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Whatever needs labels or exists only in training; may own layers and buffers.
+
+    Wiring: `check(given) -> None`. Built: `reidcore.modules.Loss`.
+    """
+
+
+@hookspec
+def reid_matchers() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Features to stored templates, and templates to distances, for vectors and for pairs.
+
+    Wiring: `describe(given) -> Matching`. Built: `reidcore.modules.Matcher`.
+    """
+
+
+@hookspec
+def reid_postprocessors() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Changes to a finished distance matrix, with cameras and times.
+
+    Wiring: `check(given) -> bool`, whether the result still lies in [0, 1]. Built: a callable
+    `(distances [Q, G] float32, ranking) -> distances`; it may overwrite and return `distances` and
+    changes nothing else.
+    """
+
+
+@hookspec
+def reid_procedures() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Another program than plain training, such as an architecture search.
+
+    Wiring: `check(given) -> None`. `build` names the procedure itself, a function called as
+    `procedure(config, run)`, written against `reidcore.modules.Run` and nothing else.
+    """
+
+
+@hookspec
+def reid_readers() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Data sets on disk.
+
+    The config itself is the reader: `facts() -> Facts` and `rows(root) -> list[Row]`; `root` is the
+    table's `root`, or what an optional `default_root()` returns. `build` is empty.
+    """
+
+
+@hookspec
+def reid_samplers() -> Sequence[Component]:  # type: ignore[empty-body]
+    """The order of training pictures.
+
+    Wiring: `check(given) -> None` and `batch() -> BatchShape`. Built: an object with
+    `epoch(rows, generator, ask) -> iterable of lists of indices`, `rows` being
+    `reidcore.modules.Rows`, `generator` a `torch.Generator` that follows from seed and epoch, and
+    `ask` a `reidcore.modules.Ask` for features and matchers' distances of the training pictures.
+    """
+
+
+@hookspec
+def reid_augmentations() -> Sequence[Component]:  # type: ignore[empty-body]
+    """Random changes to training pictures.
+
+    No wiring. Built: a callable `(picture, generator) -> picture`; `picture` is uint8 [3, H, W] at
+    the run's picture size, and all randomness comes from the `torch.Generator`.
+    """
+
+
+@hookspec
+def reid_run_started(run: Run) -> None:
+    """Observer: a run is about to begin. Observers act only if the run file's `plugins` lists
+    their plugin."""
+
+
+@hookspec
+def reid_epoch_ended(
+    run: Run, epoch: int, means: Mapping[str, float], scores: Mapping[str, Any] | None
+) -> None:
+    """Observer: an epoch has ended and is saved; `scores` is None where it was not evaluated."""
+
+
+@hookspec
+def reid_run_ended(run: Run, scores: Mapping[str, Any] | None) -> None:
+    """Observer: the run has ended, with its last scores."""

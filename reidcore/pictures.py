@@ -1,0 +1,192 @@
+"""Reading pictures into batches: decode, resize, augment, in threads, with a cache in memory.
+
+Threads rather than processes: Pillow and torch release the interpreter's lock while they work, the
+cache is shared, and a damaged picture raises where it is awaited instead of hanging a worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from reidcore.api import Row
+from reidcore.errors import DataError
+from reidcore.modules import Batch, Images, Meta, Rows
+from reidcore.runfile import Data
+
+RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def derived_seed(*parts: int | str) -> int:
+    """A seed in [0, 2^63) that depends on every part and is the same on every machine."""
+    text = "/".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def generator(*parts: int | str) -> torch.Generator:
+    """A CPU generator seeded by `derived_seed`."""
+    return torch.Generator().manual_seed(derived_seed(*parts))
+
+
+def decode(path: str, listed: str, size: tuple[int, int], interpolation: str) -> Tensor:
+    """A picture as uint8 [3, H, W] RGB, resized. Raises DataError naming the file and its row."""
+    height, width = size
+    try:
+        with Image.open(path) as file:
+            picture = file.convert("RGB").resize((width, height), RESAMPLING[interpolation])
+    except FileNotFoundError:
+        raise DataError(f"picture {path} ({listed or 'not listed'}) is missing") from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise DataError(
+            f"picture {path} ({listed or 'not listed'}) cannot be read: {error}"
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            f"picture {path} ({listed or 'not listed'}) is too large: {error}"
+        ) from None
+    return torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1).contiguous()
+
+
+def normalized(pixels: Tensor, mode: str) -> Tensor:
+    """uint8 [B, 3, H, W] to float32, in [0, 1] or with ImageNet's statistics."""
+    scaled = pixels.float().div_(255)
+    if mode == "imagenet":
+        mean, deviation = (torch.tensor(x, device=pixels.device).view(1, 3, 1, 1) for x in IMAGENET)
+        scaled = scaled.sub_(mean).div_(deviation)
+    return scaled
+
+
+def make_rows(rows: Sequence[Row], cameras: Mapping[str, int], modalities: Sequence[str]) -> Rows:
+    """Manifest rows as arrays; identities are numbered in natural order of their names."""
+    from reidcore.manifest import label_names
+
+    names = label_names(rows)
+    label = {name: number for number, name in enumerate(names)}
+    kind = {name: number for number, name in enumerate(modalities)}
+    return Rows(
+        paths=[row.path for row in rows],
+        pid=np.array([label[row.pid] for row in rows], dtype=np.int64),
+        camera=np.array([cameras.get(row.camera, -1) for row in rows], dtype=np.int64),
+        time=np.array([np.nan if row.time is None else row.time for row in rows], dtype=np.float64),
+        modality=np.array([kind.get(row.modality, 0) for row in rows], dtype=np.int64),
+        names=names,
+        listed=[row.listed for row in rows],
+    )
+
+
+def meta_of(rows: Rows, index: Any = slice(None)) -> Meta:
+    """What ranking may know of the rows."""
+    return Meta(
+        torch.from_numpy(rows.camera[index]),
+        torch.from_numpy(rows.time[index]),
+        torch.from_numpy(rows.modality[index]),
+    )
+
+
+class PictureLoader:
+    """Turns rows into batches for one run.
+
+    `augment` are built augmentations, applied in order to training pictures only.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        seed: int,
+        augment: Sequence[Callable[[Tensor, torch.Generator], Tensor]] = (),
+    ):
+        self.data = data
+        self.seed = seed
+        self.augment = tuple(augment)
+        self._cache: dict[str, Tensor] = {}
+        self._room = int(data.cache * 2**30)
+        self._lock = Lock()
+
+    def picture(self, rows: Rows, index: int) -> Tensor:
+        """uint8 [3, H, W], resized; from the cache where it is there."""
+        path = rows.paths[index]
+        found = self._cache.get(path)
+        if found is not None:
+            return found
+        picture = decode(path, rows.listed[index], self.data.image, self.data.interpolation)
+        with self._lock:
+            if path not in self._cache and picture.numel() <= self._room:
+                self._room -= picture.numel()
+                self._cache[path] = picture
+        return picture
+
+    def _augmented(self, rows: Rows, index: int, key: tuple[int, int, int]) -> Tensor:
+        picture = self.picture(rows, index)
+        if self.augment:
+            # One generator per place in the epoch: the order in which threads work is irrelevant.
+            draw = generator(self.seed, "picture", *key)
+            picture = picture.clone()
+            for change in self.augment:
+                picture = change(picture, draw)
+        return picture
+
+    def _batch(self, rows: Rows, indices: Sequence[int], key: tuple[int, int, int] | None) -> Batch:
+        if key is None:
+            pictures = [self.picture(rows, index) for index in indices]
+        else:
+            epoch, stream, start = key
+            pictures = [
+                self._augmented(rows, index, (epoch, stream, start + place))
+                for place, index in enumerate(indices)
+            ]
+        index = np.asarray(indices, dtype=np.int64)
+        images = Images(
+            normalized(torch.stack(pictures), self.data.normalize),
+            torch.from_numpy(rows.modality[index]),
+            torch.from_numpy(rows.camera[index]),
+        )
+        return Batch(images, torch.from_numpy(rows.pid[index]))
+
+    def training(
+        self, rows: Rows, batches: Iterable[Sequence[int]], epoch: int, stream: int
+    ) -> Iterator[Batch]:
+        """Augmented batches in the given order; what is drawn follows from seed, epoch, stream and
+        place alone."""
+
+        def jobs() -> Iterator[tuple[Sequence[int], tuple[int, int, int]]]:
+            start = 0
+            for indices in batches:
+                yield indices, (epoch, stream, start)
+                start += len(indices)
+
+        return self._prefetched(rows, jobs())
+
+    def plain(self, rows: Rows, size: int) -> Iterator[Batch]:
+        """Batches of up to `size` pictures in row order, without augmentation."""
+        chunks = (range(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
+        return self._prefetched(rows, ((list(chunk), None) for chunk in chunks))
+
+    def _prefetched(
+        self, rows: Rows, jobs: Iterator[tuple[Sequence[int], tuple[int, int, int] | None]]
+    ) -> Iterator[Batch]:
+        workers = self.data.workers
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="reid-pictures")
+        waiting: deque[Future[Batch]] = deque()
+        try:
+            for indices, key in jobs:
+                waiting.append(pool.submit(self._batch, rows, indices, key))
+                if len(waiting) > workers + 1:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

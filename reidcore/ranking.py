@@ -1,0 +1,245 @@
+"""Evaluation: protocol, distances, postprocessors, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from reidcore.api import Row
+from reidcore.datasets import Loaded
+from reidcore.errors import DataError, PluginError, ReidError
+from reidcore.metrics import PerQuery, Scores, rank_queries, summarize
+from reidcore.model import Model, build_part
+from reidcore.modules import Rows
+from reidcore.pictures import PictureLoader, make_rows
+from reidcore.runfile import Eval
+from reidcore.scoring import make_templates, ranking_of
+from reidcore.wiring import Plan, Wired
+
+Say = Callable[[str], None]
+
+
+@attrs.frozen(eq=False)
+class TestSet:
+    """Query and gallery of one test set, with identities numbered over both."""
+
+    name: str
+    query: Rows
+    gallery: Rows
+    query_file: Tensor
+    gallery_file: Tensor
+
+
+def make_test_set(loaded: Loaded, plan: Plan) -> TestSet:
+    """Splits a test entry's rows into query and gallery."""
+    assert loaded.rows is not None
+    every = make_rows(loaded.rows, plan.data.camera_numbers, plan.given.modalities)
+    splits = [row.split for row in loaded.rows]
+    number = {path: index for index, path in enumerate(dict.fromkeys(every.paths))}
+
+    def side(split: str) -> tuple[Rows, Tensor]:
+        rows = every.where([found == split for found in splits])
+        return rows, torch.tensor([number[path] for path in rows.paths], dtype=torch.int64)
+
+    (query, query_file), (gallery, gallery_file) = side("query"), side("gallery")
+    return TestSet(loaded.source.name, query, gallery, query_file, gallery_file)
+
+
+def require_matches(rows: Sequence[Row], name: str, same_camera: str) -> None:
+    """Raises DataError with explaining counts if no query can have a match in the gallery."""
+    gallery: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.split == "gallery":
+            gallery.setdefault(row.pid, []).append(row)
+    reasons = {"identity": 0, "camera": 0, "file": 0}
+    queries = [row for row in rows if row.split == "query"]
+    for query in queries:
+        others = gallery.get(query.pid, [])
+        if not others:
+            reasons["identity"] += 1
+            continue
+        files = [row for row in others if row.path != query.path]
+        if not files:
+            reasons["file"] += 1
+            continue
+        if same_camera != "keep" and query.camera:
+            files = [row for row in files if row.camera != query.camera]
+        if files:
+            return
+        reasons["camera"] += 1
+    cameras = {row.camera for row in rows if row.camera}
+    raise DataError(
+        f"[data] test {name!r}: none of the {len(queries)} queries has a match in the gallery: "
+        f"{reasons['identity']} have an identity that is not in the gallery, {reasons['camera']} "
+        f"have gallery pictures of their identity from their own camera only (eval.same_camera = "
+        f"{same_camera!r}; the data have {len(cameras)} cameras), {reasons['file']} find only "
+        "their own file. "
+        + (
+            'With one camera, set eval.same_camera = "keep".'
+            if reasons["camera"]
+            else "Check the pids of the query and gallery splits."
+        )
+    )
+
+
+def cross_camera(test: TestSet, rows: slice, same_camera: str) -> tuple[Tensor, Tensor]:
+    """(match, ignored) bool [q, G] for some of the queries (Zheng et al. 2015, section 5).
+
+    A match has the query's identity. Ignored are, with "drop", matches of the query's camera, with
+    "drop_all", all pictures of it; always the query's own file. Unknown cameras are nobody's.
+    """
+    query_pid = torch.from_numpy(test.query.pid[rows])
+    gallery_pid = torch.from_numpy(test.gallery.pid)
+    match = query_pid[:, None] == gallery_pid
+    ignored = test.query_file[rows][:, None] == test.gallery_file
+    if same_camera != "keep":
+        query_camera = torch.from_numpy(test.query.camera[rows])[:, None]
+        same = (query_camera == torch.from_numpy(test.gallery.camera)) & (query_camera >= 0)
+        ignored |= same & match if same_camera == "drop" else same
+    return match, ignored
+
+
+def evaluate(plan: Plan, model: Model, loader: PictureLoader, say: Say) -> dict[str, Any]:
+    """{test set: {ranking: {stage: scores}}} for every test set and ranking.
+
+    Stages are "plain" and, after each postprocessor, the chain so far, such as "rerank+tlift".
+    """
+    settings = plan.runfile.eval
+    results: dict[str, Any] = {}
+    built = {wired.part.name: _build_post(plan, wired) for wired in plan.posts}
+    for loaded in plan.data.test:
+        if loaded.rows is None:
+            raise DataError(
+                f"[data] test {loaded.source.name!r}: data not found at {loaded.missing}"
+            )
+        test = make_test_set(loaded, plan)
+        names = list(dict.fromkeys(ranking.matcher for ranking in plan.rankings))
+        sides = {}
+        for side, rows in (("query", test.query), ("gallery", test.gallery)):
+            say(f"{test.name}: templates of {len(rows)} {side} pictures")
+            sides[side] = make_templates(model, names, loader, rows, settings.views, settings.batch)
+        results[test.name] = {}
+        for ranking in plan.rankings:
+            templates = {side: found[ranking.matcher] for side, found in sides.items()}
+            context = ranking_of(
+                model, ranking.matcher, test.query, test.gallery, templates, settings.memory
+            )
+            say(f"{test.name}: ranking {ranking.name}")
+            if not ranking.post:
+                stages = {"plain": summarize(_streamed(context, test, settings))}
+            else:
+                stages = _chain(context, test, settings, ranking.post, built)
+            results[test.name][ranking.name] = {
+                stage: as_json(scores, settings.ranks) for stage, scores in stages.items()
+            }
+    return results
+
+
+def _streamed(context: Any, test: TestSet, settings: Eval, rows: int = 512) -> list[PerQuery]:
+    """Scores by blocks of queries: no postprocessor needs the matrix, so none is held."""
+    parts = []
+    for start in range(0, len(test.query), rows):
+        stop = min(start + rows, len(test.query))
+        distances = context.between("query", "gallery", start, stop)
+        parts.append(_rank(distances, test, slice(start, stop), settings))
+    return parts
+
+
+def _rank(distances: Tensor, test: TestSet, rows: slice, settings: Eval) -> PerQuery:
+    match, ignored = cross_camera(test, rows, settings.same_camera)
+    device = distances.device
+    return rank_queries(distances, match.to(device), ignored.to(device))
+
+
+def _chain(
+    context: Any,
+    test: TestSet,
+    settings: Eval,
+    posts: Sequence[str],
+    built: Mapping[str, tuple[Wired, Any]],
+) -> dict[str, Scores]:
+    everything = slice(0, len(test.query))
+    distances = context.between("query", "gallery", 0, len(test.query))
+    stages = {"plain": summarize([_rank(distances, test, everything, settings)])}
+    done: list[str] = []
+    for name in posts:
+        wired, post = built[name]
+        distances = apply_post(wired, post, distances, context)
+        done.append(name)
+        stages["+".join(done)] = summarize([_rank(distances, test, everything, settings)])
+    return stages
+
+
+def _build_post(plan: Plan, wired: Wired) -> tuple[Wired, Any]:
+    return wired, build_part(plan, wired)
+
+
+@torch.no_grad()
+def apply_post(wired: Wired, post: Any, distances: Tensor, context: Any) -> Tensor:
+    """One postprocessor, with its result checked."""
+    shape = distances.shape
+    try:
+        result = post(distances, context)
+    except ReidError as error:
+        raise type(error)(f"{wired.part}: {error}") from error
+    if not isinstance(result, Tensor) or result.shape != shape or result.dtype != torch.float32:
+        found = f"{result.dtype} {list(result.shape)}" if isinstance(result, Tensor) else result
+        raise PluginError(f"{wired.part}: returned {found} for float32 {list(shape)} distances")
+    if not result.isfinite().all():
+        raise PluginError(f"{wired.part}: returned distances that are not finite")
+    return result
+
+
+def as_json(scores: Scores, ranks: Sequence[int]) -> dict[str, Any]:
+    """Scores as fractions, rounded to 6 decimals, with the whole CMC curve."""
+    cmc = [round(value, 6) for value in scores.cmc.tolist()]
+    named = {f"rank-{rank}": cmc[min(rank, len(cmc)) - 1] for rank in ranks}
+    return {
+        "mAP": round(scores.map, 6),
+        **named,
+        "mINP": round(scores.minp, 6),
+        "queries": scores.valid,
+        "queries_without_match": scores.total - scores.valid,
+        "cmc": cmc,
+    }
+
+
+def score_table(results: Mapping[str, Any]) -> str:
+    """Scores as aligned text, in percent."""
+    rows = [
+        (test, ranking, stage, found)
+        for test, rankings in results.items()
+        for ranking, stages in rankings.items()
+        for stage, found in stages.items()
+    ]
+    if not rows:
+        return "no test set"
+    numbers = [key for key in rows[0][3] if key not in ("cmc", "queries", "queries_without_match")]
+    header = ["test set", "ranking", "stage", *numbers, "queries"]
+    table = [header]
+    for test, ranking, stage, found in rows:
+        percents = [_percent(found, key) for key in numbers]
+        table.append([test, ranking, stage, *percents, _queries(found.get("queries", ""))])
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column < 3 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    )
+
+
+def _percent(found: Mapping[str, Any], key: str) -> str:
+    value = found.get(key)
+    if isinstance(value, Mapping):
+        return f"{100 * value['mean']:.1f} ± {100 * value['deviation']:.1f}"
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _queries(found: Any) -> str:
+    return f"{found['mean']:g}" if isinstance(found, Mapping) else str(found)

@@ -1,0 +1,188 @@
+"""Run folders: what they hold, written so that a kill at any moment loses nothing. Torch-free at
+import.
+
+layout 1: run.toml (as given), lock.json (resolved settings, versions, device, manifest hashes),
+means.csv, scores.json, weights.safetensors, and resume.safetensors while a run is unfinished.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reidcore.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from reidcore.model import Model
+    from reidcore.wiring import Plan
+
+LAYOUT = 1
+METRICS = ("mAP", "mINP", "rank-1", "rank-5", "rank-10")
+
+
+def metric_name(text: str) -> str | None:
+    """The score's name as in scores.json, or None if it is none: mAP, mINP, rank-K."""
+    return text if text in METRICS or re.fullmatch(r"rank-[1-9]\d*", text) else None
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Writes beside `path`, flushes to disk, and renames: readers see the old file or the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is damaged: {error}") from None
+
+
+def write_means(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """means.csv: a line per epoch, a column for every number that was ever logged."""
+    import csv
+
+    keys = list(dict.fromkeys(key for means in history for key in means))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, keys, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(dict(means) for means in history)
+    write_atomically(path, text.getvalue())
+
+
+def check_folder(folder: Path) -> dict[str, Any]:
+    """The lock of a run folder. Raises UsageError if it is none, or of a newer layout."""
+    lock = folder / "lock.json"
+    if not folder.is_dir():
+        raise UsageError(f"no run folder at {folder.absolute()}")
+    if not lock.is_file():
+        hint = ""
+        if sorted(folder.glob("*/lock.json")):
+            hint = "; it holds repeats, name one of them: " + ", ".join(
+                str(path.parent) for path in sorted(folder.glob("*/lock.json"))[:3]
+            )
+        raise UsageError(f"{folder.absolute()} is not a run folder: it has no lock.json{hint}")
+    content = read_json(lock)
+    layout = content.get("layout") if isinstance(content, dict) else None
+    if not isinstance(layout, int):
+        raise DataError(f"{lock} is damaged: it has no layout number")
+    if layout > LAYOUT:
+        raise UsageError(
+            f"{folder} has layout {layout}, and this core reads layout {LAYOUT}; upgrade reidcore"
+        )
+    return dict(content)
+
+
+def prepare(folder: Path, resume: bool) -> bool:
+    """Makes a fresh run folder, or accepts an unfinished one. True if there is state to resume.
+
+    Raises UsageError if the folder is not empty and `resume` is false.
+    """
+    if folder.is_file():
+        raise UsageError(f"{folder.absolute()} is a file; name another folder with --out")
+    occupied = folder.is_dir() and any(folder.iterdir())
+    if occupied and not resume:
+        state = "a finished run" if is_finished(folder) else "files"
+        if (folder / "resume.safetensors").exists():
+            state = "an unfinished run; continue it with --resume"
+        raise UsageError(
+            f"{folder.absolute()} already holds {state}. Nothing was changed. Choose another "
+            "folder with --out, another name in the run file, or remove it."
+        )
+    if occupied and not (folder / "lock.json").exists() and not _only_leftovers(folder):
+        raise UsageError(
+            f"{folder.absolute()} is not empty and holds no run to resume; choose another folder "
+            "with --out"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / "resume.safetensors").exists()
+
+
+def _only_leftovers(folder: Path) -> bool:
+    """A run killed before its first save leaves only these."""
+    known = {"run.toml", "lock.json", "means.csv", "scores.json"}
+    return all(path.name in known or path.name.endswith(".tmp") for path in folder.iterdir())
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in this folder has reached its end."""
+    try:
+        return bool(read_json(folder / "lock.json").get("finished"))
+    except (DataError, AttributeError):
+        return False
+
+
+RESUME_FREE = ("train.device", "data.workers", "data.cache", "eval.memory", "eval.batch")
+"""Settings that may change on resume: they do not change what is computed."""
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Dotted keys at which two resolved run files differ, with both values."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        found = []
+        for key in dict.fromkeys([*old, *new]):
+            inner = f"{path}.{key}" if path else str(key)
+            found += differences(old.get(key), new.get(key), inner)
+        return found
+    if old == new or path in RESUME_FREE:
+        return []
+    return [f"{path} was {old!r}, is {new!r}"]
+
+
+def open_model(folder: Path, device: str = "auto") -> Model:
+    """See `reidcore.modules.open_run`."""
+    from reidcore.plugins import Plugins
+    from reidcore.runfile import parse_runfile
+    from reidcore.wiring import make_plan
+
+    lock = check_folder(folder)
+    file = folder / "run.toml"
+    run = parse_runfile(file.read_text(encoding="utf-8"), file, lock["sets"])
+    plan = make_plan(run, Plugins(), purpose="eval", allow_missing=True)
+    return load_model(folder, plan, lock, device)[1]
+
+
+def load_model(
+    folder: Path, plan: Plan, lock: Mapping[str, Any], device: str
+) -> tuple[Plan, Model]:
+    """The plan with the training data's facts, and the folder's model in eval mode."""
+    from reidcore.model import build_model, choose_device
+    from reidcore.weights import load_sections
+
+    plan = with_training_facts(plan, lock)
+    model = build_model(plan, plan.runfile.train.seed).to(choose_device(device))
+    load_sections(model, folder / "weights.safetensors")
+    return plan, model.eval()
+
+
+def with_training_facts(plan: Plan, lock: Mapping[str, Any]) -> Plan:
+    """The plan with what the training data said of themselves, which evaluation does not read."""
+    import attrs
+
+    facts = lock["training"]
+    given = attrs.evolve(
+        plan.given,
+        identities=facts["identities"],
+        cameras=facts["cameras"],
+        modalities=tuple(facts["modalities"]),
+        train_columns=frozenset(facts["columns"]),
+    )
+    return attrs.evolve(plan, given=given)

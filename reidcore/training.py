@@ -1,0 +1,459 @@
+"""Plain training, and the run that every procedure is written against."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from reidcore import __version__
+from reidcore.errors import DataError, ReidError, UsageError
+from reidcore.manifest import manifest_hash
+from reidcore.model import Model, build_model, build_part, choose_device, context_of, in_role
+from reidcore.modules import Batch, Rows, Run
+from reidcore.pictures import PictureLoader, derived_seed, generator, make_rows
+from reidcore.plugins import Plugins
+from reidcore.progress import Reporter
+from reidcore.ranking import evaluate, require_matches
+from reidcore.runfile import Optim
+from reidcore.runfolder import (
+    LAYOUT,
+    differences,
+    is_finished,
+    read_json,
+    write_atomically,
+    write_json,
+    write_means,
+)
+from reidcore.scoring import concatenate, extract, score
+from reidcore.weights import load_state, save_sections, save_state
+from reidcore.wiring import Plan
+
+__all__ = ["TrainingRun", "rate_factor", "run_training", "train"]
+
+
+def train(config: Any, run: Run) -> None:
+    """Plain training (`core.train`): every epoch once over the training pictures."""
+    model = run.model
+    optimizer = run.optimizer()
+    for epoch in run.epochs(optimizer=optimizer):
+        if epoch == 0:
+            model.before_training(run.extract)
+        for batch in run.batches(run.train, epoch):
+            features = model(batch.images)
+            loss, terms = model.loss(features, batch)
+            run.update(loss, optimizer)
+            model.after_step(features, batch)
+            run.log(loss=loss, **terms)
+        model.after_epoch(run.means())
+
+
+def rate_factor(optim: Optim, epoch: int, epochs: int) -> float:
+    """The learning rate's factor in an epoch, counted from 0."""
+    factor = 1.0
+    if optim.steps is not None:
+        factor *= optim.steps.by ** sum(epoch >= at for at in optim.steps.at)
+    if optim.cosine is not None:
+        wave = 0.5 * (1 + math.cos(math.pi * epoch / max(1, epochs)))
+        factor *= optim.cosine.to + (1 - optim.cosine.to) * wave
+    if optim.warmup is not None and epoch < optim.warmup.epochs - 1:
+        share = epoch / (optim.warmup.epochs - 1)
+        factor *= optim.warmup.start + (1 - optim.warmup.start) * share
+    return factor
+
+
+class _Ask:
+    """What a sampler may ask: features and distances of training pictures as the model is now."""
+
+    def __init__(self, run: TrainingRun, rows: Rows):
+        self._run = run
+        self._rows = rows
+
+    def features(self, name: str, indices: Sequence[int]) -> Tensor:
+        return torch.cat(
+            [features[name] for features, _ in self._run.extract(self._rows.take(indices))]
+        )
+
+    def distances(self, matcher: str, a: Sequence[int], b: Sequence[int]) -> Tensor:
+        run = self._run
+        module = run.model.matchers[matcher]
+        matching = run.plan.matching(matcher)
+        sides = []
+        with torch.no_grad():
+            for indices in (a, b):
+                parts = [
+                    module.merge([module.template(features)])
+                    for features, _ in run.extract(self._rows.take(indices))
+                ]
+                sides.append(concatenate(parts))
+        return score(module, matching, sides[0], sides[1], run.plan.runfile.eval.memory)
+
+
+class TrainingRun:
+    """`reidcore.modules.Run` over a run folder: everything a procedure needs, and what makes a
+    killed run go on as if nothing had happened.
+
+    All randomness follows from (seed, epoch), so nothing of a generator's state is saved: a resumed
+    run starts with the epoch after the last save.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        model: Model,
+        loader: PictureLoader,
+        train_rows: Rows,
+        plugins: Plugins,
+        reporter: Reporter,
+    ):
+        self.plan = plan
+        self.folder = folder
+        self.table: Mapping[str, Any] = plan.resolved()
+        self.model = model
+        self.device = model.device
+        self.seed = plan.runfile.train.seed
+        self.train = train_rows
+        self.history: list[dict[str, float]] = []
+        self.scores: dict[str, Any] | None = None
+        self._best = -math.inf
+        self._loader = loader
+        self._reporter = reporter
+        self._observers = plugins.observers(plan.runfile.plugins)
+        self._sampler = build_part(plan, plan.batch) if plan.batch is not None else None
+        self._optimizers: list[torch.optim.Optimizer] = []
+        self._sums: dict[str, Tensor | float] = {}
+        self._counts: dict[str, int] = {}
+        self._pictures = 0
+
+    @property
+    def _resume_file(self) -> Path:
+        return self.folder / "resume.safetensors"
+
+    def batches(self, rows: Rows, epoch: int, stream: int = 0) -> Iterator[Batch]:
+        if self._sampler is None:
+            raise UsageError("[data]: missing key 'batch', which training needs")
+        draw = generator(self.seed, "order", epoch, stream)
+        order = self._sampler.epoch(rows, draw, _Ask(self, rows))
+        for batch in self._loader.training(rows, order, epoch, stream):
+            self._pictures += len(batch)
+            yield Batch(batch.images.to(self.device), batch.pid.to(self.device))
+
+    def extract(self, rows: Rows | None = None) -> Iterator[tuple[dict[str, Tensor], Batch]]:
+        return extract(
+            self.model, self._loader, self.train if rows is None else rows,
+            self.plan.runfile.eval.batch,
+        )  # fmt: skip
+
+    def optimizer(self, parameters: Iterable[nn.Parameter] | None = None) -> torch.optim.Optimizer:
+        optim = self.plan.runfile.optim
+        if optim is None:
+            raise UsageError("table [optim] is missing, which training needs")
+        groups: list[dict[str, Any]] = []
+        if parameters is None:
+            for role, module in self.model.parts():
+                found = [p for p in module.parameters() if p.requires_grad]
+                if found:
+                    groups.append({"params": found, "lr": optim.lr * _scale(optim.scale, role)})
+        else:
+            groups.append({"params": list(parameters), "lr": optim.lr})
+        if not any(group["params"] for group in groups):
+            raise UsageError("[optim]: nothing to train, the model has no trainable parameters")
+        made: torch.optim.Optimizer
+        if optim.kind == "sgd":
+            made = torch.optim.SGD(
+                groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov,
+                weight_decay=optim.weight_decay,
+            )  # fmt: skip
+        else:
+            kind = torch.optim.Adam if optim.kind == "adam" else torch.optim.AdamW
+            made = kind(groups, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
+        for group in made.param_groups:
+            group["base_lr"] = group["lr"]
+        self._optimizers.append(made)
+        return made
+
+    def update(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
+        if self.device.type == "cpu" and not loss.isfinite():
+            raise ReidError(
+                f"the loss became {loss.item()} in epoch {len(self.history) + 1}; lower optim.lr, "
+                "set optim.clip_norm, or look at means.csv"
+            )
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        clip = self.plan.runfile.optim.clip_norm if self.plan.runfile.optim else 0
+        if clip:
+            owned = [p for o in optimizers for group in o.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(owned, clip)
+        for optimizer in optimizers:
+            optimizer.step()
+
+    def log(self, **numbers: float | Tensor) -> None:
+        for name, number in numbers.items():
+            value = number.detach() if isinstance(number, Tensor) else number
+            self._sums[name] = self._sums.get(name, 0.0) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+        shown = self._pictures and self.device.type == "cpu"
+        self._reporter.step(self._pictures - self._shown, self.means() if shown else None)
+        self._shown = self._pictures
+
+    _shown = 0
+
+    def means(self) -> dict[str, float]:
+        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+
+    def epochs(self, **state: Any) -> Iterator[int]:
+        settings = self.plan.runfile.train
+        first = self._restore(state)
+        for epoch in range(first, settings.epochs):
+            self._begin(epoch, first)
+            started = time.monotonic()
+            yield epoch
+            seconds = time.monotonic() - started
+            means = self.means()
+            wrong = [name for name, value in means.items() if not math.isfinite(value)]
+            if wrong:
+                raise ReidError(
+                    f"{', '.join(wrong)} became {means[wrong[0]]} in epoch {epoch + 1}; lower "
+                    "optim.lr, set optim.clip_norm, or look at means.csv"
+                )
+            rate = self._pictures / max(seconds, 1e-9)
+            lr = self._optimizers[0].param_groups[0]["lr"] if self._optimizers else 0.0
+            row = {"epoch": epoch + 1, **means, "lr": lr, "seconds": round(seconds, 3)}
+            self.history.append({**row, "pictures_per_second": round(rate, 1)})
+            due = self._due(epoch)
+            self._save(state, epoch + 1, due)
+            self._reporter.epoch_ended(self.history[-1])
+            if due:
+                self._evaluate_epoch(state, epoch)
+            self._observers.epoch_ended(
+                run=self, epoch=epoch, means=self.history[-1], scores=self.scores if due else None
+            )
+
+    def _begin(self, epoch: int, first: int) -> None:
+        settings = self.plan.runfile
+        seed = derived_seed(self.seed, "epoch", epoch)
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        if settings.optim is not None:
+            factor = rate_factor(settings.optim, epoch, settings.train.epochs)
+            for optimizer in self._optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = group["base_lr"] * factor
+        self._sums, self._counts, self._pictures, self._shown = {}, {}, 0, 0
+        self.model.train()
+        self._reporter.epoch_started(epoch, settings.train.epochs, first)
+
+    def _due(self, epoch: int) -> bool:
+        """Whether this epoch ends with an evaluation."""
+        every, epochs = self.plan.runfile.eval.every, self.plan.runfile.train.epochs
+        if not self.plan.data.test or not self.plan.rankings:
+            return False
+        return epoch + 1 == epochs or (every > 0 and (epoch + 1) % every == 0)
+
+    def _evaluate_epoch(self, state: Mapping[str, Any], epoch: int) -> None:
+        """Evaluates and saves again, so that a kill in an evaluation costs only the evaluation."""
+        self.scores = self.evaluate()
+        self._keep_best(epoch)
+        self._save(state, epoch + 1, False)
+
+    def _keep_best(self, epoch: int) -> None:
+        name = self.plan.runfile.train.best
+        if not name or not self.scores:
+            return
+        rankings = next(iter(self.scores.values()))
+        last = list(next(iter(rankings.values())).values())[-1]
+        value = last.get(name, -math.inf)
+        if name.startswith("rank-") and name not in last:
+            value = last["cmc"][min(int(name[5:]), len(last["cmc"])) - 1]
+        if value > self._best:
+            self._best = value
+            save_sections(self.folder / "weights-best.safetensors", self.model.sections())
+            write_json(self.folder / "best.json", {"epoch": epoch + 1, name: value})
+
+    def _save(self, state: Mapping[str, Any], epoch: int, evaluation_due: bool) -> None:
+        save_state(
+            self._resume_file,
+            {
+                "epoch": epoch,
+                "evaluation_due": evaluation_due,
+                "model": {role: section for role, section in self.model.sections().items()},
+                "state": {name: part.state_dict() for name, part in state.items()},
+                "history": self.history,
+                "scores": self.scores,
+                "best": self._best,
+            },
+        )  # fmt: skip
+        write_means(self.folder / "means.csv", self.history)
+
+    def _restore(self, state: Mapping[str, Any]) -> int:
+        if not self._resume_file.exists():
+            return 0
+        saved = load_state(self._resume_file)
+        if set(saved["state"]) != set(state):
+            raise DataError(
+                f"{self._resume_file} holds the state of {', '.join(saved['state']) or 'nothing'}, "
+                f"but the procedure keeps {', '.join(state) or 'nothing'}"
+            )
+        for role, module in self.model.parts():
+            module.load_state_dict(saved["model"][role])
+        for name, part in state.items():
+            part.load_state_dict(saved["state"][name])
+        self.history, self.scores = saved["history"], saved["scores"]
+        self._best = saved["best"]
+        epoch = int(saved["epoch"])
+        self._reporter.say(f"resumed after epoch {epoch} of {self.plan.runfile.train.epochs}")
+        if saved["evaluation_due"]:
+            self._evaluate_epoch(state, epoch - 1)
+        return epoch
+
+    def evaluate(self) -> dict[str, Any] | None:
+        if not self.plan.data.test or not self.plan.rankings:
+            return None
+        return evaluate(self.plan, self.model, self._loader, self._reporter.say)
+
+    def write(self, name: str, data: str | bytes) -> Path:
+        path = self.folder / name
+        write_atomically(path, data)
+        return path
+
+    def run(self) -> dict[str, Any] | None:
+        """Runs the procedure to its end and leaves weights and scores in the folder."""
+        self._observers.run_started(run=self)
+        if self.plan.procedure is not None:
+            self.plan.procedure.build()(self.plan.procedure.config, self)
+        if self.scores is None:
+            self.scores = self.evaluate()
+        save_sections(self.folder / "weights.safetensors", self.model.sections())
+        if self.scores is not None:
+            write_json(self.folder / "scores.json", self.scores)
+        lock = read_json(self.folder / "lock.json")
+        write_json(self.folder / "lock.json", {**lock, "finished": True})
+        self._resume_file.unlink(missing_ok=True)
+        self._observers.run_ended(run=self, scores=self.scores)
+        return self.scores
+
+
+def _scale(scales: Mapping[str, float], role: str) -> float:
+    """The factor of the longest role path that holds the role."""
+    paths = [path for path in scales if in_role(role, path)]
+    return scales[max(paths, key=len)] if paths else 1.0
+
+
+def make_loader(plan: Plan) -> PictureLoader:
+    """The run's picture loader with its built augmentations."""
+    augment = [part.build()(part.config, context_of(plan, part)) for part in plan.augment]
+    return PictureLoader(plan.runfile.data, plan.runfile.train.seed, augment)
+
+
+def make_lock(plan: Plan, sets: Sequence[str], device: torch.device) -> dict[str, Any]:
+    """What lock.json holds at the start of a run."""
+    versions = {wired.component.distribution: wired.component.version for wired in plan.parts}
+    return {
+        "layout": LAYOUT,
+        "finished": False,
+        "name": plan.runfile.name,
+        "sets": list(sets),
+        "resolved": plan.resolved(),
+        "versions": {
+            "reidcore": __version__, **versions, "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
+        "data": {
+            f"{one.source.role} {one.source.name}": manifest_hash(one.rows or ())
+            for one in plan.data.loaded
+        },
+        "training": {
+            "identities": plan.given.identities,
+            "cameras": plan.given.cameras,
+            "modalities": list(plan.given.modalities),
+            "columns": sorted(plan.given.train_columns),
+        },
+    }  # fmt: skip
+
+
+def check_resumable(folder: Path, lock: Mapping[str, Any]) -> list[str]:
+    """Notes on what may differ; UsageError on what makes a resumed run another run."""
+    import json
+
+    old = read_json(folder / "lock.json")
+    new = json.loads(json.dumps(lock))
+    changed = differences(old.get("resolved"), new["resolved"])
+    changed += differences(old.get("data"), new["data"], "data of")
+    own = {name: v for name, v in new["versions"].items() if name not in ("torch", "python")}
+    before = {name: old.get("versions", {}).get(name) for name in own}
+    changed += differences(before, own, "version of")
+    if changed:
+        raise UsageError(
+            f"{folder} cannot be resumed, because it would become another run: "
+            + "; ".join(changed[:5])
+            + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
+            + ". Undo the change, or start another folder with --out."
+        )
+    notes = []
+    for key in ("device", "threads"):
+        if old.get(key) != new[key]:
+            notes.append(
+                f"note: {key} was {old.get(key)}, is {new[key]}: the end will not be bit-identical"
+            )
+    return notes
+
+
+def run_training(
+    plan: Plan, plugins: Plugins, folder: Path, sets: Sequence[str], resume: bool,
+    reporter: Reporter, check: bool = True,
+) -> dict[str, Any] | None:  # fmt: skip
+    """Runs a plan in its folder, which `runfolder.prepare` has accepted. Returns the scores."""
+    from reidcore.dryrun import dry_run
+
+    settings = plan.runfile
+    device = choose_device(settings.train.device)
+    _set_determinism(settings.train.deterministic)
+    lock = make_lock(plan, sets, device)
+    started = (folder / "lock.json").exists()
+    if started:
+        for note in check_resumable(folder, lock):
+            reporter.say(note)
+        if is_finished(folder):
+            reporter.say(f"{folder} is finished; nothing to resume")
+            scores = folder / "scores.json"
+            return dict(read_json(scores)) if scores.exists() else None
+    for one in plan.data.test:
+        require_matches(one.rows or (), one.source.name, settings.eval.same_camera)
+    write_atomically(folder / "run.toml", settings.text)
+    if not started:
+        write_json(folder / "lock.json", lock)
+    model = build_model(plan, settings.train.seed).to(device)
+    model.freeze_norms(settings.train.frozen_norm)
+    loader = make_loader(plan)
+    if check and not (folder / "resume.safetensors").exists():
+        for note in dry_run(plan, model):
+            reporter.say(f"note: {note}")
+    size = sum(p.numel() for p in model.parameters())
+    reporter.say(
+        f"{settings.name}: {size / 1e6:.2f} M parameters, {plan.given.identities} identities, on "
+        f"{lock['device']}" + (f" with {lock['threads']} threads" if device.type == "cpu" else "")
+    )
+    rows = make_rows(plan.data.training_rows(), plan.data.camera_numbers, plan.given.modalities)
+    run = TrainingRun(plan, folder, model, loader, rows, plugins, reporter)
+    return run.run()
+
+
+def _set_determinism(on: bool) -> None:
+    if on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(on, warn_only=True)
+    torch.backends.cudnn.benchmark = not on

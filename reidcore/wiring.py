@@ -1,0 +1,636 @@
+"""From a run file to a plan: components loaded, settings checked, features connected. Torch-free.
+
+Every mismatch is collected and reported at once, in the user's own names. Problems that follow from
+a part that has already failed are not repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args, get_origin
+
+import attrs
+
+from reidcore.api import (
+    BatchShape,
+    Component,
+    Feature,
+    FeatureName,
+    Given,
+    LossName,
+    MapName,
+    MatcherName,
+    Matching,
+    TensorName,
+    VectorName,
+    WiringError,
+)
+from reidcore.datasets import DataPlan, load_sources
+from reidcore.errors import PluginError, ReidError, UsageError, nearest
+from reidcore.plugins import LoadedComponent, Plugins, build_function
+from reidcore.runfile import Part, Problems, RankingTable, RunFile, Source
+from reidcore.structure import resolve, structure
+
+FEATURE_KINDS = {MapName: "map", VectorName: "vector", TensorName: "tensor", FeatureName: ""}
+Purpose = Literal["train", "eval"]
+
+
+@attrs.frozen(eq=False)
+class Wired:
+    """A part whose settings are valid. outputs: its features by short name. wanted: those that
+    somebody reads. reads: (setting, full feature name)."""
+
+    part: Part
+    component: LoadedComponent
+    config: Any
+    outputs: Mapping[str, Feature] = attrs.field(factory=dict)
+    reads: tuple[tuple[str, str], ...] = ()
+    matching: Matching | None = None
+
+    @property
+    def descriptor(self) -> Component:
+        return self.component.component
+
+    def build(self) -> Callable[..., Any]:
+        return build_function(self.component)
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """A run whose parts fit together."""
+
+    runfile: RunFile
+    data: DataPlan
+    given: Given
+    backbone: Wired
+    heads: tuple[Wired, ...]
+    matchers: tuple[Wired, ...]
+    losses: tuple[Wired, ...]
+    posts: tuple[Wired, ...]
+    rankings: tuple[RankingTable, ...]
+    procedure: Wired | None
+    batch: Wired | None
+    augment: tuple[Wired, ...]
+    wanted: Mapping[str, frozenset[str]]
+    """Role -> short names of the outputs that are computed."""
+    unread: tuple[str, ...]
+    """Roles of heads that nothing reads; they are not built."""
+    notes: tuple[str, ...]
+
+    @property
+    def parts(self) -> tuple[Wired, ...]:
+        rest = (*((self.batch,) if self.batch else ()), *self.augment)
+        last = (self.procedure,) if self.procedure else ()
+        return (
+            self.backbone, *self.heads, *self.matchers, *self.losses, *self.posts, *rest, *last
+        )  # fmt: skip
+
+    def matching(self, matcher: str) -> Matching:
+        """What the matcher of this name promises."""
+        return self.given.matchers[matcher]
+
+    def resolved(self) -> dict[str, Any]:
+        """Every table with every default filled in, for the lock file."""
+        run = self.runfile
+        table: dict[str, Any] = {"format": 1, "name": run.name, "plugins": list(run.plugins)}
+        for key in ("data", "train", "optim", "eval"):
+            value = getattr(run, key)
+            table[key] = attrs.asdict(value) if value is not None else None
+        for wired in self.parts:
+            settings = {"use": wired.part.use, **attrs.asdict(wired.config)}
+            if wired.part.where == "loss":
+                settings["weight"] = wired.part.weight
+            if wired.part.where == "batch":
+                table["data"]["batch"] = settings
+            elif wired.part.where != "augment":
+                table.setdefault("parts", {})[wired.part.role] = settings
+        table["data"]["augment"] = [
+            {"use": wired.part.use, **attrs.asdict(wired.config)} for wired in self.augment
+        ]
+        table["ranking"] = [attrs.asdict(ranking) for ranking in self.rankings]
+        return table
+
+
+class _Resolver:
+    """Loads components and settings, collecting problems by the exit code they deserve."""
+
+    def __init__(self, run: RunFile, plugins: Plugins):
+        self.run = run
+        self.plugins = plugins
+        self.problems = Problems(run.path, run.lines)
+        self.broken: list[str] = []
+        self.failed: set[str] = set()
+
+    def component(self, part: Part) -> LoadedComponent | None:
+        try:
+            return self.plugins.component(part.kind, part.use)
+        except PluginError as error:
+            self.broken.append(f"{part}: {error}")
+        except UsageError as error:
+            self.problems.add((*part.path, "use"), str(part), str(error))
+        self.failed.add(part.role)
+        return None
+
+    def wired(self, part: Part) -> Wired | None:
+        component = self.component(part)
+        if component is None:
+            return None
+        config, faults = structure(component.component.config, part.table)
+        self.problems.faults(part.path, str(part), faults)
+        if config is None:
+            self.failed.add(part.role)
+            return None
+        return Wired(part, component, config)
+
+    def add(self, part: Part, field: str, text: str) -> None:
+        self.failed.add(part.role)
+        path = (*part.path, field) if field else part.path
+        self.problems.add(path, str(part), f"{field} {text}" if field else text)
+
+    def call(self, wired: Wired, method: str, given: Given) -> Any:
+        """A wiring method, with the user's mistakes and the plugin's own told apart."""
+        try:
+            return getattr(wired.config, method)(given)
+        except WiringError as error:
+            self.add(wired.part, error.field, error.text)
+        except ReidError as error:
+            self.add(wired.part, "", str(error))
+        except Exception as error:
+            self.failed.add(wired.part.role)
+            owner = f"{wired.component.distribution} {wired.component.version}"
+            self.broken.append(
+                f"{wired.part}: {method}() of {owner} failed: {type(error).__name__}: {error}"
+            )
+        return None
+
+    def done(self) -> None:
+        if self.broken and not self.problems.texts:
+            raise PluginError("\n".join(self.broken))
+        self.problems.texts += self.broken
+        self.problems.done()
+
+
+def references(config: Any) -> Iterator[tuple[str, Any, str]]:
+    """(setting, name type, name) for every setting that names a feature, matcher or loss."""
+    for field in attrs.fields(resolve(type(config))):
+        kind = _name_type(field.type)
+        value = getattr(config, field.name)
+        if kind is None or value is None:
+            continue
+        names = [value] if isinstance(value, str) else list(value)
+        for name in names:
+            if name:
+                yield field.name, kind, name
+
+
+def _name_type(declared: Any) -> Any:
+    if declared in FEATURE_KINDS or declared in (MatcherName, LossName):
+        return declared
+    for argument in get_args(declared) if get_origin(declared) is not None else ():
+        found = _name_type(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def make_plan(
+    run: RunFile,
+    plugins: Plugins,
+    *,
+    purpose: Purpose = "train",
+    make_data: bool = False,
+    allow_missing: bool = False,
+) -> Plan:
+    """Connects a run. For `purpose="eval"`, only what the rankings reach is loaded, so plugins
+    that only train may be missing.
+
+    Raises `RunFileError` with all problems (exit code 2), `PluginError` (3) or `DataError` (4).
+    """
+    resolver = _Resolver(run, plugins)
+    train = purpose == "train"
+    heads = {part.name: resolver.wired(part) for part in run.of("head")} if train else {}
+    if not train:
+        heads = _reachable_heads(run, resolver)
+    backbone = next((resolver.wired(part) for part in run.of("backbone")), None)
+    used = {ranking.matcher for ranking in run.rankings}
+    matchers = [
+        resolver.wired(part) for part in run.of("matcher") if train or not used or part.name in used
+    ]
+    losses = [resolver.wired(part) for part in run.of("loss")] if train else []
+    posts = [resolver.wired(part) for part in run.of("post")]
+    augment = [resolver.wired(part) for part in run.augment] if train else []
+    batch = resolver.wired(run.batch) if train and run.batch is not None else None
+    procedure = resolver.wired(run.procedure) if train and run.train.epochs > 0 else None
+    if train:
+        for name in run.plugins:
+            try:
+                plugins.observers([name])
+            except PluginError as error:
+                resolver.broken.append(str(error))
+            except UsageError as error:
+                resolver.problems.add(("plugins",), "key 'plugins'", str(error))
+    entries: list[tuple[Source, Any]] = []
+    for source in run.sources:
+        if source.role == "train" and not train:
+            continue
+        reader = None
+        if source.reader is not None:
+            wired = resolver.wired(source.reader)
+            if wired is None:
+                continue
+            reader = wired.config
+        entries.append((source, reader))
+    if resolver.problems.texts:
+        # A wrong file is reported also where the data are absent or damaged.
+        try:
+            data = load_sources(entries, make=False, allow_missing=True)
+        except ReidError:
+            resolver.done()
+    else:
+        if resolver.broken:
+            resolver.done()
+        data = load_sources(entries, make=make_data, allow_missing=allow_missing)
+
+    given = Given(
+        image=run.data.image,
+        identities=data.identities,
+        cameras=data.cameras,
+        modalities=data.modalities,
+        train_columns=data.train_columns,
+        test_columns=data.test_columns,
+        views=tuple(run.eval.views),
+        losses=tuple(part.name for part in run.of("loss")),
+        find_file=_find_weights,
+    )
+    if batch is not None:
+        shape = getattr(batch.config, "batch", lambda: BatchShape(None))()
+        given = attrs.evolve(given, batch=shape)
+        resolver.call(batch, "check", given)
+    return _connect(
+        resolver, data, given, backbone, heads, matchers, losses, posts, batch, augment, procedure
+    )
+
+
+def _find_weights(value: str) -> tuple[bool, str]:
+    from reidcore.manifest import find_data
+
+    path = find_data(value, "REID_WEIGHTS")
+    return path.is_file(), str(path)
+
+
+def _reachable_heads(run: RunFile, resolver: _Resolver) -> dict[str, Wired | None]:
+    """For evaluation: the heads that the rankings' matchers reach, others not even loaded."""
+    used = {ranking.matcher for ranking in run.rankings}
+    needed: set[str] = set()
+    for part in run.of("matcher"):
+        if not used or part.name in used:
+            needed |= _mentioned(part.table)
+    heads: dict[str, Wired | None] = {}
+    for part in reversed(run.of("head")):
+        if part.name in needed:
+            heads[part.name] = resolver.wired(part)
+            needed |= _mentioned(part.table)
+    return {part.name: heads[part.name] for part in run.of("head") if part.name in heads}
+
+
+def _mentioned(value: Any) -> set[str]:
+    """Instance names in texts of the form `instance.output` anywhere in a table."""
+    if isinstance(value, str):
+        return {value.partition(".")[0]} if "." in value else set()
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        return {name for item in value for name in _mentioned(item)}
+    return set()
+
+
+def _connect(
+    resolver: _Resolver,
+    data: DataPlan,
+    given: Given,
+    backbone: Wired | None,
+    heads: Mapping[str, Wired | None],
+    matchers: Sequence[Wired | None],
+    losses: Sequence[Wired | None],
+    posts: Sequence[Wired | None],
+    batch: Wired | None,
+    augment: Sequence[Wired | None],
+    procedure: Wired | None,
+) -> Plan:
+    run = resolver.run
+    features: dict[str, Feature] = {}
+    found: dict[str, Matching] = {}
+
+    def provide(wired: Wired, instance: str) -> Wired:
+        outputs = resolver.call(wired, "outputs", given)
+        if not outputs:
+            resolver.failed.add(wired.part.role)
+            return wired
+        for name, feature in outputs.items():
+            features[f"{instance}.{name}"] = feature
+        return attrs.evolve(wired, outputs=dict(outputs))
+
+    def read(wired: Wired) -> Wired | None:
+        ok, reads = _check_references(resolver, wired, features, found, given.losses)
+        return attrs.evolve(wired, reads=tuple(reads)) if ok else None
+
+    given = attrs.evolve(given, features=features, matchers=found)
+    if backbone is not None:
+        backbone = provide(backbone, "backbone")
+    ready_heads: list[Wired] = []
+    for head in heads.values():
+        checked = read(head) if head is not None else None
+        if checked is not None:
+            ready_heads.append(provide(checked, checked.part.name))
+    ready_matchers: list[Wired] = []
+    for matcher in matchers:
+        checked = read(matcher) if matcher is not None else None
+        if checked is not None:
+            matching = resolver.call(checked, "describe", given)
+            if matching is not None:
+                found[checked.part.name] = matching
+                ready_matchers.append(attrs.evolve(checked, matching=matching))
+    ready_losses: list[Wired] = []
+    for loss in losses:
+        checked = read(loss) if loss is not None else None
+        if checked is not None:
+            resolver.call(checked, "check", given)
+            ready_losses.append(checked)
+    if procedure is not None:
+        checked = read(procedure)
+        if checked is not None:
+            resolver.call(checked, "check", given)
+    rankings = _rankings(resolver, given, found, posts, data)
+    _check_roles(resolver)
+    _check_best(resolver)
+    resolver.done()
+    assert backbone is not None
+    wanted, unread = _wanted(backbone, ready_heads, ready_matchers, ready_losses, rankings)
+    notes = [*data.notes, *(f"{role}: nothing reads it; it is not built" for role in unread)]
+    if data.test and "camera" not in data.test_columns and run.eval.same_camera != "keep":
+        notes.append(
+            "no camera column in the test data: no gallery picture is dropped for its camera; "
+            "only the query's own file is"
+        )
+    return Plan(
+        runfile=run, data=data, given=given, backbone=backbone,
+        heads=tuple(head for head in ready_heads if head.part.role not in unread),
+        matchers=tuple(ready_matchers), losses=tuple(ready_losses),
+        posts=tuple(post for post in posts if post is not None), rankings=rankings,
+        procedure=procedure, batch=batch,
+        augment=tuple(part for part in augment if part is not None),
+        wanted=wanted, unread=unread, notes=tuple(notes),
+    )  # fmt: skip
+
+
+def _check_references(
+    resolver: _Resolver,
+    wired: Wired,
+    features: Mapping[str, Feature],
+    matchers: Mapping[str, Matching],
+    losses: Sequence[str],
+) -> tuple[bool, list[tuple[str, str]]]:
+    run, part = resolver.run, wired.part
+    ok, reads = True, []
+    for field, kind, name in references(wired.config):
+        if kind is MatcherName:
+            known = [other.name for other in run.of("matcher")]
+            if name not in known:
+                resolver.add(part, field, f"names the matcher {name!r}{_suggest(name, known)}")
+                ok = False
+            elif name not in matchers:
+                ok = False  # its own failure is reported
+            continue
+        if kind is LossName:
+            known = [other for other in losses if other != part.name]
+            if name not in known:
+                resolver.add(part, field, f"names the loss {name!r}{_suggest(name, known)}")
+                ok = False
+            continue
+        wants = FEATURE_KINDS[kind]
+        fitting = {key: feature for key, feature in features.items() if wants in ("", feature.kind)}
+        if name not in features:
+            ok = False
+            instance = name.partition(".")[0]
+            role = "backbone" if instance == "backbone" else f"head.{instance}"
+            if role in resolver.failed:
+                resolver.failed.add(part.role)
+                continue
+            later = [head.name for head in run.of("head")]
+            if part.where == "head" and instance in later[later.index(part.name) :]:
+                why = "is its own output" if instance == part.name else "is computed later"
+                resolver.add(part, field, f"names {name!r}, which {why}; heads run in file order")
+                continue
+            resolver.add(
+                part, field,
+                f"names {name!r}, which nothing provides{nearest(name, features) or '.'} "
+                f"Available {wants + 's' if wants else 'features'}: {_listed(fitting)}",
+            )  # fmt: skip
+        elif wants and features[name].kind != wants:
+            resolver.add(
+                part, field,
+                f"needs a {wants}, but {name!r} is a {features[name]}. "
+                f"Available {wants}s: {_listed(fitting)}",
+            )  # fmt: skip
+            ok = False
+        else:
+            reads.append((field, name))
+    if not ok:
+        resolver.failed.add(part.role)
+    return ok, reads
+
+
+def _suggest(name: str, known: Sequence[str]) -> str:
+    near = nearest(name, known)
+    return near if near else f", which does not exist; there are {', '.join(known) or 'none'}"
+
+
+def _listed(features: Mapping[str, Feature]) -> str:
+    return ", ".join(f"{name} ({feature})" for name, feature in features.items()) or "none"
+
+
+def _rankings(
+    resolver: _Resolver,
+    given: Given,
+    matchers: Mapping[str, Matching],
+    posts: Sequence[Wired | None],
+    data: DataPlan,
+) -> tuple[RankingTable, ...]:
+    run = resolver.run
+    names = [part.name for part in run.of("matcher")]
+    by_name = {post.part.name: post for post in posts if post is not None}
+    all_posts = [part.name for part in run.of("post")]
+    rankings = list(run.rankings)
+    if not rankings:
+        if len(names) > 1:
+            resolver.problems.add(
+                (), "",
+                f"there are several [[matcher]] ({', '.join(names)}) and no [[ranking]] that says "
+                "which of them rank the gallery",
+            )  # fmt: skip
+            return ()
+        if not names:
+            if any(source.role == "test" for source in run.sources) or all_posts:
+                resolver.problems.add(
+                    (), "", "there is no [[matcher]], which ranking the test data needs"
+                )
+            return ()
+        rankings = [RankingTable(name="main", matcher=names[0], post=all_posts)]
+    used: set[str] = set()
+    for index, ranking in enumerate(rankings):
+        path, place = ("ranking", index), f"ranking {ranking.name!r}"
+        if ranking.matcher not in names:
+            resolver.problems.add(
+                (*path, "matcher"), place,
+                f"matcher names {ranking.matcher!r}{_suggest(ranking.matcher, names)}",
+            )  # fmt: skip
+        for name in ranking.post:
+            used.add(name)
+            if name not in all_posts:
+                resolver.problems.add(
+                    (*path, "post"), place, f"post names {name!r}{_suggest(name, all_posts)}"
+                )
+        if len(set(ranking.post)) < len(ranking.post):
+            resolver.problems.add((*path, "post"), place, "post names a postprocessor twice")
+        matching = matchers.get(ranking.matcher)
+        if matching is None:
+            continue
+        unit = matching.unit
+        for position, name in enumerate(ranking.post):
+            post = by_name.get(name)
+            if post is None:
+                unit = True  # its own failure is reported
+                continue
+            here = attrs.evolve(given, unit=unit, first=position == 0)
+            if data.test or not run.sources:
+                unit = bool(resolver.call(post, "check", here))
+    for part in run.of("post"):
+        if part.name not in used and part.role not in resolver.failed:
+            resolver.problems.add(part.path, str(part), "no [[ranking]] names it in its 'post'")
+    return tuple(rankings)
+
+
+def _check_roles(resolver: _Resolver) -> None:
+    """Role paths in optim.scale and train.frozen_norm must exist."""
+    run = resolver.run
+    roles = {"backbone", "head", "matcher", "loss"}
+    roles |= {p.role for p in run.parts if p.where in ("head", "matcher", "loss")}
+    for table, key, named in (
+        ("optim", "scale", list(run.optim.scale) if run.optim else []),
+        ("train", "frozen_norm", run.train.frozen_norm),
+    ):
+        for role in named:
+            if role not in roles:
+                resolver.problems.add(
+                    (table, key), f"[{table}]",
+                    f"{key} names the role {role!r}{_suggest(role, sorted(roles))}",
+                )  # fmt: skip
+
+
+def _check_best(resolver: _Resolver) -> None:
+    from reidcore.runfolder import METRICS, metric_name
+
+    best = resolver.run.train.best
+    if best and metric_name(best) is None:
+        resolver.problems.add(
+            ("train", "best"), "[train]",
+            f"best names the score {best!r}{nearest(best, METRICS)}; scores are mAP, mINP and "
+            "rank-K",
+        )  # fmt: skip
+
+
+def _wanted(
+    backbone: Wired,
+    heads: Sequence[Wired],
+    matchers: Sequence[Wired],
+    losses: Sequence[Wired],
+    rankings: Sequence[RankingTable],
+) -> tuple[dict[str, frozenset[str]], tuple[str, ...]]:
+    """Which outputs somebody reads, directly or through other heads."""
+    readers: list[Wired] = [*matchers, *losses]
+    wanted: dict[str, set[str]] = {"backbone": set()}
+
+    def take(wired: Wired) -> None:
+        for _, name in wired.reads:
+            instance, _, output = name.partition(".")
+            role = "backbone" if instance == "backbone" else f"head.{instance}"
+            wanted.setdefault(role, set()).add(output)
+
+    for reader in readers:
+        take(reader)
+    unread = []
+    for head in reversed(heads):
+        if wanted.get(head.part.role):
+            take(head)
+        else:
+            unread.append(head.part.role)
+    return {role: frozenset(names) for role, names in wanted.items()}, tuple(reversed(unread))
+
+
+def describe_plan(plan: Plan) -> str:
+    """The plan as text: features, who reads them, and what ranking will cost."""
+    run = plan.runfile
+    lines = [f"run {run.name} ({run.path.name})"]
+    for one in plan.data.loaded:
+        counts = ", ".join(f"{split} {count}" for split, count in one.counts.items())
+        state = "" if one.rows is not None else " (assumed)"
+        lines.append(f"  {one.source.role} {one.source.name}: {counts}{state}")
+    lines.append(
+        f"  {plan.given.identities} training identities, image {run.data.image[0]}x"
+        f"{run.data.image[1]}, columns in test data: "
+        f"{', '.join(sorted(plan.given.test_columns)) or 'none'}"
+    )
+    lines.append("features")
+    readers: dict[str, list[str]] = {}
+    for wired in (*plan.heads, *plan.matchers, *plan.losses):
+        for _, name in wired.reads:
+            readers.setdefault(name, []).append(wired.part.role)
+    for provider in (plan.backbone, *plan.heads):
+        instance = provider.part.name or "backbone"
+        for output, feature in provider.outputs.items():
+            name = f"{instance}.{output}"
+            who = ", ".join(readers.get(name, [])) or "nobody (not computed)"
+            lines.append(f"  {name:24} {feature!s:20} read by {who}")
+    lines.append("rankings")
+    tests = {
+        one.source.name: (one.counts.get("query", 0), one.counts.get("gallery", 0))
+        for one in plan.data.test
+    }
+    matching = {wired.part.name: wired.matching for wired in plan.matchers}
+    for ranking in plan.rankings:
+        found = matching[ranking.matcher]
+        assert found is not None
+        stored = sum(spec.bytes for spec in found.template.values())
+        chain = " -> ".join([ranking.matcher, *ranking.post])
+        lines.append(f"  {ranking.name}: {chain}; template {_bytes(stored)} per picture")
+        for test, (queries, gallery) in tests.items():
+            if not queries or not gallery:
+                lines.append(f"    {test}: number of pairs known when the data are there")
+                continue
+            pairs = queries * gallery
+            cost = f", {_flops(pairs * found.pair_flops)}" if found.pair_flops else ""
+            held = f"matrix {_bytes(4 * pairs)}" if ranking.post else "no matrix held"
+            lines.append(
+                f"    {test}: {queries} x {gallery} pairs, templates "
+                f"{_bytes(stored * (queries + gallery))}, {held}{cost}"
+            )
+    heavy = [str(wired.part) for wired in plan.parts if wired.descriptor.heavy]
+    lines += [f"note: {part}: its wiring imports torch" for part in heavy]
+    lines += [f"note: {note}" for note in plan.notes]
+    return "\n".join(lines)
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def _flops(count: float) -> str:
+    for unit in ("", "K", "M", "G", "T"):
+        if count < 1000:
+            return f"{count:.1f} {unit}FLOP"
+        count /= 1000
+    return f"{count:.1f} PFLOP"
