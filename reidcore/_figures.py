@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -218,7 +219,15 @@ def draw_person(
     lit = light.table()
     tasks: list[tuple[float, int, tuple]] = []
 
-    def add(depth, start, end, radii, texture, fold=None, cap=1.0):
+    def add(
+        depth: float,
+        start: Any,
+        end: Any,
+        radii: Any,
+        texture: np.ndarray,
+        fold: int | None = None,
+        cap: float = 1.0,
+    ) -> None:
         folds = None if fold is None else _folds((pose.folds + fold) % 84)
         pixels = [max(radius * height, 0.7) for radius in radii]
         ends = (bones.place(start), bones.place(end))

@@ -20,7 +20,7 @@ def make_scene(rng: np.random.Generator, kind: str) -> np.ndarray:
     walls = {"street": (168, 160, 150), "hall": (206, 200, 184), "garden": (70, 96, 52)}
     floors = {"street": (128, 128, 130), "hall": (176, 168, 156), "garden": (142, 132, 108)}
 
-    def vary(colour, spread=18):
+    def vary(colour: tuple[int, ...], spread: int = 18) -> tuple[int, ...]:
         offset = int(rng.integers(-spread, spread + 1))
         return tuple(int(part + offset + rng.integers(-6, 7)) for part in colour)
 

@@ -8,6 +8,7 @@ import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -56,7 +57,7 @@ def between(rng: np.random.Generator, low: float, high: float) -> float:
     return low + (high - low) * rng.random()
 
 
-def pick(rng: np.random.Generator, items: Sequence):
+def pick(rng: np.random.Generator, items: Sequence[Any]) -> Any:
     """Return one of ``items``, each equally likely."""
     return items[int(rng.integers(len(items)))]
 
@@ -114,7 +115,8 @@ def _dye(rng: np.random.Generator) -> Colour:
         between(rng, *saturation) / 100,
         between(rng, *value) / 100,
     )
-    return (*(int(255 * part) for part in (red, green, blue)), int(rng.integers(50, 235)))
+    infrared = int(rng.integers(50, 235))
+    return int(255 * red), int(255 * green), int(255 * blue), infrared
 
 
 def _second_dye(rng: np.random.Generator, first: Colour) -> Colour:
@@ -183,7 +185,13 @@ def _cloth(
     return texture
 
 
-def _add_print(rng, texture, colours, row, column) -> None:
+def _add_print(
+    rng: np.random.Generator,
+    texture: np.ndarray,
+    colours: Sequence[Colour],
+    row: np.ndarray,
+    column: np.ndarray,
+) -> None:
     """Put a motif of two colours on the chest and, for some people, on the back."""
     middle = int(len(texture) * between(rng, 0.28, 0.5))
     half = (int(rng.integers(7, 17)), int(rng.integers(7, 15)))
@@ -205,7 +213,7 @@ def _add_print(rng, texture, colours, row, column) -> None:
             texture[measure < 64] = colours[2]
 
 
-def _head(rng, skin: Colour, hair: Colour, style: str) -> np.ndarray:
+def _head(rng: np.random.Generator, skin: Colour, hair: Colour, style: str) -> np.ndarray:
     """Return the texture of a head: hair on top and behind, a face in front."""
     texture = plain(skin, 32)
     front = abs(np.arange(COLUMNS) - COLUMNS // 2)[None, :]
@@ -222,8 +230,8 @@ def _head(rng, skin: Colour, hair: Colour, style: str) -> np.ndarray:
 
 def make_person(rng: np.random.Generator) -> Person:
     """Draw a person: body, hair, garments and what is carried."""
-    skin = tuple(int(part + rng.integers(-8, 9)) for part in pick(rng, _SKINS))
-    skin = (*skin, int(rng.integers(165, 215)))
+    red, green, blue = (int(part + rng.integers(-8, 9)) for part in pick(rng, _SKINS))
+    skin = (red, green, blue, int(rng.integers(165, 215)))
     hair = (*pick(rng, _HAIRS), int(rng.integers(60, 130)))
     upper, lower = _dye(rng), _dye(rng)
     accents = [_second_dye(rng, upper) for _ in range(2)]

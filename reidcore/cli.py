@@ -173,13 +173,14 @@ def _run_one(
     options: argparse.Namespace, plugins: Any, text: str, path: Path, folder: Path,
     sets: Sequence[str], announced: _Announced,
 ) -> dict[str, Any] | None:  # fmt: skip
+    from reidcore.datasets import require_data
     from reidcore.runfile import parse_runfile
     from reidcore.runfolder import prepare
     from reidcore.wiring import make_plan
 
     run = parse_runfile(text, path, sets)
     # The wiring is checked before the folder is touched and before data are made.
-    make_plan(run, plugins, allow_missing=True)
+    require_data(make_plan(run, plugins, allow_missing=True).data)
     prepare(folder, options.resume)
     try:
         announced().say(f"run folder {folder}")
@@ -205,20 +206,18 @@ def _run_one(
 def _run_repeats(
     options: argparse.Namespace, plugins: Any, run: Any, text: str, path: Path, folder: Path
 ) -> int:
-    import json
-
     from reidcore.errors import UsageError
     from reidcore.runfolder import write_json
 
-    count = len(next(iter(run.repeat.values())))
+    repeats = _check_repeats(plugins, run, text, path, options.sets)
+    count = len(repeats)
     if folder.is_dir() and any(folder.iterdir()) and not options.resume:
         raise UsageError(
             f"{folder.absolute()} already holds files. Nothing was changed. Continue with "
             "--resume, or choose another folder with --out."
         )
     results = []
-    for index in range(count):
-        own = [f"{key}={json.dumps(values[index])}" for key, values in run.repeat.items()]
+    for index, own in enumerate(repeats):
         print(f"repeat {index + 1} of {count}: {', '.join(own)}", flush=True)
         scores = _run_one(
             options, plugins, text, path, folder / str(index), [*options.sets, *own], _Announced()
@@ -234,6 +233,36 @@ def _run_repeats(
     return 0
 
 
+def _check_repeats(
+    plugins: Any, run: Any, text: str, path: Path, sets: Sequence[str]
+) -> list[list[str]]:
+    """The `--set` items of each repeat, all of them checked before the first begins."""
+    from reidcore.errors import RunFileError
+    from reidcore.runfile import parse_runfile
+    from reidcore.settings import toml_value
+    from reidcore.wiring import make_plan
+
+    count = len(next(iter(run.repeat.values()), ()))
+    repeats = [
+        [f"{key}={toml_value(values[index])}" for key, values in run.repeat.items()]
+        for index in range(count)
+    ]
+    problems: list[str] = []
+    for index, own in enumerate(repeats):
+        try:
+            make_plan(parse_runfile(text, path, [*sets, *own]), plugins, allow_missing=True)
+        except RunFileError as error:
+            which = f"in repeat {index + 1} of {count}: {', '.join(own)}"
+            for problem in error.problems:
+                if problem.startswith("--set ") and problem[6:].startswith(tuple(own)):
+                    line = run.lines.of(("repeat", problem[6:].partition("=")[0]))
+                    problem = f"{path.name}:{line}: [repeat] {problem[6:]}"
+                problems.append(f"{problem} ({which})")
+    if problems:
+        raise RunFileError(problems)
+    return repeats
+
+
 def _check(options: argparse.Namespace) -> int:
     from reidcore.packaged import run_source
     from reidcore.plugins import Plugins
@@ -244,6 +273,7 @@ def _check(options: argparse.Namespace) -> int:
     text, path = run_source(options.file, plugins)
     run = parse_runfile(text, path, options.sets)
     plan = make_plan(run, plugins, allow_missing=True)
+    _check_repeats(plugins, run, text, path, options.sets)
     print(describe_plan(plan))
     if options.no_dry:
         print("ok: keys and wiring (no dry run)")
@@ -270,13 +300,13 @@ def _eval(options: argparse.Namespace) -> int:
     lock = check_folder(options.folder)
     file = options.folder / "run.toml"
     run = parse_runfile(file.read_text(encoding="utf-8"), file, [*lock["sets"], *options.sets])
-    plan = make_plan(run, Plugins(), purpose="eval", make_data=True)
+    plan = make_plan(run, Plugins(), purpose="eval", make_data=True, training=lock["training"])
     from reidcore.ranking import evaluate, score_table
     from reidcore.training import make_loader
 
     shown = reporter()
     try:
-        plan, model = load_model(options.folder, plan, lock, run.train.device)
+        model = load_model(options.folder, plan, run.train.device)
         scores = evaluate(plan, model, make_loader(plan), shown.say)
     finally:
         shown.close()

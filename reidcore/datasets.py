@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from reidcore.api import Facts, Row
-from reidcore.errors import DataError, ReidError
+from reidcore.errors import DataError, PluginError, ReidError
 from reidcore.manifest import camera_numbers, columns, find_data, modality_names, read_manifest
+from reidcore.registration import in_words
 from reidcore.runfile import Source
 
 
@@ -126,8 +127,32 @@ def load_sources(
     use may do so. allow_missing: take the reader's facts where the data are absent; otherwise
     absent data are a DataError (exit code 4) naming the absolute path tried.
     """
-    loaded = {"train": [], "test": []}  # type: dict[str, list[Loaded]]
     cache: dict[str, tuple[Row, ...]] = {}
+    plan = _load_all(entries, False, True, cache)
+    if not allow_missing:
+        require_data(plan)  # before anything is drawn, which takes a while
+        plan = _load_all(entries, make, False, cache)
+    return plan
+
+
+def require_data(plan: DataPlan) -> None:
+    """DataError (exit code 4) if data are absent that the core cannot make."""
+    absent = [
+        f"[data] {one.source.role} {one.source.name!r}: data not found at {one.missing}"
+        for one in plan.loaded
+        if one.missing
+    ]
+    if absent:
+        raise DataError("\n".join(absent))
+
+
+def _load_all(
+    entries: Sequence[tuple[Source, Any]],
+    make: bool,
+    allow_missing: bool,
+    cache: dict[str, tuple[Row, ...]],
+) -> DataPlan:
+    loaded = {"train": [], "test": []}  # type: dict[str, list[Loaded]]
     for source, reader in entries:
         loaded[source.role].append(_load(source, reader, make, allow_missing, cache))
     return DataPlan(tuple(loaded["train"]), tuple(loaded["test"]))
@@ -150,7 +175,7 @@ def _load(
     else:
         raise DataError(f"{place}: missing key 'root', the folder of the data set")
     if not root.exists() and not (make and default is not None and not source.root):
-        facts: Facts = reader.facts()
+        facts: Facts = _ask(source, "facts", reader.facts)
         if default is not None and not source.root:
             note = f"{place}: will be made at {root} on first use"
             return Loaded(source, None, facts, note, "" if allow_missing else str(root))
@@ -164,11 +189,24 @@ def _load(
         return Loaded(source, None, facts, note, str(root.absolute()))
     key = f"{reader!r} {root}"
     if key not in cache:
-        try:
-            cache[key] = tuple(reader.rows(root))
-        except ReidError as error:
-            raise type(error)(f"{place}: {error}") from None
+        cache[key] = tuple(_ask(source, "rows", lambda: list(reader.rows(root))))
     return _chosen(source, cache[key], place, str(root))
+
+
+def _ask(source: Source, method: str, call: Callable[[], Any]) -> Any:
+    """A reader's answer, with what is wrong with the data and with the reader told apart."""
+    place = f"[data] {source.role} {source.name!r}"
+    try:
+        return call()
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from None
+    except ReidError:
+        raise
+    except OSError as error:
+        raise DataError(f"{place}: {error}") from error
+    except Exception as error:
+        use = source.reader.use if source.reader else ""
+        raise PluginError(f"{place}: {method}() of {use} failed: {in_words(error)}") from error
 
 
 def _chosen(source: Source, rows: tuple[Row, ...], place: str, where: str) -> Loaded:

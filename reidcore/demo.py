@@ -122,7 +122,9 @@ def _make_camera(seed: int, number: int, cameras: int, infrared: bool, level: fl
     hue = math.tau * (number / cameras + between(rng, -0.06, 0.06))
     strength = between(rng, 0.2, 0.3) * level
     exposure = between(rng, -0.25, 0.2) * level
-    gains = tuple(2 ** (exposure + strength * math.cos(hue - math.tau * i / 3)) for i in range(3))
+    red, green, blue = (
+        2 ** (exposure + strength * math.cos(hue - math.tau * i / 3)) for i in range(3)
+    )
     gamma = 2 ** (between(rng, -0.2, 0.2) * level)
     kinds = ("street", "hall", "garden", "brick")
     return Camera(
@@ -131,7 +133,7 @@ def _make_camera(seed: int, number: int, cameras: int, infrared: bool, level: fl
         pitch=between(rng, 0.08, 0.42),
         light=between(rng, 0.3, 1.0) * pick(rng, (-1, 1)) * (0.3 if infrared else 1),
         ambient=between(rng, 0.35, 0.7),
-        gains=(1.0, 1.0, 1.0) if infrared else gains,
+        gains=(1.0, 1.0, 1.0) if infrared else (red, green, blue),
         curve=np.array([255 * (value / 255) ** gamma for value in range(256)]),
         contrast=1 - between(rng, 0.0, 0.25) * level / 2,
         saturation=max(0.2, 1 - between(rng, 0.0, 0.28) * level),

@@ -76,7 +76,7 @@ def dry_run(plan: Plan, model: Model) -> list[str]:
         batch = random_batch(plan, model.device)
         notes = []
         if plan.losses:
-            notes = _train_once(plan, copied, batch)
+            notes = train_once(plan, copied, batch)
         copied.eval()
         with torch.no_grad():
             check_features(plan, copied(batch.images), len(batch))
@@ -85,7 +85,7 @@ def dry_run(plan: Plan, model: Model) -> list[str]:
     return notes
 
 
-def _train_once(plan: Plan, model: Model, batch: Batch) -> list[str]:
+def train_once(plan: Plan, model: Model, batch: Batch) -> list[str]:
     model.train()
 
     def extract(rows: Any = None) -> Iterator[tuple[dict[str, Tensor], Batch]]:

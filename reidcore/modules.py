@@ -312,7 +312,7 @@ class Run(Protocol):
         """Counts epochs from where the last save stopped. Everything in `state` with a
         `state_dict` is saved with the model after each epoch and restored on resume."""
 
-    def log(self, **numbers: float | Tensor) -> None:
+    def log(self, /, **numbers: float | Tensor) -> None:
         """Adds numbers to the current epoch's means."""
 
     def means(self) -> dict[str, float]:

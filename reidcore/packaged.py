@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -61,8 +62,8 @@ def find_packaged(text: str, plugins: Plugins) -> PackagedRun:
             return run
     known = [run.name for run in runs]
     raise UsageError(
-        f"plugin {plugin!r} has no run file {name!r}{nearest(name, known)} "
-        f"It has {', '.join(known) or 'none'}"
+        f"plugin {plugin!r} has no run file {name!r}{nearest(name, known) or '.'} "
+        f"It has {', '.join(known) or 'none'}."
     )
 
 
@@ -73,7 +74,7 @@ def run_source(text: str, plugins: Plugins) -> tuple[str, Path]:
     that name exists here.
     """
     path = Path(text)
-    if path.exists() or path.suffix == ".toml" or ("/" in text and ":" not in text):
+    if os.path.isfile(path) or path.suffix == ".toml" or ("/" in text and ":" not in text):
         from reidcore.runfile import read_text
 
         return read_text(path), path

@@ -28,6 +28,8 @@ KINDS = {
 }
 """Run-file table -> kind of component."""
 LISTS = ("head", "matcher", "ranking", "loss", "post")
+MEANS = ("loss", "epoch", "lr", "seconds", "pictures_per_second")
+"""Columns of means.csv beside the losses' own, so that no loss may be called so."""
 
 
 @attrs.frozen
@@ -70,6 +72,11 @@ class Data:
     )
 
 
+def _device(value: str) -> str | None:
+    fits = re.fullmatch(r"auto|cpu|cuda(:\d+)?", value)
+    return None if fits else "expected auto, cpu, cuda or cuda:N"
+
+
 @attrs.frozen
 class Train:
     """The course of training."""
@@ -78,6 +85,7 @@ class Train:
     device: str = setting(
         "auto (cuda if there is one, else cpu), cpu, cuda or cuda:N; the run prints which.",
         default="auto",
+        check=_device,
     )
     seed: int = setting("Weights, order and augmentation follow from it.", default=0, at_least=0)
     deterministic: bool = setting(
@@ -211,6 +219,14 @@ class Part:
             self.where if self.where in ("backbone", "procedure") else f"{self.where}.{self.name}"
         )
 
+    @property
+    def core_keys(self) -> tuple[str, ...]:
+        """The keys of its table that are the core's."""
+        if self.kind == "reader":
+            return ("read", "root", "splits", "name")
+        named = ("name",) if self.where in LISTS else ()
+        return ("use", *named, *(("weight",) if self.where == "loss" else ()))
+
     def __str__(self) -> str:
         if self.where in ("backbone", "procedure"):
             return f"{self.where} ({self.use})"
@@ -258,27 +274,58 @@ class RunFile:
         return [part for part in self.parts if part.where == where]
 
 
+_KEY = r"""(?:[\w\-]+|"[^"\\]*"|'[^']*')"""
+_KEYS = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
+
+
+def _split_keys(text: str) -> list[str]:
+    return [key.strip("\"'") for key in re.findall(_KEY, text)]
+
+
 class Lines:
     """Finds the line of a table or key in TOML text, for messages; best effort, 0 if unknown."""
 
     def __init__(self, text: str):
         self.found: dict[tuple[str | int, ...], int] = {}
+        self.sets: dict[tuple[str | int, ...], str] = {}
+        """What `--set` has changed: path -> key=value as typed."""
         table: tuple[str | int, ...] = ()
-        counts: dict[str, int] = {}
-        for number, line in enumerate(text.splitlines(), 1):
-            header = re.match(r"\s*(\[\[?)\s*([\w.\- ]+?)\s*\]", line)
-            key = re.match(r"\s*([\w\-]+)\s*[.=]", line)
+        counts: dict[tuple[str | int, ...], int] = {}
+        for number, line in enumerate(text.split("\n"), 1):
+            header = re.match(rf"\s*(\[\[?)\s*({_KEYS})\s*\]", line)
+            key = re.match(rf"\s*({_KEYS})\s*=", line)
             if header:
-                keys = tuple(part.strip() for part in header[2].split("."))
+                table = self._inside(_split_keys(header[2]), counts)
+                for length in range(1, len(table)):
+                    self.found.setdefault(table[:length], number)
                 if header[1] == "[[":
-                    index = counts.get(header[2], 0)
-                    counts[header[2]] = index + 1
-                    table = (*keys, index)
-                else:
-                    table = keys
+                    self.found.setdefault(table, number)
+                    counts[table] = counts.get(table, -1) + 1
+                    table = (*table, counts[table])
                 self.found.setdefault(table, number)
             elif key:
-                self.found.setdefault((*table, key[1]), number)
+                steps = _split_keys(key[1])
+                self.found.setdefault((*table, ".".join(steps)), number)
+                for length in range(len(steps)):
+                    self.found.setdefault((*table, *steps[: length + 1]), number)
+
+    @staticmethod
+    def _inside(
+        keys: Sequence[str], counts: Mapping[tuple[str | int, ...], int]
+    ) -> tuple[str | int, ...]:
+        """The path of `[keys]`: below `[[head]]`, `[head.x]` belongs to the last head."""
+        path: tuple[str | int, ...] = ()
+        for key in keys[:-1]:
+            path = (*path, key)
+            path = (*path, counts[path]) if path in counts else path
+        return (*path, keys[-1])
+
+    def set_by(self, path: Sequence[str | int]) -> str:
+        """`--set key=value` if that put there what stands at the path, else ""."""
+        for length in range(len(path), 0, -1):
+            if tuple(path[:length]) in self.sets:
+                return f"--set {self.sets[tuple(path[:length])]}"
+        return ""
 
     def of(self, path: Sequence[str | int]) -> int:
         for length in range(len(path), 0, -1):
@@ -298,6 +345,7 @@ class Problems:
     def add(self, path: Sequence[str | int], place: str, text: str) -> None:
         line = self.lines.of(path)
         file = f"{self.path.name}:{line}" if line else self.path.name
+        file = self.lines.set_by(path) or file
         message = f"{file}: {place}: {text}" if place else f"{file}: {text}"
         if message not in self.texts:
             self.texts.append(message)
@@ -311,7 +359,8 @@ class Problems:
             )
             inside = fault.path[:-1] if "unknown key" in fault.text else ()
             at = f" in {dotted(inside)}" if inside else at
-            self.add((*path, *fault.path), place, fault.text + at)
+            text, comma, hint = fault.text.partition(", did you mean")
+            self.add((*path, *fault.path), place, text + at + comma + hint)
 
     def done(self) -> None:
         if self.texts:
@@ -328,6 +377,8 @@ def read_text(path: Path) -> str:
         raise UsageError(f"{path.absolute()} is a folder, not a run file") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text: {error}") from None
+    except OSError as error:
+        raise UsageError(f"{path.absolute()} cannot be read: {error.strerror or error}") from None
 
 
 def _similar(path: Path) -> str:
@@ -343,11 +394,27 @@ def parse_toml(text: str, path: Path) -> dict[str, Any]:
     try:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
-        line = getattr(error, "lineno", 0)
-        place = f":{line}" if line else ""
-        source = text.splitlines()[line - 1].strip() if 0 < line <= len(text.splitlines()) else ""
+        line = _statement(text, getattr(error, "lineno", 0))
+        source = text.split("\n")[line - 1].strip()
         quoted = f" in {source!r}" if source else ""
-        raise RunFileError([f"{path.name}{place}: not valid TOML{quoted}: {error}"]) from None
+        raise RunFileError([f"{path.name}:{line}: not valid TOML{quoted}: {error}"]) from None
+    except RecursionError:
+        raise RunFileError([f"{path.name}: not valid TOML: nested too deeply"]) from None
+
+
+def _statement(text: str, noticed: int) -> int:
+    """The line, from 1, at which the first statement begins that is not valid TOML. Where a bracket
+    or quote is left open, that is above the line in which the parser noticed (0 if unknown)."""
+    import tomli
+
+    lines = text.split("\n")
+    for good in range((noticed or len(lines)) - 1, 0, -1):
+        try:
+            tomli.loads("\n".join(lines[:good]))
+        except tomli.TOMLDecodeError:
+            continue
+        return next((n for n in range(good, len(lines)) if lines[n].strip()), good) + 1
+    return 1
 
 
 def parse_runfile(text: str, path: Path, sets: Sequence[str] = ()) -> RunFile:
@@ -370,7 +437,7 @@ def parse_runfile(text: str, path: Path, sets: Sequence[str] = ()) -> RunFile:
         problems.done()
     for index, post in enumerate(table.get("post", []) if _tables(table.get("post")) else []):
         post.setdefault("name", f"post{index}")
-    apply_sets(table, sets)
+    apply_sets(table, sets, problems.lines)
     return _Reader(table, text, path, problems).read()
 
 
@@ -384,6 +451,8 @@ class _Reader:
         self.text = text
         self.path = path
         self.problems = problems
+        self.unusable: set[str] = set()
+        """Tables whose instances cannot be told apart; what refers into them is not checked."""
 
     def read(self) -> RunFile:
         table, problems = self.table, self.problems
@@ -406,7 +475,18 @@ class _Reader:
             )
             plugins = []
         core: dict[str, Any] = {}
+        if isinstance(table.get("optim"), dict) and isinstance(table["optim"].get("scale"), dict):
+            # `head.neck = 0.1` without quotes is a table in a table to TOML.
+            table["optim"]["scale"] = _flatten(table["optim"]["scale"])
         for key, cls in CORE_TABLES.items():
+            if _tables(table.get(key)):
+                problems.add(
+                    (key,), "", f"[[{key}]] must be written [{key}]: one table, got a list of "
+                    f"{len(table[key])}"
+                )  # fmt: skip
+                core[key] = None
+                self.unusable.add(key)
+                continue
             if key not in table and key in ("optim", "eval"):
                 core[key] = Eval() if key == "eval" else None
                 continue
@@ -415,6 +495,8 @@ class _Reader:
                 core[key] = None
                 continue
             core[key], faults = structure(cls, table[key])
+            if not isinstance(table[key], dict):
+                self.unusable.add(key)
             problems.faults((key,), f"[{key}]", faults)
         sources, augment, batch = self._data(core["data"])
         parts: list[Part] = []
@@ -435,7 +517,7 @@ class _Reader:
             if optim is None and "optim" not in table:
                 problems.add((), "", "table [optim] is missing, and [train] epochs is above 0")
             if core["data"] is not None:
-                if not any(source.role == "train" for source in sources):
+                if core["data"].train == []:
                     problems.add(
                         ("data",), "[data]", "missing key 'train', and [train] epochs is above 0"
                     )
@@ -445,11 +527,6 @@ class _Reader:
                     )
         if optim is not None and optim.steps is not None and optim.cosine is not None:
             problems.add(("optim",), "[optim]", "'steps' and 'cosine' exclude each other; keep one")
-        if train is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", train.device):
-            problems.add(
-                ("train", "device"), "[train]",
-                f"expected auto, cpu, cuda or cuda:N, got {shown(train.device)} at .device",
-            )  # fmt: skip
         repeat = self._repeat()
         problems.done()
         assert procedure is not None
@@ -482,12 +559,19 @@ class _Reader:
             problems.add((*path, "use"), named, text)
         if where in LISTS:
             if "name" not in table:
+                self.unusable.add(where)
                 problems.add(path, place, "missing key 'name'")
             elif not isinstance(name, str) or not INSTANCE.fullmatch(name):
+                self.unusable.add(where)
                 problems.add(
                     (*path, "name"), place,
                     f"expected a name of a-z, 0-9 and _ that starts with a letter, got "
                     f"{shown(name)} at .name",
+                )  # fmt: skip
+            elif where == "loss" and name in MEANS:
+                problems.add(
+                    (*path, "name"), place, f"the name {name!r} is a column of means.csv; choose "
+                    "another at .name"
                 )  # fmt: skip
             elif where == "head" and name == "backbone":
                 problems.add(
@@ -503,15 +587,14 @@ class _Reader:
             weight = 1.0
         if not isinstance(use, str):
             return None
-        mine = {"use", *(("name",) if where in LISTS else ())} | (
-            {"weight"} if where == "loss" else set()
-        )
-        own = {key: value for key, value in table.items() if key not in mine}
-        return Part(where, kind, str(name), use, own, path, float(weight))
+        part = Part(where, kind, str(name), use, {}, path, float(weight))
+        own = {key: value for key, value in table.items() if key not in part.core_keys}
+        return attrs.evolve(part, table=own)
 
     def _list(self, where: str, kind: str) -> list[Part]:
         tables = self.table.get(where, [])
         if not isinstance(tables, list):
+            self.unusable.add(where)
             self.problems.add(
                 (where,), "", f"[{where}] must be written [[{where}]]: a list of tables, got "
                 f"{shown(tables)}"
@@ -553,7 +636,8 @@ class _Reader:
             if not INSTANCE.fullmatch(ranking.name):
                 self.problems.add(
                     ("ranking", index, "name"), place,
-                    "expected a name of a-z, 0-9 and _ that starts with a letter at .name",
+                    f"expected a name of a-z, 0-9 and _ that starts with a letter, got "
+                    f"{shown(ranking.name)} at .name",
                 )  # fmt: skip
             if ranking.name in [other.name for other in rankings]:
                 self.problems.add(
@@ -579,7 +663,7 @@ class _Reader:
         for source in sources:
             if source.role == "test" and names.count(source.name) > 1:
                 self.problems.add(
-                    source.path, f"[data] test {source.name!r}",
+                    (*source.path, "name"), f"[data] test {source.name!r}",
                     "two test sets have this name; give each its own 'name'",
                 )  # fmt: skip
         augment = [
@@ -601,34 +685,44 @@ class _Reader:
         for key in ("manifest", "read", "root", "name"):
             value = table.pop(key, "")
             if not isinstance(value, str):
-                problems.add(path, place, f"expected text, got {shown(value)} at .{key}")
+                problems.add(
+                    (*path, key), place, f"expected text, got {shown(value)} at .{key}"
+                )  # fmt: skip
                 return None
             texts[key] = value
         splits = table.pop("splits", [])
         allowed = ("train", "val", "query", "gallery", "test")
         if not isinstance(splits, list) or not all(s in allowed for s in splits):
             problems.add(
-                path,
+                (*path, "splits"),
                 place,
                 f"expected a list of {', '.join(allowed)}, got {shown(splits)} at .splits",
             )
             return None
+        if not texts["manifest"] and not texts["read"]:
+            for key in entry:
+                if near := nearest(key, ("manifest", "read")):
+                    problems.add((*path, key), place, f"unknown key {key!r}{near}")
+                    return None
         if bool(texts["manifest"]) == bool(texts["read"]):
             problems.add(
                 path, place, "needs either 'manifest', a CSV file, or 'read', a reader such as "
-                "core.demo" + ("; it has both" if texts["manifest"] else f"; {shown(entry)}")
+                "core.demo" + ("; it has both" if texts["manifest"] else f", got {shown(entry)}")
             )  # fmt: skip
             return None
         if texts["manifest"]:
             if texts["root"]:
                 table["root"] = texts["root"]
+            known = ("manifest", "splits", "name")
             for key in table:
-                known = ("manifest", "splits", "name")
-                problems.add(
-                    path, place, f"unknown key {key!r}{nearest(key, known)} beside 'manifest'; the "
-                    f"keys here are {', '.join(known)}"
-                )  # fmt: skip
-            name = texts["name"] or Path(texts["manifest"]).stem
+                near = nearest(key, [one for one in known if one not in entry])
+                keys = f"; the keys here are {', '.join(known)}"
+                text = f"unknown key {key!r} beside 'manifest'{near or keys}"
+                problems.add((*path, key), place, text)
+            manifest = Path(texts["manifest"])
+            # pictures/manifest.csv is called by its folder.
+            own = manifest.parent.name if manifest.stem == "manifest" else manifest.stem
+            name = texts["name"] or own or manifest.stem
             return Source(role, path, manifest=texts["manifest"], splits=tuple(splits), name=name)
         reader = Part(role, "reader", texts["name"], texts["read"], table, path)
         name = texts["name"] or texts["read"].rpartition(".")[2]
@@ -655,6 +749,8 @@ class _Reader:
             text = ", ".join(f"{key!r} has {length}" for key, length in lengths.items())
             self.problems.add(("repeat",), "[repeat]", f"lists must be equally long: {text}")
         for key in repeat:
+            if key.partition(".")[0] in self.unusable:
+                continue
             try:
                 set_value(copy.deepcopy(self.table), key, repeat[key][0])
             except UsageError as error:
@@ -665,15 +761,16 @@ class _Reader:
 def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in table.items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value:
             flat.update(_flatten(value, f"{prefix}{key}."))
         else:
             flat[prefix + key] = value
     return flat
 
 
-def apply_sets(table: dict[str, Any], sets: Sequence[str]) -> None:
-    """Applies `--set key=value`; values are TOML, or text where they are not."""
+def apply_sets(table: dict[str, Any], sets: Sequence[str], lines: Lines | None = None) -> None:
+    """Applies `--set key=value`; values are TOML, or text where they are not. `lines` keeps what
+    was changed."""
     import tomli
 
     for item in sets:
@@ -682,17 +779,21 @@ def apply_sets(table: dict[str, Any], sets: Sequence[str]) -> None:
             raise UsageError(f"--set {item!r}: expected key=value, such as train.seed=1")
         try:
             value = tomli.loads(f"value = {text}")["value"]
-        except tomli.TOMLDecodeError:
-            value = text
+        except (tomli.TOMLDecodeError, RecursionError):
+            value = text.strip()
         try:
-            set_value(table, key.strip(), value)
+            path = set_value(table, key.strip(), value)
+            if lines is not None:
+                lines.sets[path] = item
         except UsageError as error:
             raise UsageError(f"--set {item}: {error}") from None
 
 
-def set_value(table: dict[str, Any], key: str, value: Any) -> None:
-    """Sets `train.seed`, `data.batch.size` or, by instance name, `loss.graph.dim` in place."""
+def set_value(table: dict[str, Any], key: str, value: Any) -> tuple[str | int, ...]:
+    """Sets `train.seed`, `data.batch.size` or, by instance name, `loss.graph.dim` in place.
+    Returns its path, with list indices in place of instance names."""
     steps = key.split(".")
+    path: tuple[str | int, ...] = ()
     here: Any = table
     for index, step in enumerate(steps[:-1]):
         if isinstance(here, dict):
@@ -702,8 +803,11 @@ def set_value(table: dict[str, Any], key: str, value: Any) -> None:
                 if step in LISTS:
                     raise UsageError(f"this run has no [[{step}]]")
             here = here.setdefault(step, {})
+            path = (*path, step)
         elif isinstance(here, list):
-            here = _member(here, step, steps[index - 1])
+            member = _member(here, step, steps[index - 1])
+            path = (*path, next(i for i, item in enumerate(here) if item is member))
+            here = member
         else:
             raise UsageError(f"{'.'.join(steps[:index])!r} is no table, but {shown(here)}")
     last = steps[-1]
@@ -711,17 +815,18 @@ def set_value(table: dict[str, Any], key: str, value: Any) -> None:
         if len(steps) == 1 and last not in TOP_KEYS:
             raise UsageError(f"no table or key {last!r}{nearest(last, TOP_KEYS)}")
         here[last] = value
-    elif isinstance(here, list) and last.isdigit() and int(last) < len(here):
+        return (*path, last)
+    if isinstance(here, list) and last.isdecimal() and int(last) < len(here):
         here[int(last)] = value
-    else:
-        raise UsageError(f"{'.'.join(steps[:-1])!r} is no table, but {shown(here)}")
+        return (*path, int(last))
+    raise UsageError(f"{'.'.join(steps[:-1])!r} is no table, but {shown(here)}")
 
 
 def _member(items: list[Any], step: str, kind: str) -> Any:
     names = [item.get("name") for item in items if isinstance(item, dict)]
     if step in names:
         return items[names.index(step)]
-    if step.isdigit() and int(step) < len(items):
+    if step.isdecimal() and int(step) < len(items):
         return items[int(step)]
     known = [name for name in names if isinstance(name, str)]
     raise UsageError(

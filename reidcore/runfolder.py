@@ -113,6 +113,8 @@ def prepare(folder: Path, resume: bool) -> bool:
             "with --out"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)  # of a process that was killed while it wrote
     return (folder / "resume.safetensors").exists()
 
 
@@ -156,33 +158,15 @@ def open_model(folder: Path, device: str = "auto") -> Model:
     lock = check_folder(folder)
     file = folder / "run.toml"
     run = parse_runfile(file.read_text(encoding="utf-8"), file, lock["sets"])
-    plan = make_plan(run, Plugins(), purpose="eval", allow_missing=True)
-    return load_model(folder, plan, lock, device)[1]
+    plan = make_plan(run, Plugins(), purpose="eval", allow_missing=True, training=lock["training"])
+    return load_model(folder, plan, device)
 
 
-def load_model(
-    folder: Path, plan: Plan, lock: Mapping[str, Any], device: str
-) -> tuple[Plan, Model]:
-    """The plan with the training data's facts, and the folder's model in eval mode."""
+def load_model(folder: Path, plan: Plan, device: str) -> Model:
+    """The folder's model in eval mode."""
     from reidcore.model import build_model, choose_device
     from reidcore.weights import load_sections
 
-    plan = with_training_facts(plan, lock)
     model = build_model(plan, plan.runfile.train.seed).to(choose_device(device))
     load_sections(model, folder / "weights.safetensors")
-    return plan, model.eval()
-
-
-def with_training_facts(plan: Plan, lock: Mapping[str, Any]) -> Plan:
-    """The plan with what the training data said of themselves, which evaluation does not read."""
-    import attrs
-
-    facts = lock["training"]
-    given = attrs.evolve(
-        plan.given,
-        identities=facts["identities"],
-        cameras=facts["cameras"],
-        modalities=tuple(facts["modalities"]),
-        train_columns=frozenset(facts["columns"]),
-    )
-    return attrs.evolve(plan, given=given)
+    return model.eval()

@@ -7,14 +7,14 @@ each basic type has its own hook here.
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 import cattrs
-from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
 
 from reidcore.errors import nearest
+from reidcore.settings import toml_value
 
 TOML_NAMES = {
     bool: "true or false",
@@ -25,9 +25,28 @@ TOML_NAMES = {
     dict: "table",
 }
 
+LONGEST = 60
+"""Characters of a list that a message quotes."""
+
 
 class Mismatch(ValueError):
     """A value that does not fit its declared type; the text says what was found and expected."""
+
+
+@attrs.frozen
+class Fault:
+    """One problem inside a table: path of keys (and list indices), and what is wrong."""
+
+    path: tuple[str | int, ...]
+    text: str
+
+
+class _Faults(ValueError):
+    """All problems inside one value, with their paths from it."""
+
+    def __init__(self, faults: list[Fault]):
+        self.faults = faults
+        super().__init__("; ".join(fault.text for fault in faults))
 
 
 def shown(value: Any) -> str:
@@ -43,8 +62,9 @@ def shown(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"table with keys {', '.join(map(str, value)) or 'none'}"
     if isinstance(value, list):
-        return f"list {value!r}"
-    return f"{type(value).__name__} {value!r}"
+        text = toml_value(value)
+        return f"list {text if len(text) <= LONGEST else text[:LONGEST] + ' ...'}"
+    return f"{type(value).__name__} {value}"
 
 
 def _exact(kind: type, accept: tuple[type, ...] = ()) -> Any:
@@ -66,24 +86,87 @@ def _literal(value: Any, declared: Any) -> Any:
     raise Mismatch(f"expected one of {text}, got {shown(value)}{near}")
 
 
+def _faults(error: Exception) -> list[Fault]:
+    if isinstance(error, _Faults):
+        return error.faults
+    field = getattr(error, "reid_field", None)
+    return [Fault(() if field is None else (field,), str(error))]
+
+
+def _fits(member: Any, value: Any) -> bool:
+    """Whether a member of a union is meant by this value, judged from the outside."""
+    member = getattr(member, "__supertype__", member)
+    base = get_origin(member) or member
+    if base is Literal:
+        return any(type(one) is type(value) and one == value for one in get_args(member))
+    if base is float:
+        return type(value) in (float, int)
+    if isinstance(base, type) and attrs.has(base):
+        return isinstance(value, Mapping)
+    if base is tuple:
+        return isinstance(value, list)
+    return isinstance(base, type) and isinstance(value, base) and type(value) is not bool
+
+
+def _type_in_words(member: Any) -> str:
+    member = getattr(member, "__supertype__", member)
+    if get_origin(member) is Literal:
+        return " or ".join(map(toml_value, get_args(member)))
+    base = get_origin(member) or member
+    if isinstance(base, type) and attrs.has(base):
+        base = dict
+    return TOML_NAMES.get(list if base is tuple else base, getattr(base, "__name__", str(base)))
+
+
 def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=True)
+    converter = cattrs.Converter()
+
+    def each(parts: list[tuple[Any, Any, Any]], faults: list[Fault]) -> dict[Any, Any]:
+        """The sound ones of (step, value, type); the others' problems go into `faults`."""
+        sound = {}
+        for step, value, kind in parts:
+            try:
+                sound[step] = value if kind is Any else converter.structure(value, kind)
+            except Exception as error:
+                faults += [Fault((step, *fault.path), fault.text) for fault in _faults(error)]
+        return sound
 
     def union(value: Any, declared: Any) -> Any:
         members = [member for member in get_args(declared) if member is not type(None)]
         if value is None and len(members) < len(get_args(declared)):
             return None
-        if len(members) == 1:
-            return converter.structure(value, members[0])
-        for member in members:
-            base = get_origin(member) or member
-            fits = isinstance(value, base) if isinstance(base, type) else False
-            if fits and not (isinstance(value, bool) and base is not bool):
-                return converter.structure(value, member)
-        names = " or ".join(
-            TOML_NAMES.get(get_origin(m) or m, getattr(m, "__name__", str(m))) for m in members
-        )
+        fitting = [member for member in members if _fits(member, value)]
+        if type(value) is bool and bool in members:
+            fitting = [bool]
+        if type(value) is int and int in members:
+            fitting = [int]
+        if len(members) == 1 or fitting:
+            return converter.structure(value, (fitting or members)[0])
+        names = " or ".join(_type_in_words(member) for member in members)
         raise Mismatch(f"expected {names}, got {shown(value)}")
+
+    def class_factory(cls: Any) -> Any:
+        resolve(cls)
+        fields = {field.alias or field.name: field for field in attrs.fields(cls) if field.init}
+
+        def hook(value: Any, _: Any) -> Any:
+            if not isinstance(value, Mapping):
+                raise Mismatch(f"expected table, got {shown(value)}")
+            faults: list[Fault] = []
+            sound = each([(k, value[k], f.type) for k, f in fields.items() if k in value], faults)
+            for key, field in fields.items():
+                if key not in value and field.default is attrs.NOTHING:
+                    faults.append(Fault((), f"missing key {key!r}"))
+            faults += [_unknown(key, list(fields)) for key in sorted(value.keys() - fields.keys())]
+            if not faults:
+                try:
+                    return cls(**sound)
+                except Exception as error:
+                    faults += _faults(error)
+            faults += [fault for fault in _complaints(cls, fields, sound) if fault not in faults]
+            raise _Faults(faults)
+
+        return hook
 
     def sequence_factory(declared: Any) -> Any:
         inner = get_args(declared)
@@ -95,20 +178,12 @@ def _converter() -> cattrs.Converter:
                 raise Mismatch(f"expected list, got {shown(value)}")
             if fixed and len(value) != len(inner):
                 raise Mismatch(f"expected a list of {len(inner)}, got {shown(list(value))}")
-            types_ = inner if fixed else [inner[0] if inner else Any] * len(value)
-            items, failures = [], []
-            for index, (item, kind) in enumerate(zip(value, types_, strict=True)):
-                try:
-                    items.append(item if kind is Any else converter.structure(item, kind))
-                except Exception as error:
-                    error.__notes__ = [
-                        *getattr(error, "__notes__", []),
-                        cattrs.IterableValidationNote(f"[{index}]", index, kind),
-                    ]
-                    failures.append(error)
-            if failures:
-                raise IterableValidationError("", failures, declared)
-            return tuple(items) if origin is tuple else items
+            kinds = inner if fixed else [inner[0] if inner else Any] * len(value)
+            faults: list[Fault] = []
+            sound = each(list(zip(range(len(value)), value, kinds, strict=True)), faults)
+            if faults:
+                raise _Faults(faults)
+            return tuple(sound.values()) if origin is tuple else list(sound.values())
 
         return hook
 
@@ -119,19 +194,11 @@ def _converter() -> cattrs.Converter:
         def hook(value: Any, _: Any) -> Any:
             if not isinstance(value, Mapping):
                 raise Mismatch(f"expected table, got {shown(value)}")
-            items, failures = {}, []
-            for key, item in value.items():
-                try:
-                    items[key] = item if kind is Any else converter.structure(item, kind)
-                except Exception as error:
-                    error.__notes__ = [
-                        *getattr(error, "__notes__", []),
-                        cattrs.IterableValidationNote(f".{key}", f".{key}", kind),
-                    ]
-                    failures.append(error)
-            if failures:
-                raise IterableValidationError("", failures, declared)
-            return items
+            faults: list[Fault] = []
+            sound = each([(key, item, kind) for key, item in value.items()], faults)
+            if faults:
+                raise _Faults(faults)
+            return sound
 
         return hook
 
@@ -150,29 +217,50 @@ def _converter() -> cattrs.Converter:
         lambda t: t is dict or get_origin(t) in (dict, Mapping),
         mapping_factory,
     )
+    converter.register_structure_hook_factory(attrs.has, class_factory)
     return converter
+
+
+def _complaints(
+    cls: Any, fields: Mapping[str, attrs.Attribute[Any]], sound: Mapping[Any, Any]
+) -> list[Fault]:
+    """What the validators say of the sound values of a table that has some fault, one by one."""
+    instance: Any = None
+    try:
+        with attrs.validators.disabled():
+            instance = cls(**sound)
+    except Exception:
+        pass  # a key is missing or wrong; validators that look at other keys are left out
+    found: list[Fault] = []
+    for key, value in sound.items():
+        validator: Callable[..., Any] | None = fields[key].validator
+        try:
+            if validator is not None:
+                validator(instance, fields[key], value)
+        except Exception as error:
+            if instance is not None or hasattr(error, "reid_field"):
+                found += _faults(error)
+    return found
 
 
 _CONVERTER = _converter()
 
 
-@attrs.frozen
-class Fault:
-    """One problem inside a table: path of keys (and list indices), and what is wrong."""
+def structure(cls: type, table: Any, core_keys: Sequence[str] = ()) -> tuple[Any, list[Fault]]:
+    """(instance, []) or (None, faults) for an attrs class and a parsed TOML table.
 
-    path: tuple[str | int, ...]
-    text: str
-
-
-def structure(cls: type, table: Any) -> tuple[Any, list[Fault]]:
-    """(instance, []) or (None, faults) for an attrs class and a parsed TOML table."""
+    core_keys: further keys that the user may write beside the class's, for suggestions.
+    """
     if not isinstance(table, Mapping):
         return None, [Fault((), f"expected table, got {shown(table)}")]
-    resolve(cls)
+    keys = [field.alias or field.name for field in attrs.fields(resolve(cls)) if field.init]
+    unknown = [_unknown(key, [*keys, *core_keys]) for key in sorted(table.keys() - set(keys))]
     try:
-        return _CONVERTER.structure(table, cls), []
+        own = {key: value for key, value in table.items() if key in keys}
+        value: Any = _CONVERTER.structure(own, cls)
+        return None if unknown else value, unknown
     except Exception as error:
-        return None, list(_faults(error, (), cls))
+        return None, [*_faults(error), *unknown]
 
 
 def resolve(cls: type) -> type:
@@ -193,36 +281,9 @@ def _inside(declared: Any) -> list[Any]:
     return [declared] if not arguments else [x for a in arguments for x in _inside(a)]
 
 
-def _faults(error: BaseException, path: tuple[str | int, ...], cls: Any) -> list[Fault]:
-    if isinstance(error, ClassValidationError):
-        found = []
-        for inner, note in error.group_exceptions()[0]:
-            found += _faults(inner, (*path, note.name), note.type)
-        for inner in error.group_exceptions()[1]:
-            found += _faults(inner, path, error.cl)
-        return found
-    if isinstance(error, IterableValidationError):
-        return [
-            fault
-            for inner, note in error.group_exceptions()[0]
-            for fault in _faults(inner, (*path, note.index), note.type)
-        ]
-    if isinstance(error, ForbiddenExtraKeysError):
-        known = [field.name for field in attrs.fields(error.cl)]
-        return [
-            Fault((*path, key), f"unknown key {key!r}{nearest(key, known)}{_keys(known, key)}")
-            for key in sorted(error.extra_fields)
-        ]
-    if isinstance(error, KeyError) and path and error.args == (path[-1],):
-        return [Fault(path[:-1], f"missing key {path[-1]!r}")]
-    field = getattr(error, "reid_field", None)
-    return [Fault(path if field is None else (*path, field), str(error))]
-
-
-def _keys(known: list[str], key: str) -> str:
-    if nearest(key, known):
-        return ""
-    return f"; the keys here are {', '.join(known)}" if known else "; this table takes no keys"
+def _unknown(key: str, known: list[str]) -> Fault:
+    keys = f"; the keys here are {', '.join(known)}" if known else "; this table takes no keys"
+    return Fault((key,), f"unknown key {key!r}{nearest(key, known) or keys}")
 
 
 def dotted(path: tuple[str | int, ...]) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from reidcore import __version__
 from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.manifest import manifest_hash
-from reidcore.model import Model, build_model, build_part, choose_device, context_of, in_role
+from reidcore.model import Model, build_model, build_part, choose_device, in_role
 from reidcore.modules import Batch, Rows, Run
 from reidcore.pictures import PictureLoader, derived_seed, generator, make_rows
 from reidcore.plugins import Plugins
@@ -34,7 +34,7 @@ from reidcore.runfolder import (
     write_json,
     write_means,
 )
-from reidcore.scoring import concatenate, extract, score
+from reidcore.scoring import extract, make_templates, score
 from reidcore.weights import load_state, save_sections, save_state
 from reidcore.wiring import Plan
 
@@ -84,18 +84,15 @@ class _Ask:
         )
 
     def distances(self, matcher: str, a: Sequence[int], b: Sequence[int]) -> Tensor:
-        run = self._run
-        module = run.model.matchers[matcher]
+        run, settings = self._run, self._run.plan.runfile.eval
+        first, second = (
+            make_templates(
+                run.model, [matcher], run._loader, self._rows.take(side), size=settings.batch
+            )[matcher]
+            for side in (a, b)
+        )
         matching = run.plan.matching(matcher)
-        sides = []
-        with torch.no_grad():
-            for indices in (a, b):
-                parts = [
-                    module.merge([module.template(features)])
-                    for features, _ in run.extract(self._rows.take(indices))
-                ]
-                sides.append(concatenate(parts))
-        return score(module, matching, sides[0], sides[1], run.plan.runfile.eval.memory)
+        return score(run.model.matchers[matcher], matching, first, second, settings.memory)
 
 
 class TrainingRun:
@@ -129,6 +126,7 @@ class TrainingRun:
         self._loader = loader
         self._reporter = reporter
         self._observers = plugins.observers(plan.runfile.plugins)
+        _seed_all(self.seed, "build", "data.batch")
         self._sampler = build_part(plan, plan.batch) if plan.batch is not None else None
         self._optimizers: list[torch.optim.Optimizer] = []
         self._sums: dict[str, Tensor | float] = {}
@@ -143,7 +141,8 @@ class TrainingRun:
         if self._sampler is None:
             raise UsageError("[data]: missing key 'batch', which training needs")
         draw = generator(self.seed, "order", epoch, stream)
-        order = self._sampler.epoch(rows, draw, _Ask(self, rows))
+        # Drawn before the first step: what a sampler asks must not depend on how far workers are.
+        order = list(self._sampler.epoch(rows, draw, _Ask(self, rows)))
         for batch in self._loader.training(rows, order, epoch, stream):
             self._pictures += len(batch)
             yield Batch(batch.images.to(self.device), batch.pid.to(self.device))
@@ -198,7 +197,7 @@ class TrainingRun:
         for optimizer in optimizers:
             optimizer.step()
 
-    def log(self, **numbers: float | Tensor) -> None:
+    def log(self, /, **numbers: float | Tensor) -> None:
         for name, number in numbers.items():
             value = number.detach() if isinstance(number, Tensor) else number
             self._sums[name] = self._sums.get(name, 0.0) + value
@@ -242,10 +241,7 @@ class TrainingRun:
 
     def _begin(self, epoch: int, first: int) -> None:
         settings = self.plan.runfile
-        seed = derived_seed(self.seed, "epoch", epoch)
-        torch.manual_seed(seed)
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
+        _seed_all(self.seed, "epoch", epoch)
         if settings.optim is not None:
             factor = rate_factor(settings.optim, epoch, settings.train.epochs)
             for optimizer in self._optimizers:
@@ -332,6 +328,7 @@ class TrainingRun:
         """Runs the procedure to its end and leaves weights and scores in the folder."""
         self._observers.run_started(run=self)
         if self.plan.procedure is not None:
+            _seed_all(self.seed, "procedure")  # for modules of its own
             self.plan.procedure.build()(self.plan.procedure.config, self)
         if self.scores is None:
             self.scores = self.evaluate()
@@ -345,6 +342,13 @@ class TrainingRun:
         return self.scores
 
 
+def _seed_all(*parts: int | str) -> None:
+    seed = derived_seed(*parts)
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+
+
 def _scale(scales: Mapping[str, float], role: str) -> float:
     """The factor of the longest role path that holds the role."""
     paths = [path for path in scales if in_role(role, path)]
@@ -353,7 +357,9 @@ def _scale(scales: Mapping[str, float], role: str) -> float:
 
 def make_loader(plan: Plan) -> PictureLoader:
     """The run's picture loader with its built augmentations."""
-    augment = [part.build()(part.config, context_of(plan, part)) for part in plan.augment]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(plan.runfile.train.seed, "build", "data.augment"))
+        augment = [build_part(plan, part) for part in plan.augment]
     return PictureLoader(plan.runfile.data, plan.runfile.train.seed, augment)
 
 
@@ -392,10 +398,11 @@ def check_resumable(folder: Path, lock: Mapping[str, Any]) -> list[str]:
     old = read_json(folder / "lock.json")
     new = json.loads(json.dumps(lock))
     changed = differences(old.get("resolved"), new["resolved"])
-    changed += differences(old.get("data"), new["data"], "data of")
+    data = differences(old.get("data"), new["data"])
+    changed += [f"the manifest of data.{text}" for text in data]
     own = {name: v for name, v in new["versions"].items() if name not in ("torch", "python")}
     before = {name: old.get("versions", {}).get(name) for name in own}
-    changed += differences(before, own, "version of")
+    changed += [f"the version of {text}" for text in differences(before, own)]
     if changed:
         raise UsageError(
             f"{folder} cannot be resumed, because it would become another run: "
@@ -428,13 +435,14 @@ def run_training(
         for note in check_resumable(folder, lock):
             reporter.say(note)
         if is_finished(folder):
+            (folder / "resume.safetensors").unlink(missing_ok=True)  # killed before it was removed
             reporter.say(f"{folder} is finished; nothing to resume")
             scores = folder / "scores.json"
             return dict(read_json(scores)) if scores.exists() else None
     for one in plan.data.test:
         require_matches(one.rows or (), one.source.name, settings.eval.same_camera)
-    write_atomically(folder / "run.toml", settings.text)
     if not started:
+        write_atomically(folder / "run.toml", settings.text)
         write_json(folder / "lock.json", lock)
     model = build_model(plan, settings.train.seed).to(device)
     model.freeze_norms(settings.train.frozen_norm)
@@ -455,5 +463,6 @@ def run_training(
 def _set_determinism(on: bool) -> None:
     if on:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(on, warn_only=True)
+    # `use_deterministic_algorithms` would import torch's compiler, which takes seconds.
+    torch.set_deterministic_debug_mode("warn" if on else "default")
     torch.backends.cudnn.benchmark = not on

@@ -27,7 +27,9 @@ from reidcore.api import (
 )
 from reidcore.datasets import DataPlan, load_sources
 from reidcore.errors import PluginError, ReidError, UsageError, nearest
+from reidcore.manifest import OPTIONAL
 from reidcore.plugins import LoadedComponent, Plugins, build_function
+from reidcore.registration import in_words
 from reidcore.runfile import Part, Problems, RankingTable, RunFile, Source
 from reidcore.structure import resolve, structure
 
@@ -127,7 +129,8 @@ class _Resolver:
         except PluginError as error:
             self.broken.append(f"{part}: {error}")
         except UsageError as error:
-            self.problems.add((*part.path, "use"), str(part), str(error))
+            key = "read" if part.kind == "reader" else "use"
+            self.problems.add((*part.path, key), str(part), str(error))
         self.failed.add(part.role)
         return None
 
@@ -135,7 +138,11 @@ class _Resolver:
         component = self.component(part)
         if component is None:
             return None
-        config, faults = structure(component.component.config, part.table)
+        try:
+            config, faults = structure(component.component.config, part.table, part.core_keys)
+        except Exception as error:
+            self.own_fault(Wired(part, component, None), "its settings class", error)
+            return None
         self.problems.faults(part.path, str(part), faults)
         if config is None:
             self.failed.add(part.role)
@@ -147,21 +154,24 @@ class _Resolver:
         path = (*part.path, field) if field else part.path
         self.problems.add(path, str(part), f"{field} {text}" if field else text)
 
-    def call(self, wired: Wired, method: str, given: Given) -> Any:
+    def call(self, wired: Wired, method: str, *given: Given) -> Any:
         """A wiring method, with the user's mistakes and the plugin's own told apart."""
         try:
-            return getattr(wired.config, method)(given)
+            return getattr(wired.config, method)(*given)
         except WiringError as error:
             self.add(wired.part, error.field, error.text)
         except ReidError as error:
             self.add(wired.part, "", str(error))
         except Exception as error:
-            self.failed.add(wired.part.role)
-            owner = f"{wired.component.distribution} {wired.component.version}"
-            self.broken.append(
-                f"{wired.part}: {method}() of {owner} failed: {type(error).__name__}: {error}"
-            )
+            self.own_fault(wired, f"{method}()", error)
         return None
+
+    def own_fault(self, wired: Wired, what: str, error: Exception | str) -> None:
+        """A mistake of the plugin, not of the user."""
+        self.failed.add(wired.part.role)
+        owner = f"{wired.component.distribution} {wired.component.version}"
+        text = error if isinstance(error, str) else in_words(error)
+        self.broken.append(f"{wired.part}: {what} of {owner} failed: {text}")
 
     def done(self) -> None:
         if self.broken and not self.problems.texts:
@@ -179,7 +189,7 @@ def references(config: Any) -> Iterator[tuple[str, Any, str]]:
             continue
         names = [value] if isinstance(value, str) else list(value)
         for name in names:
-            if name:
+            if name or field.default != "":  # a setting may be "" where it names nothing
                 yield field.name, kind, name
 
 
@@ -200,9 +210,11 @@ def make_plan(
     purpose: Purpose = "train",
     make_data: bool = False,
     allow_missing: bool = False,
+    training: Mapping[str, Any] | None = None,
 ) -> Plan:
     """Connects a run. For `purpose="eval"`, only what the rankings reach is loaded, so plugins
-    that only train may be missing.
+    that only train may be missing; `training` is the lock file's record of the training data,
+    which are not read.
 
     Raises `RunFileError` with all problems (exit code 2), `PluginError` (3) or `DataError` (4).
     """
@@ -239,6 +251,9 @@ def make_plan(
             if wired is None:
                 continue
             reader = wired.config
+            if not source.root and not hasattr(reader, "default_root"):
+                resolver.add(source.reader, "", "missing key 'root', the folder of the data set")
+                continue
         entries.append((source, reader))
     if resolver.problems.texts:
         # A wrong file is reported also where the data are absent or damaged.
@@ -262,10 +277,28 @@ def make_plan(
         losses=tuple(part.name for part in run.of("loss")),
         find_file=_find_weights,
     )
-    if batch is not None:
-        shape = getattr(batch.config, "batch", lambda: BatchShape(None))()
-        given = attrs.evolve(given, batch=shape)
-        resolver.call(batch, "check", given)
+    if training is not None:
+        given = attrs.evolve(
+            given,
+            identities=training["identities"],
+            cameras=training["cameras"],
+            modalities=tuple(training["modalities"]),
+            train_columns=frozenset(training["columns"]),
+        )
+    # What depends on a source or sampler that has failed is not reported: the best is assumed.
+    sound = [source for source, _ in entries]
+    failed = {source.role for source in run.sources if source not in sound}
+    if train and "train" in failed:
+        given = attrs.evolve(
+            given, identities=10**6, cameras=10**6, train_columns=frozenset(OPTIONAL)
+        )
+    if "test" in failed:
+        given = attrs.evolve(given, test_columns=frozenset(OPTIONAL))
+    if train and run.batch is not None and batch is None:
+        given = attrs.evolve(given, batch=BatchShape(1024, 32, 32))
+    elif batch is not None:
+        shape = resolver.call(batch, "batch")
+        given = attrs.evolve(given, batch=shape or BatchShape(1024, 32, 32))
     return _connect(
         resolver, data, given, backbone, heads, matchers, losses, posts, batch, augment, procedure
     )
@@ -323,8 +356,12 @@ def _connect(
 
     def provide(wired: Wired, instance: str) -> Wired:
         outputs = resolver.call(wired, "outputs", given)
-        if not outputs:
-            resolver.failed.add(wired.part.role)
+        if wired.part.role in resolver.failed:
+            return wired
+        if not isinstance(outputs, Mapping) or not outputs:
+            resolver.own_fault(
+                wired, "outputs()", f"it returned {outputs!r}, not {{name: Feature}}"
+            )
             return wired
         for name, feature in outputs.items():
             features[f"{instance}.{name}"] = feature
@@ -347,9 +384,17 @@ def _connect(
         checked = read(matcher) if matcher is not None else None
         if checked is not None:
             matching = resolver.call(checked, "describe", given)
-            if matching is not None:
+            if checked.part.role not in resolver.failed and not isinstance(matching, Matching):
+                resolver.own_fault(
+                    checked, "describe()", f"it returned {matching!r}, not a Matching"
+                )
+            elif matching is not None:
                 found[checked.part.name] = matching
                 ready_matchers.append(attrs.evolve(checked, matching=matching))
+    if batch is not None:
+        batch = read(batch)
+        if batch is not None:
+            resolver.call(batch, "check", given)
     ready_losses: list[Wired] = []
     for loss in losses:
         checked = read(loss) if loss is not None else None
@@ -357,15 +402,17 @@ def _connect(
             resolver.call(checked, "check", given)
             ready_losses.append(checked)
     if procedure is not None:
-        checked = read(procedure)
-        if checked is not None:
-            resolver.call(checked, "check", given)
-    rankings = _rankings(resolver, given, found, posts, data)
+        procedure = read(procedure)
+        if procedure is not None:
+            resolver.call(procedure, "check", given)
+    ready_posts = [read(post) if post is not None else None for post in posts]
+    rankings = _rankings(resolver, given, found, ready_posts, data)
     _check_roles(resolver)
     _check_best(resolver)
     resolver.done()
     assert backbone is not None
-    wanted, unread = _wanted(backbone, ready_heads, ready_matchers, ready_losses, rankings)
+    others = [part for part in (batch, procedure) if part is not None]
+    wanted, unread = _wanted(ready_heads, [*ready_matchers, *ready_losses, *others])
     notes = [*data.notes, *(f"{role}: nothing reads it; it is not built" for role in unread)]
     if data.test and "camera" not in data.test_columns and run.eval.same_camera != "keep":
         notes.append(
@@ -490,8 +537,11 @@ def _rankings(
                 resolver.problems.add(
                     (*path, "post"), place, f"post names {name!r}{_suggest(name, all_posts)}"
                 )
-        if len(set(ranking.post)) < len(ranking.post):
-            resolver.problems.add((*path, "post"), place, "post names a postprocessor twice")
+        twice = [name for name in all_posts if ranking.post.count(name) > 1]
+        if twice:
+            text = f"post names {', '.join(map(repr, twice))} more than once"
+            resolver.problems.add((*path, "post"), place, text)
+            continue
         matching = matchers.get(ranking.matcher)
         if matching is None:
             continue
@@ -522,7 +572,7 @@ def _check_roles(resolver: _Resolver) -> None:
         for role in named:
             if role not in roles:
                 resolver.problems.add(
-                    (table, key), f"[{table}]",
+                    (table, key, role), f"[{table}]",
                     f"{key} names the role {role!r}{_suggest(role, sorted(roles))}",
                 )  # fmt: skip
 
@@ -534,20 +584,15 @@ def _check_best(resolver: _Resolver) -> None:
     if best and metric_name(best) is None:
         resolver.problems.add(
             ("train", "best"), "[train]",
-            f"best names the score {best!r}{nearest(best, METRICS)}; scores are mAP, mINP and "
-            "rank-K",
+            f"best names the score {best!r}{nearest(best, METRICS) or '.'} Scores are mAP, mINP "
+            "and rank-K.",
         )  # fmt: skip
 
 
 def _wanted(
-    backbone: Wired,
-    heads: Sequence[Wired],
-    matchers: Sequence[Wired],
-    losses: Sequence[Wired],
-    rankings: Sequence[RankingTable],
+    heads: Sequence[Wired], readers: Sequence[Wired]
 ) -> tuple[dict[str, frozenset[str]], tuple[str, ...]]:
     """Which outputs somebody reads, directly or through other heads."""
-    readers: list[Wired] = [*matchers, *losses]
     wanted: dict[str, set[str]] = {"backbone": set()}
 
     def take(wired: Wired) -> None:
@@ -582,7 +627,7 @@ def describe_plan(plan: Plan) -> str:
     )
     lines.append("features")
     readers: dict[str, list[str]] = {}
-    for wired in (*plan.heads, *plan.matchers, *plan.losses):
+    for wired in plan.parts:
         for _, name in wired.reads:
             readers.setdefault(name, []).append(wired.part.role)
     for provider in (plan.backbone, *plan.heads):

@@ -1,0 +1,17 @@
+"""The conformance kit: what every plugin promises, as small named checks.
+
+A plugin's `tests/test_conformance.py`:
+
+    import pytest
+    from reidcore.testing import iter_checks
+
+    @pytest.mark.parametrize("check", iter_checks("qaconv"), ids=str)
+    def test_conformance(check):
+        check()
+
+Without pytest, `check_plugin("qaconv")` runs everything and raises one error with all failures.
+"""
+
+from reidcore.testing.checks import Check, ConformanceError, check_plugin, iter_checks
+
+__all__ = ["Check", "ConformanceError", "check_plugin", "iter_checks"]

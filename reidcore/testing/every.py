@@ -1,0 +1,40 @@
+"""Checks of components of every kind."""
+
+from __future__ import annotations
+
+import attrs
+
+from reidcore.dryrun import dry_run
+from reidcore.model import build_model
+from reidcore.testing.checks import ConformanceError
+from reidcore.testing.stands import Stand
+
+
+def settings_are_documented(stand: Stand) -> None:
+    """The component has a summary, and each of its settings a text."""
+    component = stand.component.component
+    wrong = [] if component.summary else ["it has no summary"]
+    wrong += [
+        f"setting {field.name!r} has no doc; declare it with reidcore.api.setting"
+        for field in attrs.fields(component.config)
+        if field.init and not field.metadata.get("doc")
+    ]
+    if wrong:
+        raise ConformanceError("; ".join(wrong))
+
+
+def sample_runs_dry(stand: Stand) -> None:
+    """The sample is a run file that has the component, is wired and passes the dry run."""
+    plan = stand.plan()
+    used = {wired.part.use for wired in plan.parts} | {plan.runfile.procedure.use}
+    used |= {source.reader.use for source in plan.runfile.sources if source.reader}
+    if stand.component.name not in used:
+        raise ConformanceError(f"its sample does not use it, but {', '.join(sorted(used))}")
+    dry_run(plan, build_model(plan, 0))
+
+
+def fits_two_picture_sizes(stand: Stand) -> None:
+    """Shapes are as declared at the sample's picture size and at another, which the component may
+    refuse by naming a setting of its own."""
+    for plan in stand.plans():
+        dry_run(plan, build_model(plan, 0))

@@ -1,0 +1,284 @@
+"""Checks of postprocessors, procedures, readers, samplers and augmentations."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from reidcore.manifest import columns, find_data
+from reidcore.model import Model, build_part
+from reidcore.modules import Meta, Template
+from reidcore.progress import Silent
+from reidcore.ranking import apply_post
+from reidcore.registration import in_words
+from reidcore.runfile import RankingTable
+from reidcore.scoring import MatcherRanking, take
+from reidcore.testing.checks import ConformanceError
+from reidcore.testing.stands import (
+    Stand,
+    ToyAsk,
+    meta_of,
+    pictures,
+    same,
+    template_of,
+    toy_rows,
+    trained,
+    with_global_seed,
+)
+from reidcore.wiring import Plan
+
+Side = tuple[Template, Meta]
+
+
+def _chains(stand: Stand, plan: Plan) -> list[tuple[RankingTable, str]]:
+    """(ranking, post) wherever the sample ranks with the component."""
+    mine = {wired.part.name for wired in stand.instances(plan)}
+    found = [(ranking, name) for ranking in plan.rankings for name in ranking.post if name in mine]
+    if not found:
+        raise ConformanceError("its sample has no ranking with it")
+    return found
+
+
+def _sides(plan: Plan, model: Model, matcher: str) -> tuple[Side, Side]:
+    sides = []
+    for size, seed in ((6, 0), (14, 100)):
+        images = pictures(plan, size, seed)
+        sides.append((template_of(model, model.matchers[matcher], images), meta_of(images, seed)))
+    return sides[0], sides[1]
+
+
+def _apply(
+    plan: Plan, model: Model, ranking: RankingTable, last: str, query: Side, gallery: Side
+) -> Tensor:
+    """The distances after the post `last`."""
+    templates = {"query": query[0], "gallery": gallery[0]}
+    context = MatcherRanking(
+        model.matchers[ranking.matcher], plan.matching(ranking.matcher), query[1], gallery[1],
+        templates,
+    )  # fmt: skip
+    distances = context.between("query", "gallery", 0, len(query[1]))
+    posts = {wired.part.name: wired for wired in plan.posts}
+    for name in ranking.post[: ranking.post.index(last) + 1]:
+        distances = apply_post(posts[name], build_part(plan, posts[name]), distances, context)
+    return distances.clone()
+
+
+def changes_only_the_distances(stand: Stand) -> None:
+    """Templates, cameras, times and the model are as before; the result is in [0, 1] if promised,
+    and the same a second time."""
+    plan = stand.plan()
+    model = trained(plan)
+    for ranking, name in _chains(stand, plan):
+        query, gallery = _sides(plan, model, ranking.matcher)
+        things: dict[str, Any] = {"the model": model.sections()}
+        for side, (template, meta) in (("query", query), ("gallery", gallery)):
+            things[f"the {side} templates"] = template
+            things |= {f"{side}.{key}": value for key, value in attrs.asdict(meta).items()}
+        before = _copied(things)
+        first = _apply(plan, model, ranking, name, query, gallery)
+        changed = [key for key in things if not same(before[key], things[key])]
+        if changed:
+            raise ConformanceError(f"it changes {', '.join(changed)}")
+        if not same(first, _apply(plan, model, ranking, name, query, gallery)):
+            raise ConformanceError("called a second time, it gives other distances")
+        low, high = float(first.min()), float(first.max())
+        if _stays_unit(plan, ranking, name) and not (low >= -1e-5 and high <= 1 + 1e-5):
+            raise ConformanceError(f"it promises [0, 1], but gives {low:g} to {high:g}")
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return value.clone()
+
+
+def _stays_unit(plan: Plan, ranking: RankingTable, last: str) -> bool:
+    posts = {wired.part.name: wired for wired in plan.posts}
+    unit = plan.matching(ranking.matcher).unit
+    for place, name in enumerate(ranking.post[: ranking.post.index(last) + 1]):
+        here = attrs.evolve(plan.given, unit=unit, first=place == 0)
+        unit = bool(posts[name].config.check(here))
+    return unit
+
+
+def follows_the_gallery_order(stand: Stand) -> None:
+    """With the gallery in another order, the distances are the same in that order."""
+    plan = stand.plan()
+    model = trained(plan)
+    for ranking, name in _chains(stand, plan):
+        query, (template, meta) = _sides(plan, model, ranking.matcher)
+        order = torch.randperm(len(meta), generator=torch.Generator().manual_seed(0))
+        there = _apply(plan, model, ranking, name, query, (template, meta))[:, order]
+        here = _apply(plan, model, ranking, name, query, (take(template, order), meta[order]))
+        if not torch.allclose(here, there, rtol=1e-4, atol=1e-5):
+            worst = float((here - there).abs().max())
+            raise ConformanceError(
+                f"with the gallery in another order, distances differ by up to {worst:g}"
+            )
+
+
+class _Stop(BaseException):
+    """Ends a run as a kill does."""
+
+
+class _Stopping(Silent):
+    def epoch_ended(self, means: Mapping[str, float]) -> None:
+        raise _Stop
+
+
+def resumes_to_the_same_end(stand: Stand) -> None:
+    """Two epochs of the sample, and one, broken off, resumed, leave the same weights and scores.
+    Passes where the sample's data are absent."""
+    from reidcore.errors import DataError
+    from reidcore.training import run_training
+    from reidcore.wiring import make_plan
+
+    run = stand.run("train.epochs=2", "train.device=cpu")
+    try:
+        plan = make_plan(run, stand.plugins, make_data=True)
+    except DataError:
+        return
+    with tempfile.TemporaryDirectory() as base:
+        whole, broken = Path(base, "whole"), Path(base, "broken")
+        whole.mkdir()
+        broken.mkdir()
+        run_training(plan, stand.plugins, whole, (), False, Silent())
+        try:
+            run_training(plan, stand.plugins, broken, (), False, _Stopping())
+        except _Stop:
+            run_training(plan, stand.plugins, broken, (), True, Silent())
+        else:
+            raise ConformanceError("it does not count its epochs with run.epochs")
+        for name in ("weights.safetensors", "scores.json"):
+            files = [folder / name for folder in (whole, broken)]
+            if files[0].exists() and files[0].read_bytes() != files[1].read_bytes():
+                raise ConformanceError(
+                    f"a resumed run ends with another {name}; give run.epochs everything that has "
+                    "a state, and draw random numbers within epochs only"
+                )
+
+
+def facts_fit_the_rows(stand: Stand) -> None:
+    """Where the data are at hand, or are made, the rows are as the reader's facts say. Data that
+    are absent are not asked for."""
+    for source in stand.run().sources:
+        if source.reader is None or source.reader.use != stand.component.name:
+            continue
+        from reidcore.structure import structure
+
+        config, faults = structure(stand.component.component.config, source.reader.table)
+        if config is None:
+            raise ConformanceError("; ".join(fault.text for fault in faults))
+        with tempfile.TemporaryDirectory() as base:
+            made = not source.root and hasattr(config, "default_root")
+            root = Path(base, "made") if made else find_data(source.root)
+            if made or root.exists():
+                _check_rows(config, root)
+
+
+def _check_rows(config: Any, root: Path) -> None:
+    facts, rows = config.facts(), config.rows(root)
+    if rows != config.rows(root):
+        raise ConformanceError("read twice, the rows differ")
+    train = [row for row in rows if row.split == "train"]
+    test = [row for row in rows if row.split in ("query", "gallery")]
+    counts = Counter(row.split for row in rows)
+    wrong = []
+    for what, declared, found in (
+        ("identities", facts.identities, len({row.pid for row in train})),
+        ("cameras", set(facts.cameras), {row.camera for row in train if row.camera}),
+        ("modalities", set(facts.modalities), {row.modality for row in rows if row.modality}),
+        ("columns of train", facts.columns, columns(train)),
+        ("columns of query and gallery", facts.columns, columns(test) if test else facts.columns),
+        ("counts", dict(facts.counts), {split: counts[split] for split in facts.counts}),
+    ):
+        if declared != found:
+            wrong.append(f"{what} are declared as {declared}, but the rows have {found}")
+    absent = [row.path for row in rows if not Path(row.path).is_absolute()]
+    absent += [row.path for row in rows if not Path(row.path).exists()]
+    if absent:
+        wrong.append(f"{len(absent)} pictures are not there, such as {absent[0]}")
+    if wrong:
+        raise ConformanceError("; ".join(wrong))
+
+
+def order_follows_from_the_generator(stand: Stand) -> None:
+    """Batches follow from rows and generator alone, not from global random numbers or earlier
+    epochs; their indices are valid and their shape is as declared."""
+    plan = stand.plan()
+    (wired,) = stand.instances(plan)
+    shape = wired.config.batch()
+    identities = min(plan.given.identities, max(4, 2 * (shape.ids or 2)))
+    rows, ask = toy_rows(plan.given, identities, max(4, shape.per_id or 1)), ToyAsk(plan.given)
+
+    def epoch(sampler: Any, seed: int, other: int) -> list[list[int]]:
+        draw = torch.Generator().manual_seed(seed)
+        return with_global_seed(other, lambda: _drawn(sampler.epoch(rows, draw, ask)))
+
+    sampler = with_global_seed(0, lambda: build_part(plan, wired))
+    first = epoch(sampler, 1, other=1)
+    epoch(sampler, 2, other=2)
+    again = with_global_seed(0, lambda: build_part(plan, wired))
+    for what, found in (
+        ("another state of the global generators", epoch(again, 1, other=3)),
+        ("another epoch before it", epoch(sampler, 1, other=1)),
+    ):
+        if found != first:
+            raise ConformanceError(f"with {what}, the same generator gives another order")
+    if not first:
+        raise ConformanceError(f"it gives no batch of {len(rows)} pictures")
+    for batch in first:
+        if not all(0 <= index < len(rows) for index in batch):
+            raise ConformanceError(f"a batch has indices outside of {len(rows)} rows: {batch}")
+        labels = Counter(int(rows.pid[index]) for index in batch)
+        for what, declared, numbers in (
+            ("pictures", shape.size, {len(batch)}),
+            ("identities", shape.ids, {len(labels)}),
+            ("pictures of an identity", shape.per_id, set(labels.values())),
+        ):
+            if declared is not None and numbers != {declared}:
+                raise ConformanceError(
+                    f"declared are {declared} {what} in a batch, but one has {sorted(numbers)}"
+                )
+
+
+def _drawn(batches: Any) -> list[list[int]]:
+    drawn = [[int(index) for index in batch] for batch in itertools.islice(batches, 10**4)]
+    if len(drawn) == 10**4:
+        raise ConformanceError("an epoch does not end")
+    return drawn
+
+
+def change_follows_from_the_generator(stand: Stand) -> None:
+    """A changed picture is uint8 of the same size and follows from picture and generator alone."""
+    for plan in stand.plans():
+        height, width = plan.given.image
+        for wired in stand.instances(plan):
+            for seed in range(8):
+                draw = torch.Generator().manual_seed(seed)
+                picture = torch.randint(0, 256, (3, height, width), generator=draw).to(torch.uint8)
+                found = [_changed(plan, wired, picture, seed, other) for other in (1, 2)]
+                if found[0].shape != picture.shape or found[0].dtype != torch.uint8:
+                    raise ConformanceError(
+                        f"uint8 {list(picture.shape)} becomes {found[0].dtype} "
+                        f"{list(found[0].shape)}"
+                    )
+                if not torch.equal(found[0], found[1]):
+                    raise ConformanceError("with the same generator it gives another picture")
+
+
+def _changed(plan: Plan, wired: Any, picture: Tensor, seed: int, other: int) -> Tensor:
+    augment = build_part(plan, wired)
+    draw = torch.Generator().manual_seed(seed)
+    found = with_global_seed(other, lambda: augment(picture.clone(), draw))
+    if not isinstance(found, Tensor):
+        raise ConformanceError(f"it gives {in_words(TypeError(type(found).__name__))}")
+    return found

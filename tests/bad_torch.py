@@ -1,0 +1,203 @@
+"""The torch half of `bad_parts`."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from reidcore.modules import Loss, Matcher
+
+
+class Pool(nn.Module):
+    def __init__(self, source, more=0):
+        super().__init__()
+        self.source = source
+        self.more = more
+
+    def forward(self, features, images):
+        return {"vector": F.pad(features[self.source].mean((2, 3)), (0, self.more))}
+
+
+class OneSize(Pool):
+    def forward(self, features, images):
+        rows = features[self.source].mean((1, 3))
+        return {**super().forward(features, images), "rows": rows}
+
+
+class Forgetful(Pool):
+    """Learns its centre outside of its state."""
+
+    centre = 0.0
+
+    def forward(self, features, images):
+        vector = super().forward(features, images)["vector"]
+        if self.training:
+            self.centre = vector.detach().mean(0)
+        return {"vector": vector - self.centre}
+
+
+def too_long(config, context):
+    return Pool(config.source, 1)
+
+
+def one_size(config, context):
+    return OneSize(config.source)
+
+
+def picky(config, context):
+    return Pool(config.source)
+
+
+undocumented = elsewhere = picky
+
+
+def forgetful(config, context):
+    return Forgetful(config.source)
+
+
+class Small(Loss):
+    def __init__(self, feature):
+        super().__init__()
+        self.feature = feature
+        self.register_buffer("seen", torch.zeros(()))
+        self.calls = 0
+
+    def forward(self, features, batch):
+        self.change(features[self.feature])
+        return features[self.feature].square().mean()
+
+
+class Counting(Small):
+    def change(self, vector):
+        self.seen += 1
+
+
+class Overwriting(Small):
+    def change(self, vector):
+        with torch.no_grad():
+            vector *= 2
+
+
+class Moving(Small):
+    def change(self, vector):
+        self.calls += 1
+
+
+def counting(config, context):
+    return Counting(config.feature)
+
+
+def overwriting(config, context):
+    return Overwriting(config.feature)
+
+
+def moving(config, context):
+    return Moving(config.feature)
+
+
+class Vector(Matcher):
+    def __init__(self, feature):
+        super().__init__()
+        self.feature = feature
+
+    def template(self, features):
+        return {"vector": features[self.feature]}
+
+    def distance(self, a, b):
+        similarity = F.normalize(a["vector"]) @ F.normalize(b["vector"]).T
+        return self.change(((1 - similarity) / 2).clamp(0, 1))
+
+
+class Batchwise(Vector):
+    def change(self, distances):
+        return distances / distances.max().clamp(min=1e-9)
+
+
+class Negative(Vector):
+    def change(self, distances):
+        return distances - 0.5
+
+
+class Detached(Vector):
+    def change(self, distances):
+        return distances.detach()
+
+
+class Lopsided(Vector):
+    def distance(self, a, b):
+        return 0.1 + 0.8 * super().distance(a, b) * torch.sigmoid(a["vector"][:, :1])
+
+    def change(self, distances):
+        return distances
+
+
+def batchwise(config, context):
+    return Batchwise(config.feature)
+
+
+def negative(config, context):
+    return Negative(config.feature)
+
+
+def detached(config, context):
+    return Detached(config.feature)
+
+
+def lopsided(config, context):
+    return Lopsided(config.feature)
+
+
+def late(config, context):
+    def post(distances, ranking):
+        ranking.query.time.add_(60)
+        return distances
+
+    return post
+
+
+def first_wins(config, context):
+    return lambda distances, ranking: distances * torch.linspace(0.5, 1, distances.shape[1])
+
+
+def beyond(config, context):
+    return lambda distances, ranking: distances + 1
+
+
+class Careless:
+    def epoch(self, rows, generator, ask):
+        return torch.randperm(len(rows)).view(-1, 4).tolist()
+
+
+class Remembering:
+    def __init__(self):
+        self.start = 0
+
+    def epoch(self, rows, generator, ask):
+        self.start += 1
+        return [[self.start % len(rows)] * 4]
+
+
+class WrongSize:
+    def epoch(self, rows, generator, ask):
+        return [[0, 1, 2]]
+
+
+def careless(config, context):
+    return Careless()
+
+
+def remembering(config, context):
+    return Remembering()
+
+
+def wrong_size(config, context):
+    return WrongSize()
+
+
+def moody(config, context):
+    return lambda picture, generator: picture // torch.randint(1, 9, ()).to(torch.uint8)
+
+
+def scaled(config, context):
+    return lambda picture, generator: picture / 255

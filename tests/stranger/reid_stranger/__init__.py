@@ -1,0 +1,1 @@
+"""A component of every kind, written as a stranger to the core would."""

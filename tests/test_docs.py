@@ -1,0 +1,98 @@
+"""The documents' own examples, run."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REID = (sys.executable, "-m", "reidcore")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    """The fenced blocks of one language, in order."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.S | re.M)
+
+
+def test_the_example_plugin_of_the_contracts_works(tmp_path: Path):
+    """The plugin printed in docs/contracts.md builds as a wheel, is found, and its table wires and
+    dry-runs."""
+    project = tmp_path / "project"
+    package = project / "reid_example"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (project / "pyproject.toml").write_text(blocks("contracts.md", "toml")[0])
+    plugin, stripes = blocks("contracts.md", "python")[:2]
+    (package / "plugin.py").write_text(plugin)
+    (package / "stripes.py").write_text(stripes)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")],
+        cwd=project, check=True, capture_output=True,
+    )  # fmt: skip
+    site = tmp_path / "site"
+    zipfile.ZipFile(next((tmp_path / "dist").glob("*.whl"))).extractall(site)
+
+    run = (ROOT / "reidcore" / "runs" / "demo.toml").read_text()
+    cut = blocks("contracts.md", "toml")[1]
+    run = run.replace("[[head]]", f"{cut}\n[[head]]", 1).replace(
+        'source = "backbone.layer4"\n\n[[matcher]]', 'source = "cut.vector"\n\n[[matcher]]'
+    )
+    file = tmp_path / "example.toml"
+    file.write_text(run)
+
+    def reid(*arguments: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(site), str(ROOT)])
+        environment = {**os.environ, "PYTHONPATH": path, "REID_CACHE": str(tmp_path)}
+        return subprocess.run(
+            [*REID, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+
+    assert "example.stripes" in reid("plugins", "example").stdout
+    checked = reid("check", str(file))
+    assert checked.returncode == 0, checked.stderr
+    assert "cut.vector               vector 1024" in checked.stdout
+    refused = reid("check", str(file), "--set", "head.cut.parts=7")
+    assert refused.returncode == 2
+    assert "parts is 7, but 'backbone.layer4' has only 6 rows; use at most 6" in refused.stderr
+
+
+@pytest.mark.timeout(600)
+def test_the_walk_from_own_pictures_to_scores(tmp_path: Path):
+    """Every command of docs/own-pictures.md runs in order and ends well; training is shortened."""
+    from reidcore.demo import write_demo
+
+    write_demo(tmp_path / "drawn", train_identities=8, test_identities=8, pictures=8, seed=5)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for file in (tmp_path / "drawn").glob("*/*.jpg"):
+        shutil.move(file, pictures / file.name)
+    shutil.rmtree(tmp_path / "drawn")
+    commands = [
+        line.removeprefix("$ ")
+        for block in blocks("own-pictures.md", "console")
+        for line in block.splitlines()
+        if line.startswith("$ ")
+    ]
+    assert len(commands) >= 5
+    outputs = {}
+    for command in commands:
+        name, *arguments = shlex.split(command)
+        assert name == "reid", command
+        if arguments[0] == "run":
+            arguments += ["--set", "train.epochs=1", "--set", "backbone.width=0.125"]
+        done = subprocess.run(
+            [*REID, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        outputs[arguments[0]] = done.stdout
+    assert "mAP" in outputs["run"] and "rank-1" in outputs["eval"]

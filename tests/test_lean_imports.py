@@ -1,0 +1,58 @@
+"""What is imported where: commands that only read text must not wait for torch."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from distributions import python
+
+TORCH_FREE = (
+    "api", "hookspecs", "plugins", "registration", "runfile", "structure", "datasets", "wiring",
+    "runfolder", "repeats", "packaged", "manifest", "readers", "errors", "sizes", "cli", "settings",
+    "builtin.plugin", "builtin.settings",
+)  # fmt: skip
+HEAVY = ("torch", "torchvision", "numpy", "cattrs", "rich", "PIL", "safetensors")
+LISTED = f"import json, sys; print(json.dumps([n for n in {HEAVY!r} if n in sys.modules]))"
+COMMAND = (
+    "import sys, reidcore.cli\n"
+    "try:\n    sys.exit(reidcore.cli.main(sys.argv[1:]))\n"
+    "except SystemExit as end:\n    assert not end.code, end.code\n"
+    f"{LISTED}"
+)
+
+
+def imported(folder, code: str, *arguments: str) -> set[str]:
+    """Which heavy packages a fresh Python has imported after this code."""
+    done = python(folder, "-c", code, *arguments)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    ("command", "allowed"),
+    [
+        (["--help"], set()),
+        (["plugins"], set()),
+        (["plugins", "core"], set()),
+        (["runs"], set()),
+        (["run", "--help"], set()),
+        (["check", "--no-dry", "demo"], {"cattrs"}),
+    ],
+    ids=lambda value: " ".join(value) or "nothing",
+)
+def test_commands(tmp_path, command, allowed):
+    """Help and listings import none of the heavy packages, a check of wiring cattrs only."""
+    assert imported(tmp_path, COMMAND, *command) <= allowed
+
+
+@pytest.mark.parametrize("module", TORCH_FREE)
+def test_modules(tmp_path, module):
+    """Each module that plugins and run files are read with imports neither torch nor numpy."""
+    found = imported(tmp_path, f"import reidcore.{module}\n{LISTED}")
+    assert not found & {"torch", "torchvision", "numpy", "PIL", "safetensors"}
+
+
+def test_the_heavy_packages_are_there(tmp_path):
+    """What the tests above look for would be found: the torch half imports it."""
+    assert {"torch", "numpy"} <= imported(tmp_path, f"import reidcore.modules\n{LISTED}")

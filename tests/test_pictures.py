@@ -1,0 +1,150 @@
+"""Pictures into batches: decoding, faults, augmentation, order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from reidcore.api import Row
+from reidcore.errors import DataError
+from reidcore.modules import Rows
+from reidcore.pictures import PictureLoader, decode, derived_seed, make_rows, normalized
+from reidcore.runfile import Data
+
+
+def make_pictures(folder: Path, count: int = 6, size: tuple[int, int] = (20, 10)) -> list[Row]:
+    rows = []
+    for index in range(count):
+        values = np.random.default_rng(index).integers(0, 256, (*size, 3), dtype=np.uint8)
+        path = folder / f"{index}.png"
+        Image.fromarray(values).save(path)
+        rows.append(Row(str(path), f"p{index % 3}", listed=f"own.csv row {index + 2}"))
+    return rows
+
+
+def noisy(picture: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+    return torch.randint(0, 256, picture.shape, generator=draw).to(torch.uint8)
+
+
+def loader(workers: int = 2, cache: float = 1.0, augment: bool = True, seed: int = 0):
+    data = Data(image=(16, 8), workers=workers, cache=cache, normalize="none")
+    return PictureLoader(data, seed, [noisy] if augment else [])
+
+
+def as_rows(rows: list[Row]) -> Rows:
+    return make_rows(rows, {"": -1}, ("visible",))
+
+
+def drawn(made: PictureLoader, rows: Rows, epoch: int, stream: int = 0) -> torch.Tensor:
+    order = [[0, 1, 2], [3, 4, 5]]
+    return torch.cat([b.images.pixels for b in made.training(rows, order, epoch, stream)])
+
+
+def test_decoded_pictures_are_rgb_rows_by_columns(tmp_path: Path):
+    """A picture keeps its channels and its top-left corner."""
+    values = np.zeros((4, 2, 3), dtype=np.uint8)
+    values[0, 0] = (200, 100, 50)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    decoded = decode(str(tmp_path / "a.png"), "", (4, 2), "bilinear")
+    assert decoded.shape == (3, 4, 2) and decoded.dtype == torch.uint8
+    assert decoded[:, 0, 0].tolist() == [200, 100, 50]
+    assert decoded[:, 1:].sum() == 0
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
+def test_every_colour_mode_gives_three_channels(mode: str, tmp_path: Path):
+    """Grey, transparent, palette, print and black-and-white pictures are read as RGB."""
+    Image.new(mode, (6, 9)).save(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"))
+    file = next(tmp_path.iterdir())
+    assert decode(str(file), "", (8, 4), "lanczos").shape == (3, 8, 4)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "text", "truncated"])
+def test_unreadable_pictures_name_their_file_and_row(damage: str, tmp_path: Path):
+    """A damaged picture ends the batch with its path and its manifest row; nothing hangs."""
+    rows = make_pictures(tmp_path)
+    bad = Path(rows[4].path)
+    content = bad.read_bytes()
+    bad.unlink()
+    if damage != "missing":
+        bad.write_bytes({"empty": b"", "text": b"hello", "truncated": content[:80]}[damage])
+    with pytest.raises(DataError) as caught:
+        list(loader().training(as_rows(rows), [[0, 1], [2, 3], [4, 5]], 0, 0))
+    assert str(bad) in str(caught.value)
+    assert "own.csv row 6" in str(caught.value)
+    assert caught.value.exit_code == 4
+
+
+def test_normalisation_follows_imagenet(tmp_path: Path):
+    """imagenet subtracts the mean and divides by the deviation; none stays in [0, 1]."""
+    pixels = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    assert torch.equal(normalized(pixels, "none"), torch.ones(1, 3, 2, 2))
+    expected = (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
+    torch.testing.assert_close(normalized(pixels, "imagenet")[0, :, 0, 0], expected)
+
+
+def test_augmentation_follows_from_seed_epoch_stream_and_place(tmp_path: Path):
+    """Threads and cache change nothing; seed, epoch and stream change everything."""
+    rows = as_rows(make_pictures(tmp_path))
+    first = drawn(loader(), rows, epoch=3)
+    assert torch.equal(first, drawn(loader(workers=1, cache=0), rows, epoch=3))
+    assert torch.equal(first, drawn(loader(workers=7), rows, epoch=3))
+    for other in (
+        drawn(loader(), rows, epoch=4),
+        drawn(loader(), rows, epoch=3, stream=1),
+        drawn(loader(seed=1), rows, epoch=3),
+    ):
+        assert not torch.equal(first, other)
+    assert not torch.equal(first[0], first[3]), "places draw independently"
+
+
+def test_the_cache_keeps_pictures_unaugmented(tmp_path: Path):
+    """Augmentation works on a copy, so a cached picture is the decoded one ever after."""
+    rows = as_rows(make_pictures(tmp_path))
+
+    def blacken(picture: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+        return picture.zero_()
+
+    made = PictureLoader(Data(image=(16, 8), normalize="none"), 0, [blacken])
+    before = torch.cat([b.images.pixels for b in made.plain(rows, 4)])
+    assert drawn(made, rows, 0).sum() == 0
+    after = torch.cat([b.images.pixels for b in made.plain(rows, 4)])
+    assert before.sum() > 0 and torch.equal(before, after)
+
+
+def test_plain_batches_keep_order_and_labels(tmp_path: Path):
+    """Test batches come in row order, the last one smaller, with numbered identities."""
+    rows = make_pictures(tmp_path)
+    batches = list(loader(augment=False).plain(as_rows(rows), 4))
+    assert [len(batch) for batch in batches] == [4, 2]
+    assert torch.cat([batch.pid for batch in batches]).tolist() == [0, 1, 2, 0, 1, 2]
+
+
+def test_leaving_early_stops_the_threads(tmp_path: Path):
+    """A consumer that stops after one batch leaves no thread behind."""
+    import threading
+
+    batches = loader().plain(as_rows(make_pictures(tmp_path, 40)), 1)
+    next(batches)
+    batches.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("reid-pictures")]
+
+
+def test_labels_follow_natural_order(tmp_path: Path):
+    """Identities are numbered as people count: 2 before 10; unknown cameras are -1."""
+    rows = [Row("a", "10", "3"), Row("b", "2", "", time=1.5), Row("c", "10", "1")]
+    made = make_rows(rows, {"3": 3, "1": 1, "": -1}, ("visible",))
+    assert made.names == ["2", "10"] and made.pid.tolist() == [1, 0, 1]
+    assert made.camera.tolist() == [3, -1, 1]
+    assert np.isnan(made.time[0]) and made.time[1] == 1.5
+
+
+def test_derived_seeds_differ_by_every_part():
+    """Seeds are stable, and (1, 23) is not (12, 3)."""
+    assert derived_seed(1, "a") == derived_seed(1, "a") != derived_seed(1, "b")
+    assert derived_seed(1, 23) != derived_seed(12, 3)
+    assert 0 <= derived_seed("x") < 2**63

@@ -1,0 +1,175 @@
+"""Protocol, tiles and score stages."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from reidcore.api import Matching, Row, TensorSpec
+from reidcore.errors import DataError
+from reidcore.metrics import rank_queries, summarize
+from reidcore.modules import Matcher, Meta
+from reidcore.pictures import make_rows
+from reidcore.ranking import TestSet as Sides
+from reidcore.ranking import as_json, cross_camera, require_matches, score_table
+from reidcore.repeats import mean_scores
+from reidcore.scoring import MatcherRanking, score, tile_shape
+
+VECTOR = Matching({"v": TensorSpec((4,))}, pair_bytes=16)
+
+
+class Squared(Matcher):
+    """Squared Euclidean distance, pair by pair, noting the tiles it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tiles: list[tuple[int, int]] = []
+
+    def template(self, features):
+        return {"v": features["v"]}
+
+    def distance(self, a, b):
+        self.tiles.append((len(a["v"]), len(b["v"])))
+        return (a["v"][:, None] - b["v"]).square().sum(-1)
+
+
+def sides(query: list[Row], gallery: list[Row]) -> Sides:
+    rows = make_rows([*query, *gallery], {"": -1, "1": 1, "2": 2}, ("visible",))
+    files = torch.tensor([hash(path) for path in rows.paths])
+    is_query = [True] * len(query) + [False] * len(gallery)
+    is_gallery = [not one for one in is_query]
+    return Sides(
+        "t", rows.where(is_query), rows.where(is_gallery),
+        files[: len(query)], files[len(query) :],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rule", "ignored"),
+    [
+        ("drop", [True, False, False, False, True]),
+        ("drop_all", [True, False, True, False, True]),
+        ("keep", [False, False, False, False, True]),
+    ],
+)
+def test_same_camera_rules(rule: str, ignored: list[bool]):
+    """drop ignores the identity's pictures of the camera, drop_all the camera's, keep neither; the
+    query's own file is always ignored."""
+    query = [Row("q", "a", "1")]
+    gallery = [
+        Row("g0", "a", "1"), Row("g1", "a", "2"), Row("g2", "b", "1"), Row("g3", "b", "2"),
+        Row("q", "a", "2"),
+    ]  # fmt: skip
+    match, found = cross_camera(sides(query, gallery), slice(0, 1), rule)
+    assert match.tolist() == [[True, True, False, False, True]]
+    assert found.tolist() == [ignored]
+
+
+def test_unknown_cameras_are_never_the_same():
+    """Without a camera column nothing is dropped for its camera."""
+    _, ignored = cross_camera(sides([Row("q", "a")], [Row("g", "a")]), slice(0, 1), "drop")
+    assert not ignored.any()
+
+
+def test_no_match_is_explained_with_counts():
+    """When no query has a match the error counts why, and says what to do."""
+    rows = [
+        Row("q0", "a", "1", "query"), Row("q1", "b", "1", "query"), Row("q2", "c", "1", "query"),
+        Row("g0", "a", "1", "gallery"), Row("q1", "b", "1", "gallery"),
+    ]  # fmt: skip
+    with pytest.raises(DataError) as caught:
+        require_matches(rows, "own", "drop")
+    text = str(caught.value)
+    assert "none of the 3 queries" in text
+    assert "1 have an identity that is not in the gallery" in text
+    assert "1 have gallery pictures of their identity from their own camera only" in text
+    assert "1 find only their own file" in text
+    assert 'same_camera = "keep"' in text
+    require_matches(rows, "own", "keep")
+
+
+@pytest.mark.parametrize("memory_pairs", [1, 7, 50, 10_000])
+def test_tile_equals_whole(memory_pairs: int):
+    """Any tile size gives the same distances, and no tile holds more pairs than allowed."""
+    draw = torch.Generator().manual_seed(0)
+    a = {"v": torch.rand(13, 4, generator=draw)}
+    b = {"v": torch.rand(29, 4, generator=draw)}
+    matcher = Squared()
+    tiled = score(matcher, VECTOR, a, b, memory=memory_pairs * VECTOR.pair_bytes / 2**30)
+    assert max(rows * columns for rows, columns in matcher.tiles) <= memory_pairs
+    assert torch.equal(tiled, Squared().distance(a, b))
+
+
+def test_tiles_halve_when_memory_runs_out():
+    """A tile that does not fit is halved until it does, and every distance is filled in."""
+
+    class Small(Squared):
+        def distance(self, a, b):
+            if len(a["v"]) * len(b["v"]) > 6:
+                raise torch.OutOfMemoryError("too large")
+            return super().distance(a, b)
+
+    a, b = {"v": torch.rand(9, 4)}, {"v": torch.rand(11, 4)}
+    assert torch.equal(score(Small(), VECTOR, a, b), Squared().distance(a, b))
+
+
+def test_tile_shape_is_within_the_sides():
+    """Tiles are at least one pair and at most the matrix."""
+    assert tile_shape(5, 9, 10**12, 0.1) == (1, 1)
+    assert tile_shape(5, 9, 1, 1.0) == (5, 9)
+    rows, columns = tile_shape(3, 10**6, 4, 4e-6)
+    assert rows * columns * 4 <= 4e-6 * 2**30 and rows >= 1
+
+
+def make_context() -> MatcherRanking:
+    draw = torch.Generator().manual_seed(1)
+    templates = {
+        "query": {"v": torch.rand(5, 4, generator=draw)},
+        "gallery": {"v": torch.rand(8, 4, generator=draw)},
+    }
+
+    def meta(size: int) -> Meta:
+        zeros = torch.zeros(size, dtype=torch.int64)
+        return Meta(zeros, torch.zeros(size, dtype=torch.float64), zeros)
+
+    return MatcherRanking(Squared(), VECTOR, meta(5), meta(8), templates)
+
+
+def test_ranking_answers_agree_with_each_other():
+    """Rows, listed pairs and the expansion by nobody are one and the same matrix."""
+    context = make_context()
+    whole = context.between("query", "gallery", 0, 5)
+    assert torch.equal(context.between("query", "gallery", 2, 4), whole[2:4])
+    i, j = torch.tensor([4, 0, 4, 2]), torch.tensor([7, 7, 0, 3])
+    torch.testing.assert_close(context.pairs("query", i, "gallery", j), whole[i, j])
+    nobody = torch.zeros(5, 0, dtype=torch.int64)
+    torch.testing.assert_close(context.expanded(nobody), whole)
+    within = context.between("gallery", "gallery", 0, 8)
+    assert within.diagonal().abs().max() == 0
+
+
+def test_expansion_is_the_merge_of_templates():
+    """A query expanded by one gallery picture is scored by the mean of both."""
+    context = make_context()
+    neighbours = torch.tensor([[3], [1], [0], [7], [2]])
+    query, gallery = (context._templates[side]["v"] for side in ("query", "gallery"))
+    merged = (query + gallery[neighbours[:, 0]]) / 2
+    expected = (merged[:, None] - gallery).square().sum(-1)
+    torch.testing.assert_close(context.expanded(neighbours), expected)
+
+
+def test_scores_table_and_repeats():
+    """Scores print in percent; repeats give means and sample deviations."""
+    results = []
+    for flip in (False, True):
+        distances = torch.tensor([[0.1, 0.2], [0.2, 0.1]])
+        match = torch.tensor([[True, False], [flip, not flip]])
+        parts = [rank_queries(distances, match, torch.zeros(2, 2, dtype=torch.bool))]
+        results.append({"set": {"main": {"plain": as_json(summarize(parts), [1, 5])}}})
+    plain = results[1]["set"]["main"]["plain"]
+    assert plain["mAP"] == 0.75 and plain["rank-1"] == 0.5 and plain["rank-5"] == 1.0
+    assert "75.0" in score_table(results[1]) and "rank-5" in score_table(results[1])
+    mean = mean_scores(results)["set"]["main"]["plain"]["mAP"]
+    assert mean["mean"] == pytest.approx(0.875)
+    assert mean["deviation"] == pytest.approx(0.125 * 2**0.5)
+    assert "87.5 ± 17.7" in score_table(mean_scores(results))
