@@ -13,18 +13,9 @@ import sys
 from pathlib import Path
 
 from reidcore.plugins import KINDS, Plugins
-from reidcore.runfile import (
-    Cosine,
-    Data,
-    Eval,
-    Optim,
-    RankingTable,
-    Steps,
-    Train,
-    Warmup,
-)
 from reidcore.runfolder import RESUME_FREE
 from reidcore.settings import describe_settings
+from reidcore.tables import Cosine, Data, Eval, Optim, RankingTable, Steps, Train, Warmup
 
 PAGE = Path(__file__).with_name("run-files.md")
 TABLES = {

@@ -265,9 +265,10 @@ def _check_repeats(
 
 def _check(options: argparse.Namespace) -> int:
     from reidcore.packaged import run_source
+    from reidcore.plan import describe_plan
     from reidcore.plugins import Plugins
     from reidcore.runfile import parse_runfile
-    from reidcore.wiring import describe_plan, make_plan
+    from reidcore.wiring import make_plan
 
     plugins = Plugins()
     text, path = run_source(options.file, plugins)
@@ -344,7 +345,7 @@ def _runs(options: argparse.Namespace) -> int:
 def _data_demo(options: argparse.Namespace) -> int:
     from reidcore.errors import RunFileError, UsageError
     from reidcore.readers import Demo
-    from reidcore.runfile import apply_sets
+    from reidcore.sets import apply_sets
     from reidcore.structure import dotted, structure
 
     if options.folder.exists():

@@ -13,7 +13,7 @@ from reidcore.api import Facts, Row
 from reidcore.errors import DataError, PluginError, ReidError
 from reidcore.manifest import camera_numbers, columns, find_data, modality_names, read_manifest
 from reidcore.registration import in_words
-from reidcore.runfile import Source
+from reidcore.tables import Source
 
 
 @attrs.frozen

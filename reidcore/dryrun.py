@@ -16,9 +16,9 @@ from reidcore.api import Feature
 from reidcore.errors import PluginError, ReidError
 from reidcore.model import Model, build_part
 from reidcore.modules import Batch, Images, Meta
+from reidcore.plan import Plan, Wired
 from reidcore.ranking import apply_post
 from reidcore.scoring import MatcherRanking
-from reidcore.wiring import Plan, Wired
 
 PER_ID = 2
 

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from reidcore.errors import PluginError, ReidError, UsageError
 from reidcore.modules import Batch, Context, Extract, Images, Loss, Matcher
 from reidcore.pictures import derived_seed
-from reidcore.wiring import Plan, Wired
+from reidcore.plan import Plan, Wired
 
 
 def choose_device(name: str) -> torch.device:

@@ -21,7 +21,7 @@ from torch import Tensor
 from reidcore.api import Row
 from reidcore.errors import DataError
 from reidcore.modules import Batch, Images, Meta, Rows
-from reidcore.runfile import Data
+from reidcore.tables import Data
 
 RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,

@@ -16,9 +16,9 @@ from reidcore.metrics import PerQuery, Scores, rank_queries, summarize
 from reidcore.model import Model, build_part
 from reidcore.modules import Rows
 from reidcore.pictures import PictureLoader, make_rows
-from reidcore.runfile import Eval
+from reidcore.plan import Plan, Wired
 from reidcore.scoring import make_templates, ranking_of
-from reidcore.wiring import Plan, Wired
+from reidcore.tables import Eval
 
 Say = Callable[[str], None]
 

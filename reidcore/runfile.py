@@ -7,245 +7,32 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
 
-from reidcore.api import INSTANCE, setting
-from reidcore.errors import RunFileError, UsageError, nearest
-from reidcore.structure import Fault, dotted, shown, structure
-
-FORMAT = 1
-KINDS = {
-    "backbone": "backbone",
-    "head": "head",
-    "matcher": "matcher",
-    "loss": "loss",
-    "post": "postprocessor",
-    "procedure": "procedure",
-}
-"""Run-file table -> kind of component."""
-LISTS = ("head", "matcher", "ranking", "loss", "post")
-MEANS = ("loss", "epoch", "lr", "seconds", "pictures_per_second")
-"""Columns of means.csv beside the losses' own, so that no loss may be called so."""
-
-
-@attrs.frozen
-class Data:
-    """Pictures: where they are and how they are read."""
-
-    train: dict[str, Any] | list[dict[str, Any]] = setting(
-        "Training pictures: a table with `manifest = FILE` or `read = READER` (and the reader's "
-        "own keys), or a list of them, whose identities are kept apart. `splits` names the "
-        "manifest splits to use.",
-        default=[],
-    )
-    test: dict[str, Any] | list[dict[str, Any]] = setting(
-        "Test sets, each a table like `train`, with an optional `name`; each needs query and "
-        "gallery pictures.",
-        default=[],
-    )
-    image: tuple[int, int] = setting(
-        "Height and width, in pixels, that pictures are resized to.", at_least=8
-    )
-    interpolation: Literal["bilinear", "bicubic", "lanczos"] = setting(
-        "How Pillow resizes.", default="bilinear"
-    )
-    normalize: Literal["imagenet", "none"] = setting(
-        "Subtract ImageNet's mean and divide by its deviation, or leave pixels in [0, 1].",
-        default="imagenet",
-    )
-    augment: list[dict[str, Any]] = setting(
-        "Augmentations of training pictures, in order, each a table with `use` and its keys.",
-        default=[],
-    )
-    batch: dict[str, Any] | None = setting(
-        "The sampler of training batches: a table with `use` and its keys.", default=None
-    )
-    workers: int = setting("Threads that read, resize and augment pictures.", default=2, at_least=1)
-    cache: float = setting(
-        "Memory for decoded and resized pictures, in GiB; 0 reads every picture every time.",
-        default=1.0,
-        at_least=0,
-    )
-
-
-def _device(value: str) -> str | None:
-    fits = re.fullmatch(r"auto|cpu|cuda(:\d+)?", value)
-    return None if fits else "expected auto, cpu, cuda or cuda:N"
-
-
-@attrs.frozen
-class Train:
-    """The course of training."""
-
-    epochs: int = setting("Number of epochs; 0 evaluates the model as built.", at_least=0)
-    device: str = setting(
-        "auto (cuda if there is one, else cpu), cpu, cuda or cuda:N; the run prints which.",
-        default="auto",
-        check=_device,
-    )
-    seed: int = setting("Weights, order and augmentation follow from it.", default=0, at_least=0)
-    deterministic: bool = setting(
-        "Ask torch for deterministic kernels on the GPU too; slower. On CPU a run with one thread "
-        "count is always repeatable.",
-        default=False,
-    )
-    frozen_norm: list[str] = setting(
-        "Role paths, such as backbone or head.neck, whose batch norms keep their statistics.",
-        default=[],
-    )
-    best: str = setting(
-        "A score, such as mAP or rank-1: also keep the weights of the evaluated epoch where the "
-        "first test set's first ranking, at its end, had the largest. Chosen on the test set.",
-        default="",
-    )
-
-
-@attrs.frozen
-class Steps:
-    """Learning rate steps."""
-
-    at: list[int] = setting("Epochs, counted from 0, before which the rate changes.", at_least=1)
-    by: float = setting("Factor at each step.", default=0.1, above=0)
-
-
-@attrs.frozen
-class Cosine:
-    """A half cosine from the full learning rate, at the first epoch, down to `to` after the
-    last."""
-
-    to: float = setting("Final fraction of the learning rate.", default=0.0, at_least=0, at_most=1)
-
-
-@attrs.frozen
-class Warmup:
-    """A linear rise over the first epochs, reaching the full rate in epoch number `epochs`."""
-
-    epochs: int = setting("Length of the rise.", at_least=1)
-    start: float = setting("Fraction of the rate in the first epoch.", default=0.1, above=0)
-
-
-@attrs.frozen
-class Optim:
-    """The optimizer and its learning rate."""
-
-    kind: Literal["sgd", "adam", "adamw"] = setting("The optimizer.", default="adam")
-    lr: float = setting("Learning rate.", above=0)
-    momentum: float = setting("SGD's momentum.", default=0.9, at_least=0, below=1)
-    nesterov: bool = setting("SGD's Nesterov form.", default=False)
-    betas: tuple[float, float] = setting(
-        "Adam's decay rates.", default=(0.9, 0.999), at_least=0, below=1
-    )
-    weight_decay: float = setting("Weight decay.", default=5e-4, at_least=0)
-    scale: dict[str, float] = setting(
-        "Learning rate factor by role path (backbone, head.NAME, matcher.NAME, loss.NAME, or "
-        "head, matcher, loss for all of them); the longest path counts.",
-        default={},
-        at_least=0,
-    )
-    steps: Steps | None = setting("Step schedule.", default=None)
-    cosine: Cosine | None = setting("Cosine schedule.", default=None)
-    warmup: Warmup | None = setting("Warm-up, together with either schedule.", default=None)
-    clip_norm: float = setting(
-        "Clip the gradient's norm to this; 0 does not.", default=0, at_least=0
-    )
-
-
-@attrs.frozen
-class Eval:
-    """Evaluation."""
-
-    protocol: Literal["cross_camera"] = setting(
-        "Which gallery pictures count for a query.", default="cross_camera"
-    )
-    same_camera: Literal["drop", "drop_all", "keep"] = setting(
-        "cross_camera: of the query's own camera, drop its identity's pictures (Market-1501's "
-        "rule), drop all pictures, or keep all.",
-        default="drop",
-    )
-    every: int = setting(
-        "Evaluate every so many epochs; 0 only after the last.", default=0, at_least=0
-    )
-    views: list[Literal["plain", "flip"]] = setting(
-        "Views of each picture whose templates are merged.", default=["plain"]
-    )
-    ranks: list[int] = setting("CMC ranks to print.", default=[1, 5, 10], at_least=1)
-    batch: int = setting("Pictures per forward pass.", default=64, at_least=1)
-    memory: float = setting(
-        "GiB for one tile of pairs while scoring; halved when memory runs out.",
-        default=0.5,
-        above=0,
-    )
-
-
-@attrs.frozen
-class RankingTable:
-    """One way to rank the gallery: a matcher and its chain of postprocessors."""
-
-    name: str = setting("Name in the scores.")
-    matcher: str = setting("Name of a [[matcher]].")
-    post: list[str] = setting(
-        "Names of [[post]] tables, in order; scores are given before each and at the end.",
-        default=[],
-    )
-
-
-CORE_TABLES: dict[str, type] = {"data": Data, "train": Train, "optim": Optim, "eval": Eval}
-TOP_KEYS = (
-    "format", "name", "plugins", "data", *KINDS, "ranking", "train", "optim", "eval", "repeat",
-)  # fmt: skip
-
-
-@attrs.frozen
-class Part:
-    """A component's table: `table` holds only the component's own keys."""
-
-    where: str
-    """head, matcher, ... or augment, batch, train, test for parts named inside [data]."""
-    kind: str
-    name: str
-    use: str
-    table: Mapping[str, Any]
-    path: tuple[str | int, ...]
-    weight: float = 1.0
-
-    @property
-    def role(self) -> str:
-        """backbone, head.NAME, matcher.NAME, loss.NAME, post.NAME."""
-        return (
-            self.where if self.where in ("backbone", "procedure") else f"{self.where}.{self.name}"
-        )
-
-    @property
-    def core_keys(self) -> tuple[str, ...]:
-        """The keys of its table that are the core's."""
-        if self.kind == "reader":
-            return ("read", "root", "splits", "name")
-        named = ("name",) if self.where in LISTS else ()
-        return ("use", *named, *(("weight",) if self.where == "loss" else ()))
-
-    def __str__(self) -> str:
-        if self.where in ("backbone", "procedure"):
-            return f"{self.where} ({self.use})"
-        if self.where in ("batch", "augment", "train", "test"):
-            return f"data.{self.where} ({self.use})"
-        return f"{self.kind} {self.name!r} ({self.use})"
-
-
-@attrs.frozen
-class Source:
-    """One entry of data.train or data.test."""
-
-    role: Literal["train", "test"]
-    path: tuple[str | int, ...]
-    manifest: str = ""
-    reader: Part | None = None
-    root: str = ""
-    splits: tuple[str, ...] = ()
-    name: str = ""
+from reidcore.api import INSTANCE
+from reidcore.errors import UsageError, nearest
+from reidcore.sets import apply_sets, flatten, set_value
+from reidcore.structure import shown, structure
+from reidcore.tables import (
+    CORE_TABLES,
+    FORMAT,
+    KINDS,
+    LISTS,
+    MEANS,
+    TOP_KEYS,
+    Data,
+    Eval,
+    Optim,
+    Part,
+    RankingTable,
+    Source,
+    Train,
+)
+from reidcore.toml_text import Lines, Problems, parse_toml
 
 
 @attrs.frozen
@@ -272,149 +59,6 @@ class RunFile:
 
     def of(self, where: str) -> list[Part]:
         return [part for part in self.parts if part.where == where]
-
-
-_KEY = r"""(?:[\w\-]+|"[^"\\]*"|'[^']*')"""
-_KEYS = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
-
-
-def _split_keys(text: str) -> list[str]:
-    return [key.strip("\"'") for key in re.findall(_KEY, text)]
-
-
-class Lines:
-    """Finds the line of a table or key in TOML text, for messages; best effort, 0 if unknown."""
-
-    def __init__(self, text: str):
-        self.found: dict[tuple[str | int, ...], int] = {}
-        self.sets: dict[tuple[str | int, ...], str] = {}
-        """What `--set` has changed: path -> key=value as typed."""
-        table: tuple[str | int, ...] = ()
-        counts: dict[tuple[str | int, ...], int] = {}
-        for number, line in enumerate(text.split("\n"), 1):
-            header = re.match(rf"\s*(\[\[?)\s*({_KEYS})\s*\]", line)
-            key = re.match(rf"\s*({_KEYS})\s*=", line)
-            if header:
-                table = self._inside(_split_keys(header[2]), counts)
-                for length in range(1, len(table)):
-                    self.found.setdefault(table[:length], number)
-                if header[1] == "[[":
-                    self.found.setdefault(table, number)
-                    counts[table] = counts.get(table, -1) + 1
-                    table = (*table, counts[table])
-                self.found.setdefault(table, number)
-            elif key:
-                steps = _split_keys(key[1])
-                self.found.setdefault((*table, ".".join(steps)), number)
-                for length in range(len(steps)):
-                    self.found.setdefault((*table, *steps[: length + 1]), number)
-
-    @staticmethod
-    def _inside(
-        keys: Sequence[str], counts: Mapping[tuple[str | int, ...], int]
-    ) -> tuple[str | int, ...]:
-        """The path of `[keys]`: below `[[head]]`, `[head.x]` belongs to the last head."""
-        path: tuple[str | int, ...] = ()
-        for key in keys[:-1]:
-            path = (*path, key)
-            path = (*path, counts[path]) if path in counts else path
-        return (*path, keys[-1])
-
-    def set_by(self, path: Sequence[str | int]) -> str:
-        """`--set key=value` if that put there what stands at the path, else ""."""
-        for length in range(len(path), 0, -1):
-            if tuple(path[:length]) in self.sets:
-                return f"--set {self.sets[tuple(path[:length])]}"
-        return ""
-
-    def of(self, path: Sequence[str | int]) -> int:
-        for length in range(len(path), 0, -1):
-            if tuple(path[:length]) in self.found:
-                return self.found[tuple(path[:length])]
-        return 0
-
-
-class Problems:
-    """Collects problems with their place in the file, to be raised together."""
-
-    def __init__(self, path: Path, lines: Lines):
-        self.path = path
-        self.lines = lines
-        self.texts: list[str] = []
-
-    def add(self, path: Sequence[str | int], place: str, text: str) -> None:
-        line = self.lines.of(path)
-        file = f"{self.path.name}:{line}" if line else self.path.name
-        file = self.lines.set_by(path) or file
-        message = f"{file}: {place}: {text}" if place else f"{file}: {text}"
-        if message not in self.texts:
-            self.texts.append(message)
-
-    def faults(self, path: Sequence[str | int], place: str, faults: Iterable[Fault]) -> None:
-        for fault in faults:
-            at = (
-                f" at {dotted(fault.path)}"
-                if fault.path and "unknown key" not in fault.text
-                else ""
-            )
-            inside = fault.path[:-1] if "unknown key" in fault.text else ()
-            at = f" in {dotted(inside)}" if inside else at
-            text, comma, hint = fault.text.partition(", did you mean")
-            self.add((*path, *fault.path), place, text + at + comma + hint)
-
-    def done(self) -> None:
-        if self.texts:
-            raise RunFileError(self.texts)
-
-
-def read_text(path: Path) -> str:
-    """The file's text. Raises `UsageError` naming the absolute path tried and the nearest name."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UsageError(f"no run file at {path.absolute()}{_similar(path)}") from None
-    except IsADirectoryError:
-        raise UsageError(f"{path.absolute()} is a folder, not a run file") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not UTF-8 text: {error}") from None
-    except OSError as error:
-        raise UsageError(f"{path.absolute()} cannot be read: {error.strerror or error}") from None
-
-
-def _similar(path: Path) -> str:
-    folder = path.parent
-    if not folder.is_dir():
-        return f" (there is no folder {folder.absolute()})"
-    return nearest(path.name, [p.name for p in folder.glob("*.toml")])
-
-
-def parse_toml(text: str, path: Path) -> dict[str, Any]:
-    import tomli
-
-    try:
-        return tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
-        line = _statement(text, getattr(error, "lineno", 0))
-        source = text.split("\n")[line - 1].strip()
-        quoted = f" in {source!r}" if source else ""
-        raise RunFileError([f"{path.name}:{line}: not valid TOML{quoted}: {error}"]) from None
-    except RecursionError:
-        raise RunFileError([f"{path.name}: not valid TOML: nested too deeply"]) from None
-
-
-def _statement(text: str, noticed: int) -> int:
-    """The line, from 1, at which the first statement begins that is not valid TOML. Where a bracket
-    or quote is left open, that is above the line in which the parser noticed (0 if unknown)."""
-    import tomli
-
-    lines = text.split("\n")
-    for good in range((noticed or len(lines)) - 1, 0, -1):
-        try:
-            tomli.loads("\n".join(lines[:good]))
-        except tomli.TOMLDecodeError:
-            continue
-        return next((n for n in range(good, len(lines)) if lines[n].strip()), good) + 1
-    return 1
 
 
 def parse_runfile(text: str, path: Path, sets: Sequence[str] = ()) -> RunFile:
@@ -477,7 +121,7 @@ class _Reader:
         core: dict[str, Any] = {}
         if isinstance(table.get("optim"), dict) and isinstance(table["optim"].get("scale"), dict):
             # `head.neck = 0.1` without quotes is a table in a table to TOML.
-            table["optim"]["scale"] = _flatten(table["optim"]["scale"])
+            table["optim"]["scale"] = flatten(table["optim"]["scale"])
         for key, cls in CORE_TABLES.items():
             if _tables(table.get(key)):
                 problems.add(
@@ -736,7 +380,7 @@ class _Reader:
             self.problems.add(("repeat",), "", f"[repeat]: expected table, got {shown(table)}")
             return {}
         repeat: dict[str, tuple[Any, ...]] = {}
-        for key, values in _flatten(table).items():
+        for key, values in flatten(table).items():
             if not isinstance(values, list) or not values:
                 self.problems.add(
                     ("repeat", key), "[repeat]",
@@ -756,80 +400,3 @@ class _Reader:
             except UsageError as error:
                 self.problems.add(("repeat", key), "[repeat]", str(error))
         return repeat
-
-
-def _flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, dict) and value:
-            flat.update(_flatten(value, f"{prefix}{key}."))
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def apply_sets(table: dict[str, Any], sets: Sequence[str], lines: Lines | None = None) -> None:
-    """Applies `--set key=value`; values are TOML, or text where they are not. `lines` keeps what
-    was changed."""
-    import tomli
-
-    for item in sets:
-        key, equals, text = item.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"--set {item!r}: expected key=value, such as train.seed=1")
-        try:
-            value = tomli.loads(f"value = {text}")["value"]
-        except (tomli.TOMLDecodeError, RecursionError):
-            value = text.strip()
-        try:
-            path = set_value(table, key.strip(), value)
-            if lines is not None:
-                lines.sets[path] = item
-        except UsageError as error:
-            raise UsageError(f"--set {item}: {error}") from None
-
-
-def set_value(table: dict[str, Any], key: str, value: Any) -> tuple[str | int, ...]:
-    """Sets `train.seed`, `data.batch.size` or, by instance name, `loss.graph.dim` in place.
-    Returns its path, with list indices in place of instance names."""
-    steps = key.split(".")
-    path: tuple[str | int, ...] = ()
-    here: Any = table
-    for index, step in enumerate(steps[:-1]):
-        if isinstance(here, dict):
-            if index == 0 and step not in here:
-                if step not in TOP_KEYS:
-                    raise UsageError(f"no table {step!r}{nearest(step, TOP_KEYS)}")
-                if step in LISTS:
-                    raise UsageError(f"this run has no [[{step}]]")
-            here = here.setdefault(step, {})
-            path = (*path, step)
-        elif isinstance(here, list):
-            member = _member(here, step, steps[index - 1])
-            path = (*path, next(i for i, item in enumerate(here) if item is member))
-            here = member
-        else:
-            raise UsageError(f"{'.'.join(steps[:index])!r} is no table, but {shown(here)}")
-    last = steps[-1]
-    if isinstance(here, dict):
-        if len(steps) == 1 and last not in TOP_KEYS:
-            raise UsageError(f"no table or key {last!r}{nearest(last, TOP_KEYS)}")
-        here[last] = value
-        return (*path, last)
-    if isinstance(here, list) and last.isdecimal() and int(last) < len(here):
-        here[int(last)] = value
-        return (*path, int(last))
-    raise UsageError(f"{'.'.join(steps[:-1])!r} is no table, but {shown(here)}")
-
-
-def _member(items: list[Any], step: str, kind: str) -> Any:
-    names = [item.get("name") for item in items if isinstance(item, dict)]
-    if step in names:
-        return items[names.index(step)]
-    if step.isdecimal() and int(step) < len(items):
-        return items[int(step)]
-    known = [name for name in names if isinstance(name, str)]
-    raise UsageError(
-        f"no {kind} named {step!r}{nearest(step, known)}"
-        + ("" if nearest(step, known) else f"; there are {', '.join(known) or 'none'}")
-    )

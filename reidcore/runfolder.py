@@ -19,7 +19,7 @@ from reidcore.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from reidcore.model import Model
-    from reidcore.wiring import Plan
+    from reidcore.plan import Plan
 
 LAYOUT = 1
 METRICS = ("mAP", "mINP", "rank-1", "rank-5", "rank-10")

@@ -21,10 +21,10 @@ from reidcore.manifest import manifest_hash
 from reidcore.model import Model, build_model, build_part, choose_device, in_role
 from reidcore.modules import Batch, Rows, Run
 from reidcore.pictures import PictureLoader, derived_seed, generator, make_rows
+from reidcore.plan import Plan
 from reidcore.plugins import Plugins
 from reidcore.progress import Reporter
 from reidcore.ranking import evaluate, require_matches
-from reidcore.runfile import Optim
 from reidcore.runfolder import (
     LAYOUT,
     differences,
@@ -35,8 +35,8 @@ from reidcore.runfolder import (
     write_means,
 )
 from reidcore.scoring import extract, make_templates, score
+from reidcore.tables import Optim
 from reidcore.weights import load_state, save_sections, save_state
-from reidcore.wiring import Plan
 
 __all__ = ["TrainingRun", "rate_factor", "run_training", "train"]
 

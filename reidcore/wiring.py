@@ -6,14 +6,13 @@ a part that has already failed are not repeated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
 from reidcore.api import (
     BatchShape,
-    Component,
     Feature,
     FeatureName,
     Given,
@@ -28,89 +27,16 @@ from reidcore.api import (
 from reidcore.datasets import DataPlan, load_sources
 from reidcore.errors import PluginError, ReidError, UsageError, nearest
 from reidcore.manifest import OPTIONAL
-from reidcore.plugins import LoadedComponent, Plugins, build_function
+from reidcore.plan import Plan, Wired
+from reidcore.plugins import LoadedComponent, Plugins
 from reidcore.registration import in_words
-from reidcore.runfile import Part, Problems, RankingTable, RunFile, Source
+from reidcore.runfile import RunFile
 from reidcore.structure import resolve, structure
+from reidcore.tables import Part, RankingTable, Source
+from reidcore.toml_text import Problems
 
 FEATURE_KINDS = {MapName: "map", VectorName: "vector", TensorName: "tensor", FeatureName: ""}
 Purpose = Literal["train", "eval"]
-
-
-@attrs.frozen(eq=False)
-class Wired:
-    """A part whose settings are valid. outputs: its features by short name. wanted: those that
-    somebody reads. reads: (setting, full feature name)."""
-
-    part: Part
-    component: LoadedComponent
-    config: Any
-    outputs: Mapping[str, Feature] = attrs.field(factory=dict)
-    reads: tuple[tuple[str, str], ...] = ()
-    matching: Matching | None = None
-
-    @property
-    def descriptor(self) -> Component:
-        return self.component.component
-
-    def build(self) -> Callable[..., Any]:
-        return build_function(self.component)
-
-
-@attrs.frozen(eq=False)
-class Plan:
-    """A run whose parts fit together."""
-
-    runfile: RunFile
-    data: DataPlan
-    given: Given
-    backbone: Wired
-    heads: tuple[Wired, ...]
-    matchers: tuple[Wired, ...]
-    losses: tuple[Wired, ...]
-    posts: tuple[Wired, ...]
-    rankings: tuple[RankingTable, ...]
-    procedure: Wired | None
-    batch: Wired | None
-    augment: tuple[Wired, ...]
-    wanted: Mapping[str, frozenset[str]]
-    """Role -> short names of the outputs that are computed."""
-    unread: tuple[str, ...]
-    """Roles of heads that nothing reads; they are not built."""
-    notes: tuple[str, ...]
-
-    @property
-    def parts(self) -> tuple[Wired, ...]:
-        rest = (*((self.batch,) if self.batch else ()), *self.augment)
-        last = (self.procedure,) if self.procedure else ()
-        return (
-            self.backbone, *self.heads, *self.matchers, *self.losses, *self.posts, *rest, *last
-        )  # fmt: skip
-
-    def matching(self, matcher: str) -> Matching:
-        """What the matcher of this name promises."""
-        return self.given.matchers[matcher]
-
-    def resolved(self) -> dict[str, Any]:
-        """Every table with every default filled in, for the lock file."""
-        run = self.runfile
-        table: dict[str, Any] = {"format": 1, "name": run.name, "plugins": list(run.plugins)}
-        for key in ("data", "train", "optim", "eval"):
-            value = getattr(run, key)
-            table[key] = attrs.asdict(value) if value is not None else None
-        for wired in self.parts:
-            settings = {"use": wired.part.use, **attrs.asdict(wired.config)}
-            if wired.part.where == "loss":
-                settings["weight"] = wired.part.weight
-            if wired.part.where == "batch":
-                table["data"]["batch"] = settings
-            elif wired.part.where != "augment":
-                table.setdefault("parts", {})[wired.part.role] = settings
-        table["data"]["augment"] = [
-            {"use": wired.part.use, **attrs.asdict(wired.config)} for wired in self.augment
-        ]
-        table["ranking"] = [attrs.asdict(ranking) for ranking in self.rankings]
-        return table
 
 
 class _Resolver:
@@ -610,72 +536,3 @@ def _wanted(
         else:
             unread.append(head.part.role)
     return {role: frozenset(names) for role, names in wanted.items()}, tuple(reversed(unread))
-
-
-def describe_plan(plan: Plan) -> str:
-    """The plan as text: features, who reads them, and what ranking will cost."""
-    run = plan.runfile
-    lines = [f"run {run.name} ({run.path.name})"]
-    for one in plan.data.loaded:
-        counts = ", ".join(f"{split} {count}" for split, count in one.counts.items())
-        state = "" if one.rows is not None else " (assumed)"
-        lines.append(f"  {one.source.role} {one.source.name}: {counts}{state}")
-    lines.append(
-        f"  {plan.given.identities} training identities, image {run.data.image[0]}x"
-        f"{run.data.image[1]}, columns in test data: "
-        f"{', '.join(sorted(plan.given.test_columns)) or 'none'}"
-    )
-    lines.append("features")
-    readers: dict[str, list[str]] = {}
-    for wired in plan.parts:
-        for _, name in wired.reads:
-            readers.setdefault(name, []).append(wired.part.role)
-    for provider in (plan.backbone, *plan.heads):
-        instance = provider.part.name or "backbone"
-        for output, feature in provider.outputs.items():
-            name = f"{instance}.{output}"
-            who = ", ".join(readers.get(name, [])) or "nobody (not computed)"
-            lines.append(f"  {name:24} {feature!s:20} read by {who}")
-    lines.append("rankings")
-    tests = {
-        one.source.name: (one.counts.get("query", 0), one.counts.get("gallery", 0))
-        for one in plan.data.test
-    }
-    matching = {wired.part.name: wired.matching for wired in plan.matchers}
-    for ranking in plan.rankings:
-        found = matching[ranking.matcher]
-        assert found is not None
-        stored = sum(spec.bytes for spec in found.template.values())
-        chain = " -> ".join([ranking.matcher, *ranking.post])
-        lines.append(f"  {ranking.name}: {chain}; template {_bytes(stored)} per picture")
-        for test, (queries, gallery) in tests.items():
-            if not queries or not gallery:
-                lines.append(f"    {test}: number of pairs known when the data are there")
-                continue
-            pairs = queries * gallery
-            cost = f", {_flops(pairs * found.pair_flops)}" if found.pair_flops else ""
-            held = f"matrix {_bytes(4 * pairs)}" if ranking.post else "no matrix held"
-            lines.append(
-                f"    {test}: {queries} x {gallery} pairs, templates "
-                f"{_bytes(stored * (queries + gallery))}, {held}{cost}"
-            )
-    heavy = [str(wired.part) for wired in plan.parts if wired.descriptor.heavy]
-    lines += [f"note: {part}: its wiring imports torch" for part in heavy]
-    lines += [f"note: {note}" for note in plan.notes]
-    return "\n".join(lines)
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
-def _flops(count: float) -> str:
-    for unit in ("", "K", "M", "G", "T"):
-        if count < 1000:
-            return f"{count:.1f} {unit}FLOP"
-        count /= 1000
-    return f"{count:.1f} PFLOP"

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import attrs
 
-from reidcore import runfile
+from reidcore import tables
 from reidcore.plugins import Plugins
 
 FILES = Path(__file__).with_name("run_files")
@@ -174,19 +174,19 @@ def misspelt(key: str) -> str:
 
 def classes(document: Document, plugins: Plugins) -> Iterator[tuple[int, type, tuple[str, ...]]]:
     """(index of a table, attrs class of its keys, the core's keys in it)."""
-    nested = {"steps": runfile.Steps, "cosine": runfile.Cosine, "warmup": runfile.Warmup}
+    nested = {"steps": tables.Steps, "cosine": tables.Cosine, "warmup": tables.Warmup}
     for index, table in enumerate(document.tables):
         name = table.name
-        if name in runfile.CORE_TABLES:
-            yield index, runfile.CORE_TABLES[name], ()
+        if name in tables.CORE_TABLES:
+            yield index, tables.CORE_TABLES[name], ()
         elif name == "ranking":
-            yield index, runfile.RankingTable, ()
+            yield index, tables.RankingTable, ()
         elif name.startswith("optim."):
             yield index, nested[name.split(".")[1]], ()
         elif "use" in table.keys or "read" in table.keys:
             full = (table.keys.get("use") or table.keys["read"]).strip('"')
             kinds = {"data.batch": "sampler", "data.augment": "augmentation"}
-            kind = "reader" if "read" in table.keys else kinds.get(name) or runfile.KINDS[name]
+            kind = "reader" if "read" in table.keys else kinds.get(name) or tables.KINDS[name]
             core = tuple({"use", "name", "weight", "read", "root", "splits"} & table.keys.keys())
             yield index, plugins.component(kind, full).component.config, core
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from reidcore.plugins import Plugins
-from reidcore.runfile import CORE_TABLES, TOP_KEYS, parse_runfile
+from reidcore.runfile import parse_runfile
+from reidcore.tables import CORE_TABLES, TOP_KEYS
 from reidcore.wiring import make_plan
 
 DOCS = Path(__file__).parents[1] / "docs"

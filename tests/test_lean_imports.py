@@ -8,7 +8,7 @@ import pytest
 from distributions import python
 
 TORCH_FREE = (
-    "api", "hookspecs", "plugins", "registration", "runfile", "structure", "datasets", "wiring",
+    "api", "hookspecs", "plugins", "registration", "runfile", "tables", "toml_text", "sets", "plan", "structure", "datasets", "wiring",
     "runfolder", "repeats", "packaged", "manifest", "readers", "errors", "sizes", "cli", "settings",
     "builtin.plugin", "builtin.settings",
 )  # fmt: skip

@@ -13,7 +13,7 @@ from reidcore.api import Row
 from reidcore.errors import DataError
 from reidcore.modules import Rows
 from reidcore.pictures import PictureLoader, decode, derived_seed, make_rows, normalized
-from reidcore.runfile import Data
+from reidcore.tables import Data
 
 
 def make_pictures(folder: Path, count: int = 6, size: tuple[int, int] = (20, 10)) -> list[Row]:

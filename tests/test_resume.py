@@ -15,7 +15,8 @@ from running import TINY, ended, environment, evaluating, kill_when, left, reid,
 from reidcore.cli import main
 from reidcore.model import build_model
 from reidcore.plugins import Plugins
-from reidcore.runfile import Cosine, Optim, Steps, Warmup, parse_runfile
+from reidcore.runfile import parse_runfile
+from reidcore.tables import Cosine, Optim, Steps, Warmup
 from reidcore.training import rate_factor
 from reidcore.weights import load_sections, load_state
 from reidcore.wiring import make_plan

@@ -12,7 +12,8 @@ from reidcore.cli import main
 from reidcore.errors import RunFileError
 from reidcore.packaged import find_packaged
 from reidcore.plugins import Plugins
-from reidcore.runfile import Lines, parse_runfile
+from reidcore.runfile import parse_runfile
+from reidcore.toml_text import Lines
 from reidcore.wiring import make_plan
 
 DEMO = find_packaged("demo", Plugins([])).text

@@ -16,11 +16,12 @@ from torch import Tensor
 from reidcore.manifest import columns, find_data
 from reidcore.model import Model, build_part
 from reidcore.modules import Meta, Template
+from reidcore.plan import Plan
 from reidcore.progress import Silent
 from reidcore.ranking import apply_post
 from reidcore.registration import in_words
-from reidcore.runfile import RankingTable
 from reidcore.scoring import MatcherRanking, take
+from reidcore.tables import RankingTable
 from reidcore.testing.checks import ConformanceError
 from reidcore.testing.stands import (
     Stand,
@@ -33,7 +34,6 @@ from reidcore.testing.stands import (
     trained,
     with_global_seed,
 )
-from reidcore.wiring import Plan
 
 Side = tuple[Template, Meta]
 

@@ -14,11 +14,11 @@ from torch.nn.modules.batchnorm import _NormBase
 from reidcore.dryrun import check_distances, kept_random_state
 from reidcore.model import Model, build_model
 from reidcore.modules import Batch, Context
+from reidcore.plan import Plan, Wired
 from reidcore.scoring import count, score, take
 from reidcore.testing.checks import ConformanceError
 from reidcore.testing.stands import Stand, batch_of, pictures, same, template_of, trained
 from reidcore.weights import load_sections, save_sections
-from reidcore.wiring import Plan, Wired
 
 
 def outputs_are_as_declared(stand: Stand) -> None:

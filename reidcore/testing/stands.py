@@ -17,11 +17,12 @@ from reidcore.dryrun import dry_run, kept_random_state, random_batch, train_once
 from reidcore.errors import RunFileError
 from reidcore.model import Model, build_model
 from reidcore.modules import Batch, Images, Matcher, Meta, Rows, Template
+from reidcore.plan import Plan, Wired
 from reidcore.plugins import Plugins
 from reidcore.registration import LoadedComponent
 from reidcore.runfile import RunFile, parse_runfile
 from reidcore.testing.checks import ConformanceError
-from reidcore.wiring import Plan, Wired, make_plan
+from reidcore.wiring import make_plan
 
 
 class Stand:

@@ -1,0 +1,241 @@
+"""The tables of a run file that belong to the core, and what is known of every part. Torch-free."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+
+from reidcore.api import setting
+
+FORMAT = 1
+KINDS = {
+    "backbone": "backbone",
+    "head": "head",
+    "matcher": "matcher",
+    "loss": "loss",
+    "post": "postprocessor",
+    "procedure": "procedure",
+}
+"""Run-file table -> kind of component."""
+LISTS = ("head", "matcher", "ranking", "loss", "post")
+MEANS = ("loss", "epoch", "lr", "seconds", "pictures_per_second")
+"""Columns of means.csv beside the losses' own, so that no loss may be called so."""
+
+
+@attrs.frozen
+class Data:
+    """Pictures: where they are and how they are read."""
+
+    train: dict[str, Any] | list[dict[str, Any]] = setting(
+        "Training pictures: a table with `manifest = FILE` or `read = READER` (and the reader's "
+        "own keys), or a list of them, whose identities are kept apart. `splits` names the "
+        "manifest splits to use.",
+        default=[],
+    )
+    test: dict[str, Any] | list[dict[str, Any]] = setting(
+        "Test sets, each a table like `train`, with an optional `name`; each needs query and "
+        "gallery pictures.",
+        default=[],
+    )
+    image: tuple[int, int] = setting(
+        "Height and width, in pixels, that pictures are resized to.", at_least=8
+    )
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = setting(
+        "How Pillow resizes.", default="bilinear"
+    )
+    normalize: Literal["imagenet", "none"] = setting(
+        "Subtract ImageNet's mean and divide by its deviation, or leave pixels in [0, 1].",
+        default="imagenet",
+    )
+    augment: list[dict[str, Any]] = setting(
+        "Augmentations of training pictures, in order, each a table with `use` and its keys.",
+        default=[],
+    )
+    batch: dict[str, Any] | None = setting(
+        "The sampler of training batches: a table with `use` and its keys.", default=None
+    )
+    workers: int = setting("Threads that read, resize and augment pictures.", default=2, at_least=1)
+    cache: float = setting(
+        "Memory for decoded and resized pictures, in GiB; 0 reads every picture every time.",
+        default=1.0,
+        at_least=0,
+    )
+
+
+def _device(value: str) -> str | None:
+    fits = re.fullmatch(r"auto|cpu|cuda(:\d+)?", value)
+    return None if fits else "expected auto, cpu, cuda or cuda:N"
+
+
+@attrs.frozen
+class Train:
+    """The course of training."""
+
+    epochs: int = setting("Number of epochs; 0 evaluates the model as built.", at_least=0)
+    device: str = setting(
+        "auto (cuda if there is one, else cpu), cpu, cuda or cuda:N; the run prints which.",
+        default="auto",
+        check=_device,
+    )
+    seed: int = setting("Weights, order and augmentation follow from it.", default=0, at_least=0)
+    deterministic: bool = setting(
+        "Ask torch for deterministic kernels on the GPU too; slower. On CPU a run with one thread "
+        "count is always repeatable.",
+        default=False,
+    )
+    frozen_norm: list[str] = setting(
+        "Role paths, such as backbone or head.neck, whose batch norms keep their statistics.",
+        default=[],
+    )
+    best: str = setting(
+        "A score, such as mAP or rank-1: also keep the weights of the evaluated epoch where the "
+        "first test set's first ranking, at its end, had the largest. Chosen on the test set.",
+        default="",
+    )
+
+
+@attrs.frozen
+class Steps:
+    """Learning rate steps."""
+
+    at: list[int] = setting("Epochs, counted from 0, before which the rate changes.", at_least=1)
+    by: float = setting("Factor at each step.", default=0.1, above=0)
+
+
+@attrs.frozen
+class Cosine:
+    """A half cosine from the full learning rate, at the first epoch, down to `to` after the
+    last."""
+
+    to: float = setting("Final fraction of the learning rate.", default=0.0, at_least=0, at_most=1)
+
+
+@attrs.frozen
+class Warmup:
+    """A linear rise over the first epochs, reaching the full rate in epoch number `epochs`."""
+
+    epochs: int = setting("Length of the rise.", at_least=1)
+    start: float = setting("Fraction of the rate in the first epoch.", default=0.1, above=0)
+
+
+@attrs.frozen
+class Optim:
+    """The optimizer and its learning rate."""
+
+    kind: Literal["sgd", "adam", "adamw"] = setting("The optimizer.", default="adam")
+    lr: float = setting("Learning rate.", above=0)
+    momentum: float = setting("SGD's momentum.", default=0.9, at_least=0, below=1)
+    nesterov: bool = setting("SGD's Nesterov form.", default=False)
+    betas: tuple[float, float] = setting(
+        "Adam's decay rates.", default=(0.9, 0.999), at_least=0, below=1
+    )
+    weight_decay: float = setting("Weight decay.", default=5e-4, at_least=0)
+    scale: dict[str, float] = setting(
+        "Learning rate factor by role path (backbone, head.NAME, matcher.NAME, loss.NAME, or "
+        "head, matcher, loss for all of them); the longest path counts.",
+        default={},
+        at_least=0,
+    )
+    steps: Steps | None = setting("Step schedule.", default=None)
+    cosine: Cosine | None = setting("Cosine schedule.", default=None)
+    warmup: Warmup | None = setting("Warm-up, together with either schedule.", default=None)
+    clip_norm: float = setting(
+        "Clip the gradient's norm to this; 0 does not.", default=0, at_least=0
+    )
+
+
+@attrs.frozen
+class Eval:
+    """Evaluation."""
+
+    protocol: Literal["cross_camera"] = setting(
+        "Which gallery pictures count for a query.", default="cross_camera"
+    )
+    same_camera: Literal["drop", "drop_all", "keep"] = setting(
+        "cross_camera: of the query's own camera, drop its identity's pictures (Market-1501's "
+        "rule), drop all pictures, or keep all.",
+        default="drop",
+    )
+    every: int = setting(
+        "Evaluate every so many epochs; 0 only after the last.", default=0, at_least=0
+    )
+    views: list[Literal["plain", "flip"]] = setting(
+        "Views of each picture whose templates are merged.", default=["plain"]
+    )
+    ranks: list[int] = setting("CMC ranks to print.", default=[1, 5, 10], at_least=1)
+    batch: int = setting("Pictures per forward pass.", default=64, at_least=1)
+    memory: float = setting(
+        "GiB for one tile of pairs while scoring; halved when memory runs out.",
+        default=0.5,
+        above=0,
+    )
+
+
+@attrs.frozen
+class RankingTable:
+    """One way to rank the gallery: a matcher and its chain of postprocessors."""
+
+    name: str = setting("Name in the scores.")
+    matcher: str = setting("Name of a [[matcher]].")
+    post: list[str] = setting(
+        "Names of [[post]] tables, in order; scores are given before each and at the end.",
+        default=[],
+    )
+
+
+CORE_TABLES: dict[str, type] = {"data": Data, "train": Train, "optim": Optim, "eval": Eval}
+TOP_KEYS = (
+    "format", "name", "plugins", "data", *KINDS, "ranking", "train", "optim", "eval", "repeat",
+)  # fmt: skip
+
+
+@attrs.frozen
+class Part:
+    """A component's table: `table` holds only the component's own keys."""
+
+    where: str
+    """head, matcher, ... or augment, batch, train, test for parts named inside [data]."""
+    kind: str
+    name: str
+    use: str
+    table: Mapping[str, Any]
+    path: tuple[str | int, ...]
+    weight: float = 1.0
+
+    @property
+    def role(self) -> str:
+        """backbone, head.NAME, matcher.NAME, loss.NAME, post.NAME."""
+        return (
+            self.where if self.where in ("backbone", "procedure") else f"{self.where}.{self.name}"
+        )
+
+    @property
+    def core_keys(self) -> tuple[str, ...]:
+        """The keys of its table that are the core's."""
+        if self.kind == "reader":
+            return ("read", "root", "splits", "name")
+        named = ("name",) if self.where in LISTS else ()
+        return ("use", *named, *(("weight",) if self.where == "loss" else ()))
+
+    def __str__(self) -> str:
+        if self.where in ("backbone", "procedure"):
+            return f"{self.where} ({self.use})"
+        if self.where in ("batch", "augment", "train", "test"):
+            return f"data.{self.where} ({self.use})"
+        return f"{self.kind} {self.name!r} ({self.use})"
+
+
+@attrs.frozen
+class Source:
+    """One entry of data.train or data.test."""
+
+    role: Literal["train", "test"]
+    path: tuple[str | int, ...]
+    manifest: str = ""
+    reader: Part | None = None
+    root: str = ""
+    splits: tuple[str, ...] = ()
+    name: str = ""
