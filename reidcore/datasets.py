@@ -48,6 +48,8 @@ class DataPlan:
 
     train: tuple[Loaded, ...]
     test: tuple[Loaded, ...]
+    trained: Mapping[str, Any] = attrs.field(factory=dict)
+    """For evaluation: the lock file's record of the training data, which are not read."""
 
     @property
     def loaded(self) -> tuple[Loaded, ...]:
@@ -81,13 +83,23 @@ class DataPlan:
         }
         rows = [row for one in self.loaded if one.rows is not None for row in one.rows]
         stated = [Row("", "", modality=name) for name in names]
-        return modality_names([*rows, *stated])
+        found = modality_names([*rows, *stated])
+        known = tuple(self.trained.get("modalities", ()))
+        return known + tuple(name for name in found if name not in known) if known else found
 
     @property
     def camera_numbers(self) -> dict[str, int]:
-        return camera_numbers(
+        """Numbers by name; for evaluation those of training, and further ones for new cameras."""
+        found = camera_numbers(
             [row for one in self.loaded if one.rows is not None for row in one.rows]
         )
+        known = dict(self.trained.get("camera_numbers", {}))
+        clash = any(found[name] in known.values() for name in found.keys() - known.keys())
+        for name in found:
+            if name not in known:
+                free = max(known.values(), default=-1) + 1
+                known[name] = free if clash and name else found[name]
+        return known
 
     @property
     def train_columns(self) -> frozenset[str]:

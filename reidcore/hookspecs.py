@@ -92,6 +92,8 @@ def reid_samplers() -> Sequence[Component]:  # type: ignore[empty-body]
     `epoch(rows, generator, ask) -> iterable of lists of indices`, `rows` being
     `reidcore.modules.Rows`, `generator` a `torch.Generator` that follows from seed and epoch, and
     `ask` a `reidcore.modules.Ask` for features and matchers' distances of the training pictures.
+    An epoch's batches are all drawn before its first step, so that the workers that read ahead
+    change nothing.
     """
 
 

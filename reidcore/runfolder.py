@@ -167,6 +167,9 @@ def load_model(folder: Path, plan: Plan, device: str) -> Model:
     from reidcore.model import build_model, choose_device
     from reidcore.weights import load_sections
 
+    weights = folder / "weights.safetensors"
+    if not weights.exists() and (folder / "resume.safetensors").exists():
+        raise UsageError(f"the run in {folder} is unfinished; go on with it by --resume first")
     model = build_model(plan, plan.runfile.train.seed).to(choose_device(device))
-    load_sections(model, folder / "weights.safetensors")
+    load_sections(model, weights)
     return model.eval()

@@ -387,6 +387,7 @@ def make_lock(plan: Plan, sets: Sequence[str], device: torch.device) -> dict[str
             "cameras": plan.given.cameras,
             "modalities": list(plan.given.modalities),
             "columns": sorted(plan.given.train_columns),
+            "camera_numbers": plan.data.camera_numbers,
         },
     }  # fmt: skip
 

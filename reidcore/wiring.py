@@ -192,6 +192,8 @@ def make_plan(
             resolver.done()
         data = load_sources(entries, make=make_data, allow_missing=allow_missing)
 
+    if training is not None:
+        data = attrs.evolve(data, trained=training)
     given = Given(
         image=run.data.image,
         identities=data.identities,
@@ -208,7 +210,6 @@ def make_plan(
             given,
             identities=training["identities"],
             cameras=training["cameras"],
-            modalities=tuple(training["modalities"]),
             train_columns=frozenset(training["columns"]),
         )
     # What depends on a source or sampler that has failed is not reported: the best is assumed.

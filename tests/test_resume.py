@@ -88,7 +88,7 @@ def test_three_kills_leave_no_trace(base, env, whole, killed):
     another device setting and number of workers, a run ends as if nothing had been."""
     folder = shutil.copytree(killed, base / "thrice")
     again = ["run", "tiny.toml", "--out", "thrice", "--resume"]
-    kill_when(env, base, again, ended(3), pause=random.random() / 5)
+    kill_when(env, base, again, ended(3), pause=random.random() / 20)
     last_evaluation = evaluating()
     kill_when(env, base, again, lambda shown: "epoch 6/6" in shown and last_evaluation(shown))
     state = load_state(folder / "resume.safetensors")

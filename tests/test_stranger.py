@@ -246,6 +246,14 @@ def test_a_sampler_that_asks_changes_nothing(inside, monkeypatch):
     assert changed == []
 
 
+def test_what_a_sampler_asks_does_not_depend_on_workers(inside):
+    """With a model that changes much from step to step, the sampler's order, which follows from
+    what it asks, is the same however far the workers read ahead."""
+    fast = ("train.epochs=1", "optim.lr=0.05", "eval.every=0")
+    found = [results(inside(*fast, f"data.workers={number}")) for number in (1, 4)]
+    assert found[0] == found[1]
+
+
 def test_a_procedure_draws_its_own_weights_from_the_seed(inside):
     """The procedure's own module starts from the run's seed, whatever was drawn before."""
     still = ("train.epochs=1", "optim.lr=1e-12", "eval.every=0")

@@ -13,8 +13,8 @@ from reidcore.modules import Ask, Context, Rows
 
 
 class Hard:
-    """Three times every identity with its nearest ones, as the model sees them when the batch is made; of each
-    a random picture and those farthest from it."""
+    """Three times every identity with its nearest ones, as the model sees them when the batch is
+    made; of each a random picture and those farthest from it."""
 
     def __init__(self, config: plugin.Hard):
         self.config = config
