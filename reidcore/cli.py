@@ -175,27 +175,25 @@ def _run_one(
 ) -> dict[str, Any] | None:  # fmt: skip
     from reidcore.datasets import require_data
     from reidcore.runfile import parse_runfile
-    from reidcore.runfolder import prepare
+    from reidcore.runfolder import prepared
     from reidcore.wiring import make_plan
 
     run = parse_runfile(text, path, sets)
     # The wiring is checked before the folder is touched and before data are made.
     require_data(make_plan(run, plugins, allow_missing=True).data)
-    prepare(folder, options.resume)
     try:
-        announced().say(f"run folder {folder}")
-        plan = make_plan(run, plugins, make_data=True)
-        for note in plan.notes:
-            announced().say(f"note: {note}")
-        from reidcore.training import run_training
+        with prepared(folder, options.resume):
+            announced().say(f"run folder {folder}")
+            plan = make_plan(run, plugins, make_data=True)
+            for note in plan.notes:
+                announced().say(f"note: {note}")
+            from reidcore.training import run_training
 
-        scores = run_training(
-            plan, plugins, folder, sets, options.resume, announced(), check=not options.no_dry
-        )
+            scores = run_training(
+                plan, plugins, folder, sets, options.resume, announced(), check=not options.no_dry
+            )
     finally:
         announced.close()
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
     if scores:
         from reidcore.ranking import score_table
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +17,7 @@ from reidcore.modules import Batch, Images, Meta
 from reidcore.plan import Plan, Wired
 from reidcore.ranking import apply_post
 from reidcore.scoring import MatcherRanking
+from reidcore.seeds import seeded
 
 PER_ID = 2
 
@@ -36,20 +35,6 @@ def random_batch(plan: Plan, device: torch.device, seed: int = 0) -> Batch:
         order % max(1, plan.given.cameras),
     )
     return Batch(images.to(device), (order // PER_ID % identities).to(device))
-
-
-@contextmanager
-def kept_random_state() -> Iterator[None]:
-    """Leaves every global generator as it was found."""
-    python, numpy = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=list(devices)):
-        torch.manual_seed(0)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            np.random.set_state(numpy)
 
 
 @contextmanager
@@ -71,7 +56,7 @@ def dry_run(plan: Plan, model: Model) -> list[str]:
 
     Raises PluginError naming the part whose shapes, numbers or promises are not as declared.
     """
-    with kept_random_state():
+    with seeded("dry run"):
         copied = copy.deepcopy(model)
         batch = random_batch(plan, model.device)
         notes = []
@@ -86,6 +71,7 @@ def dry_run(plan: Plan, model: Model) -> list[str]:
 
 
 def train_once(plan: Plan, model: Model, batch: Batch) -> list[str]:
+    """One training step with every moment. Returns a note on parameters without gradient."""
     model.train()
 
     def extract(rows: Any = None) -> Iterator[tuple[dict[str, Tensor], Batch]]:
@@ -102,14 +88,19 @@ def train_once(plan: Plan, model: Model, batch: Batch) -> list[str]:
     features = _forward(plan, model, batch.images)
     check_features(plan, features, len(batch))
     total: Tensor | None = None
+    terms: dict[str, float] = {}
     for name, loss in model.losses.items():
         with blamed(losses[name], "forward"):
             result = loss(features, batch)
-            value = result[0] if isinstance(result, tuple) else result
+            value, logged = result if isinstance(result, tuple) else (result, {})
             if not isinstance(value, Tensor) or value.ndim != 0:
                 raise ValueError(f"the loss is {_shown(value)}, not a scalar")
             if not value.isfinite():
                 raise ValueError(f"the loss is {value.item()}")
+            terms[name] = value.item()
+            terms.update(
+                {f"{name}.{t}": float(torch.as_tensor(x).detach()) for t, x in logged.items()}
+            )
         weighted = value * losses[name].part.weight
         total = weighted if total is None else total + weighted
     assert total is not None
@@ -123,7 +114,6 @@ def train_once(plan: Plan, model: Model, batch: Batch) -> list[str]:
         if parameter.requires_grad and parameter.grad is None
     ]
     torch.optim.SGD(model.parameters(), lr=1e-6).step()
-    terms = {name: 1.0 for name in losses}
     detached = {name: value.detach() for name, value in features.items()}
     with torch.no_grad():
         for name, loss in model.losses.items():

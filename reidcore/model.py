@@ -11,8 +11,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from reidcore.errors import PluginError, ReidError, UsageError
 from reidcore.modules import Batch, Context, Extract, Images, Loss, Matcher
-from reidcore.pictures import derived_seed
 from reidcore.plan import Plan, Wired
+from reidcore.seeds import seed_all, seeded
 
 
 def choose_device(name: str) -> torch.device:
@@ -186,10 +186,10 @@ def build_part(plan: Plan, wired: Wired, matchers: Mapping[str, Matcher] | None 
 def build_model(plan: Plan, seed: int) -> Model:
     """Builds every part. A part's initial weights follow from the seed and its role alone, so that
     adding another part changes nothing."""
-    with torch.random.fork_rng(devices=[]):
+    with seeded(seed, "build"):
 
         def build(wired: Wired, matchers: Mapping[str, Matcher] | None = None) -> Any:
-            torch.manual_seed(derived_seed(seed, "build", wired.part.role))
+            seed_all(seed, "build", wired.part.role)
             return build_part(plan, wired, matchers)
 
         backbone = build(plan.backbone)

@@ -6,7 +6,6 @@ cache is shared, and a damaged picture raises where it is awaited instead of han
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ from torch import Tensor
 from reidcore.api import Row
 from reidcore.errors import DataError
 from reidcore.modules import Batch, Images, Meta, Rows
+from reidcore.seeds import generator
 from reidcore.tables import Data
 
 RESAMPLING = {
@@ -29,17 +29,6 @@ RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-def derived_seed(*parts: int | str) -> int:
-    """A seed in [0, 2^63) that depends on every part and is the same on every machine."""
-    text = "/".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
-
-
-def generator(*parts: int | str) -> torch.Generator:
-    """A CPU generator seeded by `derived_seed`."""
-    return torch.Generator().manual_seed(derived_seed(*parts))
 
 
 def decode(path: str, listed: str, size: tuple[int, int], interpolation: str) -> Tensor:

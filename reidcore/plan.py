@@ -55,6 +55,8 @@ class Plan:
     unread: tuple[str, ...]
     """Roles of heads that nothing reads; they are not built."""
     notes: tuple[str, ...]
+    distributions: Mapping[str, str]
+    """Version of every distribution that the run uses, readers and observers included."""
 
     @property
     def parts(self) -> tuple[Wired, ...]:

@@ -18,6 +18,7 @@ from reidcore.modules import Rows
 from reidcore.pictures import PictureLoader, make_rows
 from reidcore.plan import Plan, Wired
 from reidcore.scoring import make_templates, ranking_of
+from reidcore.seeds import seeded
 from reidcore.tables import Eval
 
 Say = Callable[[str], None]
@@ -107,10 +108,16 @@ def evaluate(plan: Plan, model: Model, loader: PictureLoader, say: Say) -> dict[
     """{test set: {ranking: {stage: scores}}} for every test set and ranking.
 
     Stages are "plain" and, after each postprocessor, the chain so far, such as "rerank+tlift".
+    Seeded anew, so that a part that draws random numbers gives the same scores every time.
     """
+    with seeded(plan.runfile.train.seed, "evaluate"):
+        return _evaluate(plan, model, loader, say)
+
+
+def _evaluate(plan: Plan, model: Model, loader: PictureLoader, say: Say) -> dict[str, Any]:
     settings = plan.runfile.eval
     results: dict[str, Any] = {}
-    built = {wired.part.name: _build_post(plan, wired) for wired in plan.posts}
+    built = {wired.part.name: (wired, build_part(plan, wired)) for wired in plan.posts}
     for loaded in plan.data.test:
         if loaded.rows is None:
             raise DataError(
@@ -172,10 +179,6 @@ def _chain(
         done.append(name)
         stages["+".join(done)] = summarize([_rank(distances, test, everything, settings)])
     return stages
-
-
-def _build_post(plan: Plan, wired: Wired) -> tuple[Wired, Any]:
-    return wired, build_part(plan, wired)
 
 
 @torch.no_grad()

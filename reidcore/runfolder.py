@@ -11,7 +11,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,10 +92,12 @@ def check_folder(folder: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def prepare(folder: Path, resume: bool) -> bool:
-    """Makes a fresh run folder, or accepts an unfinished one. True if there is state to resume.
+@contextmanager
+def prepared(folder: Path, resume: bool) -> Iterator[None]:
+    """A fresh run folder, or with `resume` one that holds a run, for this process alone.
 
-    Raises UsageError if the folder is not empty and `resume` is false.
+    Raises UsageError if the folder is not empty and `resume` is false, if it holds no run to
+    resume, or if another process is running in it. A folder that is left empty is removed.
     """
     if folder.is_file():
         raise UsageError(f"{folder.absolute()} is a file; name another folder with --out")
@@ -113,9 +116,39 @@ def prepare(folder: Path, resume: bool) -> bool:
             "with --out"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)  # of a process that was killed while it wrote
-    return (folder / "resume.safetensors").exists()
+    with _held(folder):
+        for path in folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)  # of a process that was killed while it wrote
+        try:
+            yield
+        finally:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keeps other processes out; a killed process lets go by itself. Where the system cannot lock
+    a folder, as on Windows, nothing is held."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"another process is running in {folder.absolute()}; wait for it, or choose "
+                "another folder with --out"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(handle)
 
 
 def _only_leftovers(folder: Path) -> bool:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 import os
 import platform
-import random
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,7 +18,7 @@ from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.manifest import manifest_hash
 from reidcore.model import Model, build_model, build_part, choose_device, in_role
 from reidcore.modules import Batch, Rows, Run
-from reidcore.pictures import PictureLoader, derived_seed, generator, make_rows
+from reidcore.pictures import PictureLoader, make_rows
 from reidcore.plan import Plan
 from reidcore.plugins import Plugins
 from reidcore.progress import Reporter
@@ -35,6 +33,7 @@ from reidcore.runfolder import (
     write_means,
 )
 from reidcore.scoring import extract, make_templates, score
+from reidcore.seeds import generator, seed_all
 from reidcore.tables import Optim
 from reidcore.weights import load_state, save_sections, save_state
 
@@ -126,7 +125,7 @@ class TrainingRun:
         self._loader = loader
         self._reporter = reporter
         self._observers = plugins.observers(plan.runfile.plugins)
-        _seed_all(self.seed, "build", "data.batch")
+        seed_all(self.seed, "build", "data.batch")
         self._sampler = build_part(plan, plan.batch) if plan.batch is not None else None
         self._optimizers: list[torch.optim.Optimizer] = []
         self._sums: dict[str, Tensor | float] = {}
@@ -241,7 +240,7 @@ class TrainingRun:
 
     def _begin(self, epoch: int, first: int) -> None:
         settings = self.plan.runfile
-        _seed_all(self.seed, "epoch", epoch)
+        seed_all(self.seed, "epoch", epoch)
         if settings.optim is not None:
             factor = rate_factor(settings.optim, epoch, settings.train.epochs)
             for optimizer in self._optimizers:
@@ -328,7 +327,7 @@ class TrainingRun:
         """Runs the procedure to its end and leaves weights and scores in the folder."""
         self._observers.run_started(run=self)
         if self.plan.procedure is not None:
-            _seed_all(self.seed, "procedure")  # for modules of its own
+            seed_all(self.seed, "procedure")  # for modules of its own
             self.plan.procedure.build()(self.plan.procedure.config, self)
         if self.scores is None:
             self.scores = self.evaluate()
@@ -342,13 +341,6 @@ class TrainingRun:
         return self.scores
 
 
-def _seed_all(*parts: int | str) -> None:
-    seed = derived_seed(*parts)
-    torch.manual_seed(seed)
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-
-
 def _scale(scales: Mapping[str, float], role: str) -> float:
     """The factor of the longest role path that holds the role."""
     paths = [path for path in scales if in_role(role, path)]
@@ -358,14 +350,13 @@ def _scale(scales: Mapping[str, float], role: str) -> float:
 def make_loader(plan: Plan) -> PictureLoader:
     """The run's picture loader with its built augmentations."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(plan.runfile.train.seed, "build", "data.augment"))
+        seed_all(plan.runfile.train.seed, "build", "data.augment")
         augment = [build_part(plan, part) for part in plan.augment]
     return PictureLoader(plan.runfile.data, plan.runfile.train.seed, augment)
 
 
 def make_lock(plan: Plan, sets: Sequence[str], device: torch.device) -> dict[str, Any]:
     """What lock.json holds at the start of a run."""
-    versions = {wired.component.distribution: wired.component.version for wired in plan.parts}
     return {
         "layout": LAYOUT,
         "finished": False,
@@ -373,7 +364,7 @@ def make_lock(plan: Plan, sets: Sequence[str], device: torch.device) -> dict[str
         "sets": list(sets),
         "resolved": plan.resolved(),
         "versions": {
-            "reidcore": __version__, **versions, "torch": torch.__version__,
+            "reidcore": __version__, **plan.distributions, "torch": torch.__version__,
             "python": platform.python_version(),
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

@@ -48,10 +48,13 @@ class _Resolver:
         self.problems = Problems(run.path, run.lines)
         self.broken: list[str] = []
         self.failed: set[str] = set()
+        self.distributions: dict[str, str] = {}
 
     def component(self, part: Part) -> LoadedComponent | None:
         try:
-            return self.plugins.component(part.kind, part.use)
+            component = self.plugins.component(part.kind, part.use)
+            self.distributions[component.distribution] = component.version
+            return component
         except PluginError as error:
             self.broken.append(f"{part}: {error}")
         except UsageError as error:
@@ -163,6 +166,8 @@ def make_plan(
         for name in run.plugins:
             try:
                 plugins.observers([name])
+                found = plugins.load(name).found
+                resolver.distributions[found.distribution] = found.version
             except PluginError as error:
                 resolver.broken.append(str(error))
             except UsageError as error:
@@ -354,6 +359,7 @@ def _connect(
         procedure=procedure, batch=batch,
         augment=tuple(part for part in augment if part is not None),
         wanted=wanted, unread=unread, notes=tuple(notes),
+        distributions=resolver.distributions,
     )  # fmt: skip
 
 

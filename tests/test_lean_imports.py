@@ -8,9 +8,29 @@ import pytest
 from distributions import python
 
 TORCH_FREE = (
-    "api", "hookspecs", "plugins", "registration", "runfile", "tables", "toml_text", "sets", "plan", "structure", "datasets", "wiring",
-    "runfolder", "repeats", "packaged", "manifest", "readers", "errors", "sizes", "cli", "settings",
-    "builtin.plugin", "builtin.settings",
+    "api",
+    "builtin.plugin",
+    "builtin.settings",
+    "cli",
+    "datasets",
+    "errors",
+    "hookspecs",
+    "manifest",
+    "packaged",
+    "plan",
+    "plugins",
+    "readers",
+    "registration",
+    "repeats",
+    "runfile",
+    "runfolder",
+    "sets",
+    "settings",
+    "sizes",
+    "structure",
+    "tables",
+    "toml_text",
+    "wiring",
 )  # fmt: skip
 HEAVY = ("torch", "torchvision", "numpy", "cattrs", "rich", "PIL", "safetensors")
 LISTED = f"import json, sys; print(json.dumps([n for n in {HEAVY!r} if n in sys.modules]))"

@@ -12,7 +12,8 @@ from PIL import Image
 from reidcore.api import Row
 from reidcore.errors import DataError
 from reidcore.modules import Rows
-from reidcore.pictures import PictureLoader, decode, derived_seed, make_rows, normalized
+from reidcore.pictures import PictureLoader, decode, make_rows, normalized
+from reidcore.seeds import derived_seed
 from reidcore.tables import Data
 
 

@@ -12,7 +12,9 @@ import pytest
 import torch
 from running import TINY, ended, environment, evaluating, kill_when, left, reid, results, writing
 
+from reidcore import runfolder
 from reidcore.cli import main
+from reidcore.errors import UsageError
 from reidcore.model import build_model
 from reidcore.plugins import Plugins
 from reidcore.runfile import parse_runfile
@@ -379,3 +381,24 @@ def test_a_loss_may_have_any_other_name(here, name):
     command("run", "named.toml", "--out", "named", *sets("train.epochs=1"))
     header = (here / "named" / "means.csv").read_text().splitlines()[0]
     assert header.startswith(f"epoch,loss,{name},{name}.accuracy,")
+
+
+def test_two_processes_do_not_share_a_run_folder(tmp_path: Path):
+    """While one process holds a run folder, another is refused; afterwards it is free again."""
+    folder = tmp_path / "run"
+    with runfolder.prepared(folder, resume=False):
+        (folder / "run.toml").touch()
+        with (
+            pytest.raises(UsageError, match="another process is running in"),
+            runfolder.prepared(folder, resume=True),
+        ):
+            pass
+    with runfolder.prepared(folder, resume=True):
+        pass
+
+
+def test_an_empty_folder_is_not_left_behind(tmp_path: Path):
+    """A run that stops before it writes anything leaves no folder."""
+    with pytest.raises(UsageError), runfolder.prepared(tmp_path / "run", resume=False):
+        raise UsageError("stop")
+    assert not (tmp_path / "run").exists()

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from reidcore.dryrun import check_distances, kept_random_state
+from reidcore.dryrun import check_distances
 from reidcore.model import Model, build_model
 from reidcore.modules import Batch, Context
 from reidcore.plan import Plan, Wired
 from reidcore.scoring import count, score, take
+from reidcore.seeds import seeded
 from reidcore.testing.checks import ConformanceError
 from reidcore.testing.stands import Stand, batch_of, pictures, same, template_of, trained
 from reidcore.weights import load_sections, save_sections
@@ -69,9 +70,9 @@ def state_survives_saving(stand: Stand) -> None:
     with torch.no_grad():
         features = first.eval()(batch.images)
     for wired in stand.instances(plan):
-        with kept_random_state():
+        with seeded("conformance"):
             before = list(_results(first, wired, features, batch))
-        with kept_random_state():
+        with seeded("conformance"):
             after = list(_results(second, wired, features, batch))
         if not same(before, after):
             raise ConformanceError(
@@ -114,7 +115,7 @@ def forward_changes_nothing(stand: Stand) -> None:
         before = _state(model)
         values = []
         for _ in range(2):
-            with kept_random_state():
+            with seeded("conformance"):
                 result = loss(features, batch)
             value = result[0] if isinstance(result, tuple) else result
             values.append(value.detach().clone())

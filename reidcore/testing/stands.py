@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reidcore.api import Given
-from reidcore.dryrun import dry_run, kept_random_state, random_batch, train_once
+from reidcore.dryrun import dry_run, random_batch, train_once
 from reidcore.errors import RunFileError
 from reidcore.model import Model, build_model
 from reidcore.modules import Batch, Images, Matcher, Meta, Rows, Template
@@ -21,6 +21,7 @@ from reidcore.plan import Plan, Wired
 from reidcore.plugins import Plugins
 from reidcore.registration import LoadedComponent
 from reidcore.runfile import RunFile, parse_runfile
+from reidcore.seeds import seeded
 from reidcore.testing.checks import ConformanceError
 from reidcore.wiring import make_plan
 
@@ -71,7 +72,7 @@ def run_dry(text: str, path: Path, plugins: Plugins, *sets: str) -> Plan:
 
 def trained(plan: Plan, seed: int = 0) -> Model:
     """A model after one step and all moments, so that nothing has its first value."""
-    with kept_random_state():
+    with seeded("conformance"):
         model = build_model(plan, seed)
         if plan.losses:
             train_once(plan, model, random_batch(plan, torch.device("cpu")))
@@ -145,7 +146,7 @@ def with_global_seed(seed: int, function: Callable[[], Any]) -> Any:
     """Calls with other states of the global generators, which must not matter."""
     import random
 
-    with kept_random_state():
+    with seeded("conformance"):
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)
