@@ -96,3 +96,10 @@ def test_the_walk_from_own_pictures_to_scores(tmp_path: Path):
         assert done.returncode == 0, f"{command}: {done.stderr}"
         outputs[arguments[0]] = done.stdout
     assert "mAP" in outputs["run"] and "rank-1" in outputs["eval"]
+    (code,) = blocks("own-pictures.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint(model.training, list(model.matchers))"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout.split("\n")[0] == "False ['look']", done.stderr
