@@ -103,3 +103,10 @@ def test_the_walk_from_own_pictures_to_scores(tmp_path: Path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.stdout.split("\n")[0] == "False ['look']", done.stderr
+
+
+def test_the_readme_shows_the_packaged_demo():
+    """The run file in the README is the one that `reid run demo` runs."""
+    shown = re.search(r"^```toml\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    assert shown is not None
+    assert shown[1] == (ROOT / "reidcore" / "runs" / "demo.toml").read_text()
