@@ -84,20 +84,17 @@ class Plain:
 
 
 class Live(Plain):
-    """A rich progress line for the current run above which finished epochs scroll."""
+    """A rich progress line for the current run, above which finished epochs scroll."""
 
     def __init__(self) -> None:
         super().__init__()
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[text]}"),
-        )
-        self._task = self._progress.add_task("", total=None, text="")
+        text = TextColumn("{task.fields[text]}", markup=False)
+        self._progress = Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), text)
+        self._task = self._progress.add_task("", total=None, text="", visible=False)
         self._progress.start()
-        self._seen = 0
+        self._seen = self._per_epoch = 0
         self._since = time.monotonic()
 
     def say(self, text: str) -> None:
@@ -107,16 +104,28 @@ class Live(Plain):
         super().epoch_started(epoch, epochs, first)
         self._seen, self._since = 0, time.monotonic()
         self._progress.update(
-            self._task, description=f"epoch {epoch + 1}/{epochs}", total=epochs, completed=epoch
-        )
+            self._task, description=f"epoch {epoch + 1}/{epochs}", total=epochs, completed=epoch,
+            text="", visible=True,
+        )  # fmt: skip
 
     def step(self, pictures: int, terms: Mapping[str, float] | None) -> None:
         self._seen += pictures
         rate = self._seen / max(1e-6, time.monotonic() - self._since)
-        text = in_words(terms) if terms else ""
-        self._progress.update(self._task, text=f"{text}  {rate:.0f} pictures/s")
+        words = [in_words(terms)] if terms else []
+        words.append(f"{rate:.0f} pictures/s")
+        if self._per_epoch:
+            done_here = min(1.0, self._seen / self._per_epoch)
+            left = (self._epochs - self._epoch - done_here) * self._per_epoch / rate
+            words.append(f"{duration(left)} left")
+            self._progress.update(self._task, completed=self._epoch + done_here)
+        self._progress.update(self._task, text="  ".join(words))
+
+    def epoch_ended(self, means: Mapping[str, float]) -> None:
+        super().epoch_ended(means)
+        self._per_epoch = self._seen
 
     def close(self) -> None:
+        self._progress.update(self._task, visible=False)
         self._progress.stop()
 
 
