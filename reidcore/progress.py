@@ -89,9 +89,12 @@ class Live(Plain):
     def __init__(self) -> None:
         super().__init__()
         from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
 
+        # In a narrow terminal the end of the text is cut, never the epoch.
+        epoch = TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=12))
         text = TextColumn("{task.fields[text]}", markup=False)
-        self._progress = Progress(TextColumn("{task.description}"), BarColumn(bar_width=20), text)
+        self._progress = Progress(epoch, BarColumn(bar_width=8), text)
         self._task = self._progress.add_task("", total=None, text="", visible=False)
         self._progress.start()
         self._seen = self._per_epoch = 0
@@ -111,13 +114,14 @@ class Live(Plain):
     def step(self, pictures: int, terms: Mapping[str, float] | None) -> None:
         self._seen += pictures
         rate = self._seen / max(1e-6, time.monotonic() - self._since)
-        words = [in_words(terms)] if terms else []
-        words.append(f"{rate:.0f} pictures/s")
+        words = [f"{rate:.0f} pictures/s"]
         if self._per_epoch:
             done_here = min(1.0, self._seen / self._per_epoch)
             left = (self._epochs - self._epoch - done_here) * self._per_epoch / rate
             words.append(f"{duration(left)} left")
             self._progress.update(self._task, completed=self._epoch + done_here)
+        if terms:
+            words.append(in_words(terms))
         self._progress.update(self._task, text="  ".join(words))
 
     def epoch_ended(self, means: Mapping[str, float]) -> None:
