@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import random
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from own_pictures import picture, reid
 
 from reidcore.data_check import Counts, check_rows, unmatched_queries
-from reidcore.data_cli import add_parser
 from reidcore.errors import DataError
 from reidcore.manifest import read_manifest
 
@@ -18,21 +15,6 @@ from reidcore.manifest import read_manifest
 @pytest.fixture(autouse=True)
 def no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REID_DATA", raising=False)
-
-
-def reid(*words: str | Path) -> int:
-    parser = argparse.ArgumentParser(prog="reid")
-    add_parser(parser.add_subparsers())
-    options = parser.parse_args(["data", *map(str, words)])
-    return options.func(options)
-
-
-def picture(path: Path, seed: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Noise, so that half of a file is not a whole picture.
-    noise = random.Random(seed).randbytes(16 * 32 * 3)
-    Image.frombytes("RGB", (16, 32), noise).save(path)
-    return path
 
 
 def listed(folder: Path, *lines: str, header: str = "path,pid,camera,split") -> Path:

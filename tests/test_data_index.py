@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import random
@@ -13,11 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from own_pictures import picture, reid
 
 from reidcore.api import Row
 from reidcore.data_check import unmatched_queries
-from reidcore.data_cli import add_parser
 from reidcore.data_index import compile_pattern, draw_splits, index_folder
 from reidcore.errors import DataError, UsageError
 from reidcore.manifest import manifest_hash, read_manifest
@@ -26,21 +24,6 @@ from reidcore.manifest import manifest_hash, read_manifest
 @pytest.fixture(autouse=True)
 def no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REID_DATA", raising=False)
-
-
-def reid(*words: str | Path) -> int:
-    parser = argparse.ArgumentParser(prog="reid")
-    add_parser(parser.add_subparsers())
-    options = parser.parse_args(["data", *map(str, words)])
-    return options.func(options)
-
-
-def picture(path: Path, seed: int = 0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Noise, so that half of a file is not a whole picture.
-    noise = random.Random(seed).randbytes(16 * 32 * 3)
-    Image.frombytes("RGB", (16, 32), noise).save(path)
-    return path
 
 
 def street(folder: Path, identities: int = 6, cameras: int = 2, shots: int = 2) -> Path:
