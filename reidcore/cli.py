@@ -180,17 +180,19 @@ def _run_one(
 
     run = parse_runfile(text, path, sets)
     # The wiring is checked before the folder is touched and before data are made.
-    require_data(make_plan(run, plugins, allow_missing=True).data)
+    plan = make_plan(run, plugins, allow_missing=True)
+    require_data(plan.data)
     try:
         with prepared(folder, options.resume):
             announced().say(f"run folder {folder}")
-            plan = make_plan(run, plugins, make_data=True)
+            if any(one.rows is None for one in plan.data.loaded):
+                plan = make_plan(run, plugins, make_data=True)
             for note in plan.notes:
                 announced().say(f"note: {note}")
             from reidcore.training import run_training
 
             scores = run_training(
-                plan, plugins, folder, sets, options.resume, announced(), check=not options.no_dry
+                plan, plugins, folder, sets, announced(), check=not options.no_dry
             )
     finally:
         announced.close()

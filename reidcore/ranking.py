@@ -116,6 +116,8 @@ def evaluate(plan: Plan, model: Model, loader: PictureLoader, say: Say) -> dict[
 
 def _evaluate(plan: Plan, model: Model, loader: PictureLoader, say: Say) -> dict[str, Any]:
     settings = plan.runfile.eval
+    ranks = wanted_ranks(settings, plan.runfile.train.best)
+    longest = max(50, *ranks)
     results: dict[str, Any] = {}
     built = {wired.part.name: (wired, build_part(plan, wired)) for wired in plan.posts}
     for loaded in plan.data.test:
@@ -137,13 +139,19 @@ def _evaluate(plan: Plan, model: Model, loader: PictureLoader, say: Say) -> dict
             )
             say(f"{test.name}: ranking {ranking.name}")
             if not ranking.post:
-                stages = {"plain": summarize(_streamed(context, test, settings))}
+                stages = {"plain": _streamed(context, test, settings)}
             else:
                 stages = _chain(context, test, settings, ranking.post, built)
             results[test.name][ranking.name] = {
-                stage: as_json(scores, settings.ranks) for stage, scores in stages.items()
+                stage: as_json(summarize(parts, longest), ranks) for stage, parts in stages.items()
             }
     return results
+
+
+def wanted_ranks(settings: Eval, best: str) -> list[int]:
+    """The CMC ranks to report: those asked for, and the one that chooses the best epoch."""
+    chosen = [int(best.removeprefix("rank-"))] if best.startswith("rank-") else []
+    return list(dict.fromkeys([*settings.ranks, *chosen]))
 
 
 def _streamed(context: Any, test: TestSet, settings: Eval, rows: int = 512) -> list[PerQuery]:
@@ -168,16 +176,16 @@ def _chain(
     settings: Eval,
     posts: Sequence[str],
     built: Mapping[str, tuple[Wired, Any]],
-) -> dict[str, Scores]:
+) -> dict[str, list[PerQuery]]:
     everything = slice(0, len(test.query))
     distances = context.between("query", "gallery", 0, len(test.query))
-    stages = {"plain": summarize([_rank(distances, test, everything, settings)])}
+    stages = {"plain": [_rank(distances, test, everything, settings)]}
     done: list[str] = []
     for name in posts:
         wired, post = built[name]
         distances = apply_post(wired, post, distances, context)
         done.append(name)
-        stages["+".join(done)] = summarize([_rank(distances, test, everything, settings)])
+        stages["+".join(done)] = [_rank(distances, test, everything, settings)]
     return stages
 
 
@@ -200,7 +208,7 @@ def apply_post(wired: Wired, post: Any, distances: Tensor, context: Any) -> Tens
 def as_json(scores: Scores, ranks: Sequence[int]) -> dict[str, Any]:
     """Scores as fractions, rounded to 6 decimals, with the whole CMC curve."""
     cmc = [round(value, 6) for value in scores.cmc.tolist()]
-    named = {f"rank-{rank}": cmc[min(rank, len(cmc)) - 1] for rank in ranks}
+    named = {f"rank-{rank}": cmc[rank - 1] for rank in ranks}
     return {
         "mAP": round(scores.map, 6),
         **named,

@@ -33,7 +33,7 @@ from reidcore.runfolder import (
     write_means,
 )
 from reidcore.scoring import extract, make_templates, score
-from reidcore.seeds import generator, seed_all
+from reidcore.seeds import generator, seed_all, seeded
 from reidcore.tables import Optim
 from reidcore.weights import load_state, save_sections, save_state
 
@@ -269,9 +269,7 @@ class TrainingRun:
             return
         rankings = next(iter(self.scores.values()))
         last = list(next(iter(rankings.values())).values())[-1]
-        value = last.get(name, -math.inf)
-        if name.startswith("rank-") and name not in last:
-            value = last["cmc"][min(int(name[5:]), len(last["cmc"])) - 1]
+        value = last[name]
         if value > self._best:
             self._best = value
             save_sections(self.folder / "weights-best.safetensors", self.model.sections())
@@ -349,8 +347,7 @@ def _scale(scales: Mapping[str, float], role: str) -> float:
 
 def make_loader(plan: Plan) -> PictureLoader:
     """The run's picture loader with its built augmentations."""
-    with torch.random.fork_rng(devices=[]):
-        seed_all(plan.runfile.train.seed, "build", "data.augment")
+    with seeded(plan.runfile.train.seed, "build", "data.augment"):
         augment = [build_part(plan, part) for part in plan.augment]
     return PictureLoader(plan.runfile.data, plan.runfile.train.seed, augment)
 
@@ -369,10 +366,7 @@ def make_lock(plan: Plan, sets: Sequence[str], device: torch.device) -> dict[str
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "data": {
-            f"{one.source.role} {one.source.name}": manifest_hash(one.rows or ())
-            for one in plan.data.loaded
-        },
+        "data": _manifest_hashes(plan),
         "training": {
             "identities": plan.given.identities,
             "cameras": plan.given.cameras,
@@ -381,6 +375,16 @@ def make_lock(plan: Plan, sets: Sequence[str], device: torch.device) -> dict[str
             "camera_numbers": plan.data.camera_numbers,
         },
     }  # fmt: skip
+
+
+def _manifest_hashes(plan: Plan) -> dict[str, str]:
+    """Hash by role and name of each data set; two training sets may have one name."""
+    hashes: dict[str, str] = {}
+    for one in plan.data.loaded:
+        name = f"{one.source.role} {one.source.name}"
+        same = sum(key == name or key.startswith(f"{name} (") for key in hashes)
+        hashes[f"{name} ({same + 1})" if same else name] = manifest_hash(one.rows or ())
+    return hashes
 
 
 def check_resumable(folder: Path, lock: Mapping[str, Any]) -> list[str]:
@@ -412,10 +416,11 @@ def check_resumable(folder: Path, lock: Mapping[str, Any]) -> list[str]:
 
 
 def run_training(
-    plan: Plan, plugins: Plugins, folder: Path, sets: Sequence[str], resume: bool,
-    reporter: Reporter, check: bool = True,
+    plan: Plan, plugins: Plugins, folder: Path, sets: Sequence[str], reporter: Reporter,
+    check: bool = True,
 ) -> dict[str, Any] | None:  # fmt: skip
-    """Runs a plan in its folder, which `runfolder.prepare` has accepted. Returns the scores."""
+    """Runs a plan in its folder, inside `runfolder.prepared`, from where the last save stopped.
+    Returns the scores."""
     from reidcore.dryrun import dry_run
 
     settings = plan.runfile

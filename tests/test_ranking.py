@@ -11,9 +11,10 @@ from reidcore.metrics import rank_queries, summarize
 from reidcore.modules import Matcher, Meta
 from reidcore.pictures import make_rows
 from reidcore.ranking import TestSet as Sides
-from reidcore.ranking import as_json, cross_camera, require_matches, score_table
+from reidcore.ranking import as_json, cross_camera, require_matches, score_table, wanted_ranks
 from reidcore.repeats import mean_scores
 from reidcore.scoring import MatcherRanking, score, tile_shape
+from reidcore.tables import Eval
 
 VECTOR = Matching({"v": TensorSpec((4,))}, pair_bytes=16)
 
@@ -156,6 +157,18 @@ def test_expansion_is_the_merge_of_templates():
     merged = (query + gallery[neighbours[:, 0]]) / 2
     expected = (merged[:, None] - gallery).square().sum(-1)
     torch.testing.assert_close(context.expanded(neighbours), expected)
+
+
+def test_ranks_beyond_fifty_and_the_best_epochs_rank_are_reported():
+    """rank-60 is the share within 60, not within the 50 of the usual curve; train.best adds its
+    rank to those asked for."""
+    assert wanted_ranks(Eval(ranks=[1, 60]), "rank-7") == [1, 60, 7]
+    assert wanted_ranks(Eval(ranks=[1]), "mAP") == [1]
+    distances = torch.arange(70.0)[None]
+    match = torch.arange(70)[None] == 54
+    parts = [rank_queries(distances, match, torch.zeros(1, 70, dtype=torch.bool))]
+    found = as_json(summarize(parts, 60), [50, 54, 55, 60])
+    assert [found[f"rank-{k}"] for k in (50, 54, 55, 60)] == [0, 0, 1, 1]
 
 
 def test_scores_table_and_repeats():

@@ -218,7 +218,7 @@ def inside(work, monkeypatch, tmp_path):
         plugins.add("stranger", plugin)
         plan = make_plan(parse_runfile(plugin.SAMPLE, Path("x.toml"), changes), plugins)
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
-        run_training(plan, plugins, folder, changes, False, Silent())
+        run_training(plan, plugins, folder, changes, Silent())
         return folder
 
     return build

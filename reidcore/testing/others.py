@@ -150,11 +150,11 @@ def resumes_to_the_same_end(stand: Stand) -> None:
         whole, broken = Path(base, "whole"), Path(base, "broken")
         whole.mkdir()
         broken.mkdir()
-        run_training(plan, stand.plugins, whole, (), False, Silent())
+        run_training(plan, stand.plugins, whole, (), Silent())
         try:
-            run_training(plan, stand.plugins, broken, (), False, _Stopping())
+            run_training(plan, stand.plugins, broken, (), _Stopping())
         except _Stop:
-            run_training(plan, stand.plugins, broken, (), True, Silent())
+            run_training(plan, stand.plugins, broken, (), Silent())
         else:
             raise ConformanceError("it does not count its epochs with run.epochs")
         for name in ("weights.safetensors", "scores.json"):
