@@ -11,7 +11,14 @@ import attrs
 
 from reidcore.api import Facts, Row
 from reidcore.errors import DataError, PluginError, ReidError
-from reidcore.manifest import camera_numbers, columns, find_data, modality_names, read_manifest
+from reidcore.manifest import (
+    camera_numbers,
+    columns,
+    find_data,
+    manifest_hash,
+    modality_names,
+    read_manifest,
+)
 from reidcore.registration import in_words
 from reidcore.tables import Source
 
@@ -112,6 +119,16 @@ class DataPlan:
     @property
     def notes(self) -> list[str]:
         return [one.note for one in self.loaded if one.note]
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Manifest hash by role and name of each data set; several of one name are counted."""
+        hashes: dict[str, str] = {}
+        for one in self.loaded:
+            name = f"{one.source.role} {one.source.name}"
+            same = sum(key == name or key.startswith(f"{name} (") for key in hashes)
+            hashes[f"{name} ({same + 1})" if same else name] = manifest_hash(one.rows or ())
+        return hashes
 
     def training_rows(self) -> list[Row]:
         """The training rows of all entries; several entries' identities are kept apart."""

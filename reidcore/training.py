@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from reidcore import __version__
 from reidcore.errors import DataError, ReidError, UsageError
-from reidcore.manifest import manifest_hash
 from reidcore.model import Model, build_model, build_part, choose_device, in_role
 from reidcore.modules import Batch, Rows, Run
 from reidcore.pictures import PictureLoader, make_rows
@@ -366,7 +365,7 @@ def make_lock(plan: Plan, sets: Sequence[str], device: torch.device) -> dict[str
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
-        "data": _manifest_hashes(plan),
+        "data": plan.data.hashes,
         "training": {
             "identities": plan.given.identities,
             "cameras": plan.given.cameras,
@@ -375,16 +374,6 @@ def make_lock(plan: Plan, sets: Sequence[str], device: torch.device) -> dict[str
             "camera_numbers": plan.data.camera_numbers,
         },
     }  # fmt: skip
-
-
-def _manifest_hashes(plan: Plan) -> dict[str, str]:
-    """Hash by role and name of each data set; two training sets may have one name."""
-    hashes: dict[str, str] = {}
-    for one in plan.data.loaded:
-        name = f"{one.source.role} {one.source.name}"
-        same = sum(key == name or key.startswith(f"{name} (") for key in hashes)
-        hashes[f"{name} ({same + 1})" if same else name] = manifest_hash(one.rows or ())
-    return hashes
 
 
 def check_resumable(folder: Path, lock: Mapping[str, Any]) -> list[str]:

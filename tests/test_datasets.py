@@ -64,3 +64,11 @@ def test_missing_splits_are_named(role: str, split: str, message: str, tmp_path:
     with pytest.raises(DataError) as caught:
         load_sources([(source, None)], make=False, allow_missing=False)
     assert message in str(caught.value) and f"{split} 1" in str(caught.value)
+
+
+def test_every_data_set_has_its_hash():
+    """Two training sets of one name are both in the lock, so that a change of either is noticed."""
+    rows = [Row("/a", "1", "1")], [Row("/b", "2", "1")]
+    both = DataPlan(tuple(loaded("train", part) for part in rows), (loaded("test", rows[0]),))
+    assert list(both.hashes) == ["train x", "train x (2)", "test x"]
+    assert both.hashes["train x"] == both.hashes["test x"] != both.hashes["train x (2)"]
