@@ -1,0 +1,79 @@
+"""Settings and wiring of the core's losses."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from reidcore.api import Given, MatcherName, VectorName, WiringError, setting
+from reidcore.builtin.settings.checks import not_empty
+
+
+@attrs.frozen
+class Softmax:
+    """Settings of `core.softmax`."""
+
+    features: list[VectorName] = setting(
+        "the vectors to classify, all by one classifier; their losses are added", check=not_empty
+    )
+    smoothing: float = setting(
+        "share of the target that is spread over all identities", default=0.0, at_least=0, below=1
+    )
+    bias: bool = setting("whether the classifier has a bias", default=False)
+
+    def check(self, given: Given) -> None:
+        lengths = {name: given.vector(name) for name in self.features}
+        first = self.features[0]
+        for name, length in lengths.items():
+            given.need(
+                length == lengths[first],
+                "features",
+                f"share one classifier, so they need one length, but {first!r} has "
+                f"{lengths[first]} and {name!r} has {length}. Use one loss for each length.",
+            )
+        given.need(
+            given.identities >= 2,
+            "",
+            f"needs at least two training identities; the data have {given.identities}",
+        )
+
+
+@attrs.frozen
+class Triplet:
+    """Settings of `core.triplet`."""
+
+    feature: VectorName | None = setting("the vector whose distances are trained", default=None)
+    matcher: MatcherName | None = setting(
+        "instead of a feature, the matcher whose distance is trained", default=None
+    )
+    metric: Literal["euclidean", "cosine"] = setting(
+        "distance between features; cosine is 1 - cos", default="euclidean"
+    )
+    margin: float = setting(
+        "by how much a negative must be farther than a positive, in units of the distance",
+        default=0.3,
+        at_least=0,
+    )
+    soft: bool = setting("log(1 + exp(x)) in place of the margin", default=False)
+
+    def check(self, given: Given) -> None:
+        if (self.feature is None) == (self.matcher is None):
+            found = "neither" if self.feature is None else "both"
+            raise WiringError("", f"needs either feature or matcher, but {found} is set")
+        given.need(
+            self.matcher is None or self.metric == "euclidean",
+            "metric",
+            "is for a feature; a matcher has its own distance. Remove metric or matcher.",
+        )
+        ids, per_id = given.batch.ids, given.batch.per_id
+        if ids is None or per_id is None:
+            found = "promises no numbers of identities and pictures"
+        else:
+            found = f"has {ids} x {per_id}"
+        given.need(
+            (ids or 0) >= 2 and (per_id or 0) >= 2,
+            "",
+            "needs batches with at least two identities and two pictures of each, but data.batch "
+            f"{found}. Use core.identities with ids and per_id of 2 or more.",
+        )
