@@ -50,6 +50,9 @@ LossName = NewType("LossName", str)
 """A setting that names another `[[loss]]`."""
 
 Kind = Literal["map", "vector", "tensor"]
+IMAGENET = "imagenet"
+"""What a setting `weights` says for torchvision's published weights instead of a file."""
+CHECKPOINTS = (".pth", ".pt", ".tar", ".safetensors")
 INSTANCE = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -262,9 +265,11 @@ class Given:
     matchers: Mapping[str, Matching] = attrs.field(factory=dict)
     losses: tuple[str, ...] = ()
     find_file: Callable[[str], tuple[bool, str]] | None = None
+    find_weights: Callable[[str], str] | None = None
     # The state of a post chain, set by the core for each postprocessor in turn.
     unit: bool = False
     first: bool = True
+    by_row: bool = False
 
     def feature(self, name: str) -> Feature:
         """The feature of this full name; its existence and kind were checked from the type."""
@@ -310,7 +315,14 @@ class Given:
             )
 
     def need_matcher_distances(self) -> None:
-        """For postprocessors that use `Ranking.between` or `pairs`: must be first in the chain."""
+        """For postprocessors that use `Ranking.between` or `pairs`: must be first in the chain, of
+        distances that compare between all pictures."""
+        if self.by_row:
+            raise WiringError(
+                "",
+                "asks the matcher for further distances, which do not compare with those that "
+                "scale = 'row_minmax' stretches row by row; use another scale in its ranking.",
+            )
         if not self.first:
             raise WiringError(
                 "",
@@ -337,3 +349,22 @@ class Given:
         if not found:
             raise WiringError(field, f"names the file {value!r}, which is not at {path}")
         return path
+
+    def weights(self, field: str, value: str) -> str:
+        """What a part starts from, as its setting `field` says: the absolute path of a checkpoint,
+        looked up under REID_WEIGHTS, else under the current folder, or "imagenet" as it is.
+
+        "" if `value` is empty, or where the weights of a trained run are loaded afterwards. The
+        wiring method calls this, so that the core knows the file and stops a run without it; the
+        build function asks `Context.weights` again.
+        """
+        if value not in ("", IMAGENET):
+            self.need(
+                value.endswith(CHECKPOINTS),
+                field,
+                f"is {value!r}, which is neither {IMAGENET!r} nor a file that ends in "
+                f"{', '.join(CHECKPOINTS)}",
+            )
+        if not value or self.find_weights is None:
+            return ""
+        return value if value == IMAGENET else self.find_weights(value)

@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     plugin is broken, 4 data or weights are missing or damaged, 1 the rest."""
     parser = make_parser()
     options = parser.parse_args(argv)
+    _yield_soon()
     _show_warnings_plainly()
     try:
         code = int(options.func(options))
@@ -37,6 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; continue a run with --resume", file=sys.stderr)
         return 130
+
+
+def _yield_soon() -> None:
+    """Lets torch's threads, once it is imported, wait for each other by spinning 15 us, not 5 ms:
+    where cores are shared with reading threads or other programs, steps are many times faster."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def _show_warnings_plainly() -> None:
@@ -86,10 +94,11 @@ def make_parser() -> argparse.ArgumentParser:
 
     evaluation = commands.add_parser(
         "eval", help="evaluate a trained run",
-        description="Evaluate a run folder's weights on its test sets. Loads only what its "
-        "rankings reach, so plugins that only train may be missing.",
+        description="Evaluate a run folder's weights on its test sets, or as FILE says. Loads only "
+        "what its rankings reach, so plugins that only train may be missing.",
     )  # fmt: skip
     evaluation.add_argument("folder", type=Path, metavar="RUN_DIR")
+    _evaluation_argument(evaluation)
     _set_argument(evaluation)
     evaluation.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="write scores as JSON"
@@ -105,8 +114,10 @@ def make_parser() -> argparse.ArgumentParser:
     runs.add_argument("--copy", metavar="NAME", help="write PLUGIN:NAME into the current folder")
     runs.set_defaults(func=_runs)
 
-    from reidcore import data_cli, plugins_cli
+    from reidcore import compare, data_cli, plugins_cli, search_cli
 
+    compare.add_parser(commands)
+    search_cli.add_parsers(commands, _evaluation_argument)
     plugins_cli.add_parser(commands)
     data = data_cli.add_parser(commands)
     demo = data.add_parser(
@@ -132,6 +143,13 @@ def _set_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", dest="sets", action="append", default=[], metavar="KEY=VALUE",
         help="change a key, such as train.seed=1 or, by instance name, loss.id.smoothing=0.1",
+    )  # fmt: skip
+
+
+def _evaluation_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE",
+        help="a TOML file whose [data] test, [[ranking]], [[post]] and [eval] replace the run's",
     )  # fmt: skip
 
 
@@ -174,6 +192,7 @@ def _run_one(
     sets: Sequence[str], announced: _Announced,
 ) -> dict[str, Any] | None:  # fmt: skip
     from reidcore.datasets import require_data
+    from reidcore.plan import require_weights
     from reidcore.runfile import parse_runfile
     from reidcore.runfolder import prepared
     from reidcore.wiring import make_plan
@@ -182,6 +201,8 @@ def _run_one(
     # The wiring is checked before the folder is touched and before data are made.
     plan = make_plan(run, plugins, allow_missing=True)
     require_data(plan.data)
+    if not options.resume:
+        require_weights(plan)
     try:
         with prepared(folder, options.resume):
             announced().say(f"run folder {folder}")
@@ -285,7 +306,7 @@ def _check(options: argparse.Namespace) -> int:
     device = choose_device(run.train.device)
     model = build_model(plan, run.train.seed).to(device)
     model.freeze_norms(run.train.frozen_norm)
-    for note in dry_run(plan, model):
+    for note in [*model.notes, *dry_run(plan, model)]:
         print(f"note: {note}")
     print(f"ok: keys, wiring and dry run on {device}")
     return 0
@@ -294,13 +315,10 @@ def _check(options: argparse.Namespace) -> int:
 def _eval(options: argparse.Namespace) -> int:
     from reidcore.plugins import Plugins
     from reidcore.progress import reporter
-    from reidcore.runfile import parse_runfile
-    from reidcore.runfolder import check_folder, load_model, write_json
+    from reidcore.runfolder import load_model, read_run, write_json
     from reidcore.wiring import make_plan
 
-    lock = check_folder(options.folder)
-    file = options.folder / "run.toml"
-    run = parse_runfile(file.read_text(encoding="utf-8"), file, [*lock["sets"], *options.sets])
+    lock, run = read_run(options.folder, options.file, options.sets)
     plan = make_plan(run, Plugins(), purpose="eval", make_data=True, training=lock["training"])
     from reidcore.ranking import evaluate, score_table
     from reidcore.training import make_loader
@@ -308,7 +326,7 @@ def _eval(options: argparse.Namespace) -> int:
     shown = reporter()
     try:
         model = load_model(options.folder, plan, run.train.device)
-        scores = evaluate(plan, model, make_loader(plan), shown.say)
+        scores = evaluate(plan, model, make_loader(plan, model.device), shown.say)
     finally:
         shown.close()
     print(score_table(scores))
@@ -343,21 +361,12 @@ def _runs(options: argparse.Namespace) -> int:
 
 
 def _data_demo(options: argparse.Namespace) -> int:
-    from reidcore.errors import RunFileError, UsageError
+    from reidcore.data_cli import configured
+    from reidcore.errors import UsageError
     from reidcore.readers import Demo
-    from reidcore.sets import apply_sets
-    from reidcore.structure import dotted, structure
 
     if options.folder.exists():
         raise UsageError(f"{options.folder.absolute()} exists already; name a new folder")
-    table: dict[str, Any] = {"data": {}}
-    apply_sets(table, [f"data.{item}" for item in options.sets])
-    demo, faults = structure(Demo, table["data"])
-    if demo is None:
-        raise RunFileError(
-            f"--set: {fault.text}{' at ' + dotted(fault.path) if fault.path else ''}"
-            for fault in faults
-        )
-    rows = demo.rows(options.folder)
+    rows = configured(Demo, options.sets).rows(options.folder)
     print(f"drew {len(rows)} pictures into {options.folder}")
     return 0

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from reidcore.api import Row
     from reidcore.data_check import Counts, Report
 
 _SHOWN = 10  # findings of one kind that are printed without --all
@@ -43,7 +44,8 @@ def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="write the manifest of a folder of pictures",
         description=(
             "Write the manifest (CSV: path,pid,camera,split) of a folder of pictures, from\n"
-            "their names. Pictures are not opened; `reid data check` does that."
+            "their names, or of a published data set, from its reader. Pictures are not opened;\n"
+            "`reid data check` does that."
         ),
         epilog=(
             "patterns:\n"
@@ -61,7 +63,8 @@ def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             "examples:\n"
             "  reid data index people --split 0.5\n"
             "  reid data index shots --pattern '{pid}_c{camera}_*.jpg' --split 0.7\n"
-            "  reid data index cars --pattern '{split}/cam{camera}/{pid}_*.png' -o cars.csv"
+            "  reid data index cars --pattern '{split}/cam{camera}/{pid}_*.png' -o cars.csv\n"
+            "  reid data index Market-1501-v15.09.15 --read core.market1501"
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -86,6 +89,20 @@ def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     index.add_argument(
         "--seed", metavar="N", type=int, default=0, help="seed of the split (default: 0)"
+    )
+    index.add_argument(
+        "--read",
+        metavar="READER",
+        help="the reader of the published data set in FOLDER, such as core.market1501, instead of "
+        "a pattern",
+    )
+    index.add_argument(
+        "--set",
+        dest="sets",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of the reader, such as counts=any",
     )
     index.add_argument("--force", action="store_true", help="replace an existing manifest")
     index.set_defaults(func=run_index)
@@ -130,6 +147,10 @@ def run_index(options: argparse.Namespace) -> int:
     from reidcore.errors import UsageError
     from reidcore.manifest import write_manifest
 
+    if options.read is None and options.sets:
+        raise UsageError("--set changes a key of a reader, which --read names")
+    if options.read is not None and (options.pattern is not None or options.split is not None):
+        raise UsageError("a reader knows names and splits; leave away --pattern and --split")
     pattern = options.pattern if options.pattern is not None else ONE_FOLDER_EACH
     compile_pattern(pattern)
     if options.split is not None and "{split}" in pattern:
@@ -140,6 +161,12 @@ def run_index(options: argparse.Namespace) -> int:
         raise UsageError(f"{output} is a folder; -o takes the manifest's file name")
     if output.exists() and not options.force:
         raise UsageError(f"{output} exists already; replace it with --force, or choose -o FILE")
+    if options.read is not None:
+        rows = _read(options.read, options.sets, folder)
+        write_manifest(output, rows)
+        _print_counts(count_rows(rows))
+        print(f"wrote {output}")
+        return 0
 
     index = index_folder(folder, pattern)
     rows = index.rows
@@ -169,6 +196,35 @@ def run_index(options: argparse.Namespace) -> int:
         print("every picture is 'train'; --split 0.5 keeps half of the identities for testing")
     print(f"wrote {output}")
     return 0
+
+
+def _read(reader: str, sets: Sequence[str], folder: Path) -> list[Row]:
+    """What the reader of this full name finds in `folder`."""
+    from reidcore.errors import DataError
+    from reidcore.plugins import Plugins
+
+    config = configured(Plugins().component("reader", reader).component.config, sets)
+    try:
+        return list(config.rows(folder))
+    except OSError as error:
+        raise DataError(f"{folder}: {error}") from error
+
+
+def configured(config: type, sets: Sequence[str]) -> Any:
+    """An instance of a reader's class with the keys that `--set` gives. Raises `RunFileError`."""
+    from reidcore.errors import RunFileError
+    from reidcore.sets import apply_sets
+    from reidcore.structure import dotted, structure
+
+    table: dict[str, Any] = {"data": {}}
+    apply_sets(table, [f"data.{item}" for item in sets])
+    made, faults = structure(config, table["data"])
+    if made is None:
+        raise RunFileError(
+            f"--set: {fault.text}{' at ' + dotted(fault.path) if fault.path else ''}"
+            for fault in faults
+        )
+    return made
 
 
 def run_check(options: argparse.Namespace) -> int:

@@ -61,10 +61,7 @@ def index_folder(folder: Path, pattern: str = ONE_FOLDER_EACH) -> Index:
     if no picture fits it, `DataError` if the folder or the pictures are missing.
     """
     fits = compile_pattern(pattern)
-    folder = Path(folder).absolute()
-    if not folder.is_dir():
-        found = "is not a folder" if folder.exists() else "does not exist"
-        raise DataError(f"{folder} {found}; expected a folder of pictures")
+    folder = _existing(folder)
     rows: list[Row] = []
     unmatched: list[str] = []
     others = 0
@@ -76,10 +73,7 @@ def index_folder(folder: Path, pattern: str = ONE_FOLDER_EACH) -> Index:
         else:
             rows.append(_row(match.groupdict(), os.path.join(folder, inner), inner, pattern))
     if not rows and not unmatched:
-        raise DataError(
-            f"no pictures under {folder}: {others} files, none of them ends in "
-            f"{', '.join(sorted(PICTURES))}"
-        )
+        raise _no_pictures(folder, others)
     if not rows:
         hint = "Give the names' layout with --pattern, such as '{pid}_c{camera}_*.jpg'."
         if pattern != ONE_FOLDER_EACH:
@@ -90,6 +84,32 @@ def index_folder(folder: Path, pattern: str = ONE_FOLDER_EACH) -> Index:
             f"the first are {some(unmatched)}. {hint}"
         )
     return Index(rows, unmatched, others)
+
+
+def list_pictures(folder: Path) -> list[Row]:
+    """Every picture under `folder`, in sub-folders too, in natural order of their paths, without
+    labels. Hidden files are skipped. Raises `DataError` if there is none."""
+    folder = _existing(folder)
+    files = sorted(_files(str(folder)), key=natural_key)
+    found = [name for name in files if os.path.splitext(name)[1].lower() in PICTURES]
+    if not found:
+        raise _no_pictures(folder, len(files))
+    return [Row(os.path.join(folder, name), "", split="gallery", listed=name) for name in found]
+
+
+def _existing(folder: Path) -> Path:
+    folder = Path(folder).absolute()
+    if not folder.is_dir():
+        found = "is not a folder" if folder.exists() else "does not exist"
+        raise DataError(f"{folder} {found}; expected a folder of pictures")
+    return folder
+
+
+def _no_pictures(folder: Path, others: int) -> DataError:
+    return DataError(
+        f"no pictures under {folder}: {others} files, none of them ends in "
+        f"{', '.join(sorted(PICTURES))}"
+    )
 
 
 def compile_pattern(pattern: str) -> Callable[[str], re.Match[str] | None]:

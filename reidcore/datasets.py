@@ -46,7 +46,8 @@ class Loaded:
         if self.rows is not None:
             return Counter(row.split for row in self.rows)
         assert self.facts is not None
-        return self.facts.counts
+        counts, splits = self.facts.counts, _splits(self.source)
+        return {split: counts[split] for split in splits if split in counts}
 
 
 @attrs.frozen
@@ -238,20 +239,23 @@ def _ask(source: Source, method: str, call: Callable[[], Any]) -> Any:
         raise PluginError(f"{place}: {method}() of {use} failed: {in_words(error)}") from error
 
 
+def _splits(source: Source) -> tuple[str, ...]:
+    """The splits that are used of a data set."""
+    return source.splits or (("train",) if source.role == "train" else ("query", "gallery"))
+
+
 def _chosen(source: Source, rows: tuple[Row, ...], place: str, where: str) -> Loaded:
     """Only the wanted splits, with clear errors where a split has no picture."""
     counts = Counter(row.split for row in rows)
     have = ", ".join(f"{split} {count}" for split, count in counts.items()) or "no pictures"
+    splits = _splits(source)
+    chosen = tuple(row for row in rows if row.split in splits)
     if source.role == "train":
-        splits = source.splits or ("train",)
-        chosen = tuple(row for row in rows if row.split in splits)
         if not chosen:
             raise DataError(
                 f"{place}: no picture of {where} is in split {' or '.join(splits)}; it has {have}"
             )
     else:
-        splits = source.splits or ("query", "gallery")
-        chosen = tuple(row for row in rows if row.split in splits)
         for split in ("query", "gallery"):
             if not any(row.split == split for row in chosen):
                 raise DataError(f"{place}: {where} has no {split} pictures; it has {have}")

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from reidcore.api import Feature
+from reidcore.calibration import Pairs
 from reidcore.errors import PluginError, ReidError
-from reidcore.model import Model, build_part
-from reidcore.modules import Batch, Images, Meta
+from reidcore.model import Model, build_part, widened
+from reidcore.modules import Batch, Images, Meta, Template
 from reidcore.plan import Plan, Wired
 from reidcore.ranking import apply_post
-from reidcore.scoring import MatcherRanking
+from reidcore.scoring import ranking_of
 from reidcore.seeds import seeded
+from reidcore.tables import RankingTable
 
 PER_ID = 2
 
@@ -65,8 +67,11 @@ def dry_run(plan: Plan, model: Model) -> list[str]:
         copied.eval()
         with torch.no_grad():
             check_features(plan, copied(batch.images), len(batch))
-            for wired in plan.matchers:
-                _rank_once(plan, copied, wired, batch)
+            templates = {
+                wired.part.name: _match_once(copied, wired, batch) for wired in plan.matchers
+            }
+            for ranking in plan.rankings:
+                _rank_once(plan, copied, ranking, templates, batch)
     return notes
 
 
@@ -90,7 +95,7 @@ def train_once(plan: Plan, model: Model, batch: Batch) -> list[str]:
     total: Tensor | None = None
     terms: dict[str, float] = {}
     for name, loss in model.losses.items():
-        with blamed(losses[name], "forward"):
+        with blamed(losses[name], "forward"), model.autocast():
             result = loss(features, batch)
             value, logged = result if isinstance(result, tuple) else (result, {})
             if not isinstance(value, Tensor) or value.ndim != 0:
@@ -130,14 +135,15 @@ def train_once(plan: Plan, model: Model, batch: Batch) -> list[str]:
 def _forward(plan: Plan, model: Model, images: Images) -> dict[str, Tensor]:
     """The model's forward pass, part by part so that a failure has a name."""
     features: dict[str, Tensor] = {}
-    with blamed(plan.backbone, "forward"):
+    images = model.laid_out(images)
+    with blamed(plan.backbone, "forward"), model.autocast():
         outputs = model.backbone(images)
     _take(features, plan, plan.backbone, outputs)
     for wired, head in zip(plan.heads, model.heads.values(), strict=True):
-        with blamed(wired, "forward"):
+        with blamed(wired, "forward"), model.autocast():
             outputs = head(features, images)
         _take(features, plan, wired, outputs)
-    return features
+    return {name: widened(value) for name, value in features.items()}
 
 
 def _take(
@@ -151,7 +157,7 @@ def _take(
             raise PluginError(f"dry run: {wired.part}: {text} output {', '.join(names)}")
     instance = wired.part.name or "backbone"
     for name in wanted:
-        features[f"{instance}.{name}"] = outputs[name]
+        features[f"{instance}.{name}"] = outputs[name].contiguous()
 
 
 def check_features(plan: Plan, features: Mapping[str, Tensor], size: int) -> None:
@@ -170,7 +176,8 @@ def check_features(plan: Plan, features: Mapping[str, Tensor], size: int) -> Non
                 raise PluginError(f"dry run: {wired.part}: output {output!r} is not finite")
 
 
-def _rank_once(plan: Plan, model: Model, wired: Wired, batch: Batch) -> None:
+def _match_once(model: Model, wired: Wired, batch: Batch) -> Template:
+    """The batch's template, after checking it and the distances within the batch."""
     matcher, matching = model.matchers[wired.part.name], wired.matching
     assert matching is not None
     features = model(batch.images)
@@ -197,24 +204,33 @@ def _rank_once(plan: Plan, model: Model, wired: Wired, batch: Batch) -> None:
             logits = matcher.logits(template, template)
         if tuple(logits.shape) != (size, size) or not logits.isfinite().all():
             raise PluginError(f"dry run: {wired.part}: logits are {_shown(logits)}")
-    images = batch.images
+    return template
+
+
+def _rank_once(
+    plan: Plan, model: Model, ranking: RankingTable, templates: dict[str, Template], batch: Batch
+) -> None:
+    """The batch ranked against itself, postprocessors included."""
+    images, size = batch.images, len(batch)
     meta = Meta(
         images.camera, torch.arange(size, dtype=torch.float64, device=images.camera.device),
         images.modality,
     )  # fmt: skip
+    same = batch.pid[:, None] == batch.pid
+    pairs = {}
+    for name in ranking.weights:
+        found = model.matchers[name].distance(templates[name], templates[name])
+        pairs[name] = Pairs(found[same], found[~same])
+    sides = {"query": templates, "gallery": templates}
+    memory = plan.runfile.eval.memory
+    context = ranking_of(model, ranking, meta, meta, sides, memory, pairs)
+    distances = context.between("query", "gallery", 0, size)
     posts = {post.part.name: post for post in plan.posts}
-    for ranking in plan.rankings:
-        if ranking.matcher != wired.part.name:
-            continue
-        context = MatcherRanking(
-            matcher, matching, meta, meta, {"query": template, "gallery": template}
-        )
-        chained = distances.clone()
-        for name in ranking.post:
-            post = posts[name]
-            built = build_part(plan, post)
-            with blamed(post, "postprocessing"):
-                chained = apply_post(post, built, chained, context)
+    for name in ranking.post:
+        post = posts[name]
+        built = build_part(plan, post)
+        with blamed(post, "postprocessing"):
+            distances = apply_post(post, built, distances, context)
 
 
 def check_distances(wired: Wired, distances: Any, shape: tuple[int, int]) -> None:

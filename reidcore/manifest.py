@@ -40,15 +40,16 @@ def find_data(text: str, variable: str = "REID_DATA") -> Path:
     return Path(os.path.expanduser(base), os.path.expanduser(text)).absolute()
 
 
-def read_manifest(path: Path) -> list[Row]:
+def read_manifest(path: Path, labelled: bool = True) -> list[Row]:
     """The pictures of the CSV file `path`, in its order. Pictures are not looked at.
 
-    `Row.path` is absolute and `Row.listed` is such as "ward.csv row 12", the line an editor shows.
-    Cells other than paths lose surrounding blanks. Raises `DataError`, which lists the first ten
-    problems at once.
+    Unless `labelled`, only the column path is required and pid and split are not read: every row
+    has the pid "" and the split "gallery". `Row.path` is absolute and `Row.listed` is such as
+    "ward.csv row 12", the line an editor shows. Cells other than paths lose surrounding blanks.
+    Raises `DataError`, which lists the first ten problems at once.
     """
     path = Path(path).absolute()
-    header, records = _table(path)
+    header, records = _table(path, REQUIRED if labelled else REQUIRED[:1])
     rows: list[Row] = []
     problems: list[str] = []
     seen: dict[str, list[tuple[int, Row]]] = {}
@@ -61,7 +62,9 @@ def read_manifest(path: Path) -> list[Row]:
             problems.append(f"{listed}: {len(cells)} cells, expected {len(header)}{hint}")
             continue
         named = dict(zip(header, cells, strict=True))
-        row, complaints = _parse(named, str(path.parent), listed)
+        if not labelled:
+            named |= {"pid": "", "split": "gallery"}
+        row, complaints = _parse(named, str(path.parent), listed, labelled)
         place = os.path.normpath(row.path)
         if not complaints:
             complaints = _clashes(row, named["path"], seen.get(place, ()))
@@ -89,17 +92,19 @@ def unused_columns(path: Path) -> list[str]:
     return [name + nearest(name.lower(), free) for name in header if name and name not in COLUMNS]
 
 
-def write_manifest(path: Path, rows: Sequence[Row]) -> None:
+def write_manifest(path: Path, rows: Sequence[Row], for_index: bool = False) -> None:
     """Write `rows` as a manifest that appears whole or not at all, replacing an existing one.
 
     Paths are written relative to the manifest's folder with forward slashes, an optional column
-    only if some row fills it. Raises `DataError` if the file cannot be written.
+    only if some row fills it. `for_index` writes no pid and split, and absolute paths: an index of
+    templates may lie anywhere. Raises `DataError` if the file cannot be written.
     """
     path = Path(path).absolute()
     filled = {
         name for name in OPTIONAL if any(getattr(row, name) not in ("", None) for row in rows)
     }
-    header = [name for name in COLUMNS if name in REQUIRED or name in filled]
+    required = REQUIRED[:1] if for_index else REQUIRED
+    header = [name for name in COLUMNS if name in required or name in filled]
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8", newline="") as file:
@@ -107,7 +112,7 @@ def write_manifest(path: Path, rows: Sequence[Row]) -> None:
             writer.writerow(header)
             for row in rows:
                 cells = {
-                    "path": _relative(row.path, path.parent),
+                    "path": row.path if for_index else _relative(row.path, path.parent),
                     "pid": row.pid,
                     "camera": row.camera,
                     "split": row.split,
@@ -190,7 +195,9 @@ def columns(rows: Sequence[Row]) -> frozenset[str]:
     )
 
 
-def _table(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+def _table(
+    path: Path, required: Sequence[str] = REQUIRED
+) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """The header, checked, and an iterator over (line number, cells) of the records below it."""
     records = _records(path, _text(path))
     _, header = next(records, (0, []))
@@ -200,7 +207,7 @@ def _table(path: Path) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
             f"manifest {path} is empty; expected the header {','.join(COLUMNS)} "
             "(camera, time and modality are optional) and a line for each picture"
         )
-    missing = [name for name in REQUIRED if name not in header]
+    missing = [name for name in required if name not in header]
     if missing:
         text = f"manifest {path} lacks {', '.join(missing)}; its header has: {', '.join(header)}."
         for name in header:
@@ -263,14 +270,16 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
             yield line, cells
 
 
-def _parse(cells: dict[str, str], folder: str, listed: str) -> tuple[Row, list[str]]:
+def _parse(
+    cells: dict[str, str], folder: str, listed: str, labelled: bool
+) -> tuple[Row, list[str]]:
     """A row, and what is wrong with it."""
     path = cells["path"]
     value = {name: cells.get(name, "").strip() for name in COLUMNS if name != "path"}
     complaints = []
     if not path.strip():
         complaints.append("path is empty, expected a picture's file")
-    if not value["pid"]:
+    if not value["pid"] and labelled:
         complaints.append("pid is empty, expected the identity's name or number")
     if value["split"] not in SPLITS:
         close = nearest(value["split"].lower(), SPLITS) or f", expected one of {', '.join(SPLITS)}"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reidcore.errors import PluginError, ReidError, UsageError
-from reidcore.modules import Batch, Context, Extract, Images, Loss, Matcher
+from reidcore.calibration import Pairs
+from reidcore.errors import DataError, PluginError, ReidError, UsageError
+from reidcore.modules import Batch, Context, Extract, Images, Initial, Loss, Matcher
 from reidcore.plan import Plan, Wired
 from reidcore.seeds import seed_all, seeded
 
@@ -50,6 +52,8 @@ class Model(nn.Module):
     ):
         super().__init__()
         self.plan = plan
+        self.notes: list[str] = []
+        """What building the parts had to say."""
         self.backbone = backbone
         # nn.ModuleDict refuses names such as `train` or `values`, so names are prefixed inside.
         for group, modules in (("head", heads), ("matcher", matchers), ("loss", losses)):
@@ -58,6 +62,21 @@ class Model(nn.Module):
         self._names = {"head": list(heads), "matcher": list(matchers), "loss": list(losses)}
         self._weights = {wired.part.name: wired.part.weight for wired in plan.losses}
         self._frozen: tuple[str, ...] = ()
+        self.amp_device = "cuda" if plan.runfile.train.amp else ""
+        """The type of device on which training is in mixed precision, if any."""
+        convolutions = [part for part in self.modules() if isinstance(part, nn.Conv2d)]
+        self.channels_last = plan.runfile.train.channels_last
+        if self.channels_last and any(_unsafe_channels_last(part) for part in convolutions):
+            self.channels_last = False
+            self.notes.append(
+                "train.channels_last is left off: torch's CPU kernels corrupt memory in 1x1 "
+                "convolutions that stride over fewer than 8 channels, which this network has"
+            )
+        if self.channels_last:
+            for part in convolutions:
+                part.to(memory_format=torch.channels_last)
+        self.pairs: dict[str, Pairs] = {}
+        """Distances of training pairs by matcher, for scales that are fitted on them."""
 
     def _group(self, group: str) -> dict[str, Any]:
         return {name: getattr(self, f"{group}_{name}") for name in self._names[group]}
@@ -86,8 +105,9 @@ class Model(nn.Module):
                 yield f"{group}.{name}", module
 
     def sections(self) -> dict[str, dict[str, Tensor]]:
-        """Every part's state by role."""
-        return {role: dict(module.state_dict()) for role, module in self.parts()}
+        """Every part's state by role, and the training pairs as `pairs.MATCHER`."""
+        states = {role: dict(module.state_dict()) for role, module in self.parts()}
+        return states | {f"pairs.{name}": found.state() for name, found in self.pairs.items()}
 
     def freeze_norms(self, roles: Sequence[str]) -> None:
         """Keeps the statistics of these roles' batch norms in training; their affine parameters
@@ -105,8 +125,28 @@ class Model(nn.Module):
                             part.eval()
         return self
 
+    def autocast(self) -> AbstractContextManager[Any]:
+        """What training computes in: bfloat16 where torch holds it safe, if the run asks for mixed
+        precision and the device has it. Evaluation stays float32."""
+        if self.training and self.device.type == self.amp_device:
+            return torch.autocast(self.amp_device, torch.bfloat16)
+        return nullcontext()
+
+    def laid_out(self, images: Images) -> Images:
+        """The images with their pixels in the convolutions' memory format."""
+        if not self.channels_last:
+            return images
+        pixels = images.pixels.contiguous(memory_format=torch.channels_last)
+        return Images(pixels, images.modality, images.camera)
+
     def forward(self, images: Images) -> dict[str, Tensor]:
-        """{`instance.output`: tensor [B, ...]} for every feature that somebody reads."""
+        """{`instance.output`: tensor [B, ...]} for every feature that somebody reads; float32 also
+        in mixed precision, where heads read each other's as they are."""
+        with self.autocast():
+            features = self._features(self.laid_out(images))
+        return {name: widened(value) for name, value in features.items()}
+
+    def _features(self, images: Images) -> dict[str, Tensor]:
         wanted = self.plan.wanted
         features: dict[str, Tensor] = {}
         outputs = self.backbone(images)
@@ -126,8 +166,10 @@ class Model(nn.Module):
         total: Tensor | None = None
         terms: dict[str, Tensor] = {}
         for name, loss in self.losses.items():
-            result = loss(features, batch)
+            with self.autocast():
+                result = loss(features, batch)
             value, extra = result if isinstance(result, tuple) else (result, {})
+            value = widened(value)
             terms[name] = value.detach()
             for term, number in extra.items():
                 terms[f"{name}.{term}"] = torch.as_tensor(number).detach()
@@ -153,9 +195,20 @@ class Model(nn.Module):
             loss.after_epoch(means)
 
 
+def widened(value: Tensor) -> Tensor:
+    """float32 of what autocast made half; everything else as it is."""
+    return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
+
+
+def _unsafe_channels_last(part: nn.Conv2d) -> bool:
+    # Seen in torch 2.15 with 2 to 4 input channels: the heap is overwritten in the backward pass.
+    return part.kernel_size == (1, 1) and part.stride != (1, 1) and part.in_channels < 8
+
+
 def _output(outputs: Mapping[str, Tensor], name: str, wired: Wired) -> Tensor:
     try:
-        return outputs[name]
+        # Contiguous, so that no part has to know whether the one before it was channels-last.
+        return outputs[name].contiguous()
     except KeyError:
         raise PluginError(
             f"{wired.part}: output {name!r} was declared but is not given; it gives "
@@ -164,16 +217,23 @@ def _output(outputs: Mapping[str, Tensor], name: str, wired: Wired) -> Tensor:
         ) from None
 
 
-def context_of(plan: Plan, wired: Wired, matchers: Mapping[str, Matcher] | None = None) -> Context:
+def context_of(
+    plan: Plan,
+    wired: Wired,
+    matchers: Mapping[str, Matcher] | None = None,
+    initial: Initial = "offer",
+) -> Context:
     """What the part's build function gets."""
     role = wired.part.role
-    return Context(plan.given, wired.part.name, plan.wanted.get(role, ()), matchers)
+    return Context(plan.given, wired.part.name, plan.wanted.get(role, ()), matchers, initial)
 
 
-def build_part(plan: Plan, wired: Wired, matchers: Mapping[str, Matcher] | None = None) -> Any:
+def build_part(plan: Plan, wired: Wired, context: Context | None = None) -> Any:
     """Calls the part's build function; whatever it raises becomes an error naming the part."""
     try:
-        return wired.build()(wired.config, context_of(plan, wired, matchers))
+        return wired.build()(wired.config, context or context_of(plan, wired))
+    except DataError as error:
+        raise DataError(f"{wired.part}: {error}") from error
     except ReidError:
         raise
     except Exception as error:
@@ -183,17 +243,23 @@ def build_part(plan: Plan, wired: Wired, matchers: Mapping[str, Matcher] | None 
         ) from error
 
 
-def build_model(plan: Plan, seed: int) -> Model:
-    """Builds every part. A part's initial weights follow from the seed and its role alone, so that
-    adding another part changes nothing."""
+def build_model(plan: Plan, seed: int, initial: Initial = "offer") -> Model:
+    """Builds every part. A part's random weights follow from the seed and its role alone, so that
+    adding another part changes nothing. `initial` as in `reidcore.modules.Context`."""
+    notes: list[str] = []
     with seeded(seed, "build"):
 
         def build(wired: Wired, matchers: Mapping[str, Matcher] | None = None) -> Any:
             seed_all(seed, "build", wired.part.role)
-            return build_part(plan, wired, matchers)
+            context = context_of(plan, wired, matchers, initial)
+            part = build_part(plan, wired, context)
+            notes.extend(f"{wired.part}: {text}" for text in context.notes)
+            return part
 
         backbone = build(plan.backbone)
         heads = {wired.part.name: build(wired) for wired in plan.heads}
         matchers = {wired.part.name: build(wired) for wired in plan.matchers}
         losses = {wired.part.name: build(wired, matchers) for wired in plan.losses}
-    return Model(plan, backbone, heads, matchers, losses)
+    model = Model(plan, backbone, heads, matchers, losses)
+    model.notes += notes
+    return model

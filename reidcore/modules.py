@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import attrs
 import numpy as np
@@ -33,6 +33,7 @@ __all__ = [
     "open_run",
 ]
 
+Initial = Literal["need", "offer", "none"]
 Template = dict[str, Tensor]
 """Stored representation of images: name -> tensor whose leading axis is the images."""
 
@@ -153,7 +154,10 @@ class Context:
     features, ...) plus what is known only when parts are built.
 
     name: the instance's name. wanted: the part's own output names that somebody reads; compute no
-    others. matchers: built matcher modules by name (for losses; hold them `Unowned`).
+    others. matchers: built matcher modules by name (for losses; hold them `Unowned`). initial: what
+    to do about published weights to start from: "need" them, as a run does, take them where they
+    are there ("offer"), as a check does, or leave them, because trained weights follow ("none").
+    `reidcore.networks.initial_weights` does it.
     """
 
     def __init__(
@@ -162,11 +166,22 @@ class Context:
         name: str,
         wanted: Iterable[str] = (),
         matchers: Mapping[str, Matcher] | None = None,
+        initial: Initial = "offer",
     ):
         self.given = given
         self.name = name
         self.wanted = frozenset(wanted)
         self.matchers = dict(matchers or {})
+        self.initial = initial
+        self.notes: list[str] = []
+
+    def weights(self, field: str, value: str) -> str:
+        """As `Given.weights`, "" also where trained weights follow."""
+        return "" if self.initial == "none" else self.given.weights(field, value)
+
+    def say(self, text: str) -> None:
+        """Tells the user something about how the part was built."""
+        self.notes.append(text)
 
     def __getattr__(self, name: str) -> Any:
         if name == "given":  # not yet set, as while copying
@@ -241,7 +256,8 @@ class Matcher(nn.Module):
         }
 
     def distance(self, a: Template, b: Template) -> Tensor:
-        """float32 [len(a), len(b)], finite, >= 0, smaller is closer; `a` is the query side."""
+        """float32 [len(a), len(b)], under autocast too, finite, >= 0, smaller is closer; `a` is
+        the query side."""
         raise NotImplementedError
 
     def logits(self, a: Template, b: Template) -> Tensor:

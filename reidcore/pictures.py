@@ -1,7 +1,8 @@
 """Reading pictures into batches: decode, resize, augment, in threads, with a cache in memory.
 
 Threads rather than processes: Pillow and torch release the interpreter's lock while they work, the
-cache is shared, and a damaged picture raises where it is awaited instead of hanging a worker.
+cache is shared, and a damaged picture raises where it is awaited instead of hanging a worker. What
+the threads pass on is uint8; it becomes float where the batch is used, on the run's device.
 """
 
 from __future__ import annotations
@@ -54,8 +55,9 @@ def normalized(pixels: Tensor, mode: str) -> Tensor:
     """uint8 [B, 3, H, W] to float32, in [0, 1] or with ImageNet's statistics."""
     scaled = pixels.float().div_(255)
     if mode == "imagenet":
-        mean, deviation = (torch.tensor(x, device=pixels.device).view(1, 3, 1, 1) for x in IMAGENET)
-        scaled = scaled.sub_(mean).div_(deviation)
+        # Numbers instead of tensors: a tensor sent to a GPU would wait for its queue.
+        for channel, mean, deviation in zip(scaled.unbind(1), *IMAGENET, strict=True):
+            channel.sub_(mean).div_(deviation)
     return scaled
 
 
@@ -87,7 +89,7 @@ def meta_of(rows: Rows, index: Any = slice(None)) -> Meta:
 
 
 class PictureLoader:
-    """Turns rows into batches for one run.
+    """Turns rows into batches for one run, on `device`.
 
     `augment` are built augmentations, applied in order to training pictures only.
     """
@@ -97,10 +99,12 @@ class PictureLoader:
         data: Data,
         seed: int,
         augment: Sequence[Callable[[Tensor, torch.Generator], Tensor]] = (),
+        device: torch.device | str = "cpu",
     ):
         self.data = data
         self.seed = seed
         self.augment = tuple(augment)
+        self.device = torch.device(device)
         self._cache: dict[str, Tensor] = {}
         self._room = int(data.cache * 2**30)
         self._lock = Lock()
@@ -129,6 +133,7 @@ class PictureLoader:
         return picture
 
     def _batch(self, rows: Rows, indices: Sequence[int], key: tuple[int, int, int] | None) -> Batch:
+        """The batch with uint8 pixels, in pinned memory where it goes to a GPU."""
         if key is None:
             pictures = [self.picture(rows, index) for index in indices]
         else:
@@ -138,12 +143,20 @@ class PictureLoader:
                 for place, index in enumerate(indices)
             ]
         index = np.asarray(indices, dtype=np.int64)
+        pixels = torch.stack(pictures)
         images = Images(
-            normalized(torch.stack(pictures), self.data.normalize),
+            pixels.pin_memory() if self.device.type == "cuda" else pixels,
             torch.from_numpy(rows.modality[index]),
             torch.from_numpy(rows.camera[index]),
         )
         return Batch(images, torch.from_numpy(rows.pid[index]))
+
+    def _placed(self, batch: Batch) -> Batch:
+        """The batch on the device, its pixels as floats. uint8 is a quarter of the way to a GPU."""
+        moved = batch.images.to(self.device)
+        pixels = normalized(moved.pixels, self.data.normalize)
+        images = Images(pixels, moved.modality, moved.camera)
+        return Batch(images, batch.pid.to(self.device, non_blocking=True))
 
     def training(
         self, rows: Rows, batches: Iterable[Sequence[int]], epoch: int, stream: int
@@ -168,14 +181,17 @@ class PictureLoader:
         self, rows: Rows, jobs: Iterator[tuple[Sequence[int], tuple[int, int, int] | None]]
     ) -> Iterator[Batch]:
         workers = self.data.workers
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="reid-pictures")
+        # One torch thread in each: several teams of threads would fight the step for the cores.
+        pool = ThreadPoolExecutor(workers, "reid-pictures", torch.set_num_threads, (1,))
         waiting: deque[Future[Batch]] = deque()
         try:
             for indices, key in jobs:
                 waiting.append(pool.submit(self._batch, rows, indices, key))
                 if len(waiting) > workers + 1:
-                    yield waiting.popleft().result()
+                    yield self._placed(waiting.popleft().result())
             while waiting:
-                yield waiting.popleft().result()
+                yield self._placed(waiting.popleft().result())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            # What the workers set for themselves is also what new threads would start with.
+            torch.set_num_threads(torch.get_num_threads())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import attrs
 
 from reidcore.api import Component, Feature, Given, Matching
 from reidcore.datasets import DataPlan
+from reidcore.errors import DataError
 from reidcore.plugins import LoadedComponent, build_function
 from reidcore.runfile import RunFile
 from reidcore.tables import Part, RankingTable
@@ -57,6 +59,8 @@ class Plan:
     notes: tuple[str, ...]
     distributions: Mapping[str, str]
     """Version of every distribution that the run uses, readers and observers included."""
+    weights: tuple[tuple[str, str], ...] = ()
+    """(part, absolute path) of every file of published weights to start from."""
 
     @property
     def parts(self) -> tuple[Wired, ...]:
@@ -92,6 +96,20 @@ class Plan:
         return table
 
 
+def require_weights(plan: Plan) -> None:
+    """DataError (exit code 4) if files of weights to start from are absent."""
+    absent = [
+        f"{part}: weights not found at {path}"
+        for part, path in plan.weights
+        if not Path(path).is_file()
+    ]
+    if absent:
+        raise DataError(
+            "\n".join(absent)
+            + "\nRelative paths are looked up under REID_WEIGHTS, else under the current folder."
+        )
+
+
 def describe_plan(plan: Plan) -> str:
     """The plan as text: features, who reads them, and what ranking will cost."""
     run = plan.runfile
@@ -105,6 +123,9 @@ def describe_plan(plan: Plan) -> str:
         f"{run.data.image[1]}, columns in test data: "
         f"{', '.join(sorted(plan.given.test_columns)) or 'none'}"
     )
+    for part, path in plan.weights:
+        state = "" if Path(path).is_file() else " (not there)"
+        lines.append(f"  {part} starts from {path}{state}")
     lines.append("features")
     readers: dict[str, list[str]] = {}
     for wired in plan.parts:
@@ -123,17 +144,17 @@ def describe_plan(plan: Plan) -> str:
     }
     matching = {wired.part.name: wired.matching for wired in plan.matchers}
     for ranking in plan.rankings:
-        found = matching[ranking.matcher]
-        assert found is not None
-        stored = sum(spec.bytes for spec in found.template.values())
-        chain = " -> ".join([ranking.matcher, *ranking.post])
+        used = [matching[name] for name in ranking.weights]
+        stored = sum(spec.bytes for one in used if one for spec in one.template.values())
+        flops = sum(one.pair_flops for one in used if one)
+        chain = " -> ".join([_mixture(ranking), *ranking.post])
         lines.append(f"  {ranking.name}: {chain}; template {_bytes(stored)} per picture")
         for test, (queries, gallery) in tests.items():
             if not queries or not gallery:
                 lines.append(f"    {test}: number of pairs known when the data are there")
                 continue
             pairs = queries * gallery
-            cost = f", {_flops(pairs * found.pair_flops)}" if found.pair_flops else ""
+            cost = f", {_flops(pairs * flops)}" if flops else ""
             held = f"matrix {_bytes(4 * pairs)}" if ranking.post else "no matrix held"
             lines.append(
                 f"    {test}: {queries} x {gallery} pairs, templates "
@@ -143,6 +164,12 @@ def describe_plan(plan: Plan) -> str:
     lines += [f"note: {part}: its wiring imports torch" for part in heavy]
     lines += [f"note: {note}" for note in plan.notes]
     return "\n".join(lines)
+
+
+def _mixture(ranking: RankingTable) -> str:
+    terms = [name if w == 1 else f"{w:g} {name}" for name, w in ranking.weights.items()]
+    text = " + ".join(terms)
+    return text if ranking.scale == "none" else f"{text} (scale {ranking.scale})"
 
 
 def _bytes(count: float) -> str:

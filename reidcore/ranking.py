@@ -15,11 +15,12 @@ from reidcore.errors import DataError, PluginError, ReidError
 from reidcore.metrics import PerQuery, Scores, rank_queries, summarize
 from reidcore.model import Model, build_part
 from reidcore.modules import Rows
-from reidcore.pictures import PictureLoader, make_rows
+from reidcore.pictures import PictureLoader, make_rows, meta_of
 from reidcore.plan import Plan, Wired
 from reidcore.scoring import make_templates, ranking_of
 from reidcore.seeds import seeded
 from reidcore.tables import Eval
+from reidcore.text_table import aligned
 
 Say = Callable[[str], None]
 
@@ -126,17 +127,17 @@ def _evaluate(plan: Plan, model: Model, loader: PictureLoader, say: Say) -> dict
                 f"[data] test {loaded.source.name!r}: data not found at {loaded.missing}"
             )
         test = make_test_set(loaded, plan)
-        names = list(dict.fromkeys(ranking.matcher for ranking in plan.rankings))
+        names = list(dict.fromkeys(name for one in plan.rankings for name in one.weights))
         sides = {}
         for side, rows in (("query", test.query), ("gallery", test.gallery)):
             say(f"{test.name}: templates of {len(rows)} {side} pictures")
             sides[side] = make_templates(model, names, loader, rows, settings.views, settings.batch)
         results[test.name] = {}
         for ranking in plan.rankings:
-            templates = {side: found[ranking.matcher] for side, found in sides.items()}
             context = ranking_of(
-                model, ranking.matcher, test.query, test.gallery, templates, settings.memory
-            )
+                model, ranking, meta_of(test.query).to(model.device),
+                meta_of(test.gallery).to(model.device), sides, settings.memory, model.pairs,
+            )  # fmt: skip
             say(f"{test.name}: ranking {ranking.name}")
             if not ranking.post:
                 stages = {"plain": _streamed(context, test, settings)}
@@ -235,14 +236,7 @@ def score_table(results: Mapping[str, Any]) -> str:
     for test, ranking, stage, found in rows:
         percents = [_percent(found, key) for key in numbers]
         table.append([test, ranking, stage, *percents, _queries(found.get("queries", ""))])
-    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column < 3 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    )
+    return aligned(table, 3)
 
 
 def _percent(found: Mapping[str, Any], key: str) -> str:

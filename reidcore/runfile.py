@@ -32,7 +32,7 @@ from reidcore.tables import (
     Source,
     Train,
 )
-from reidcore.toml_text import Lines, Problems, parse_toml
+from reidcore.toml_text import Lines, Problems, parse_toml, read_text
 
 
 @attrs.frozen
@@ -61,13 +61,30 @@ class RunFile:
         return [part for part in self.parts if part.where == where]
 
 
-def parse_runfile(text: str, path: Path, sets: Sequence[str] = ()) -> RunFile:
+def parse_runfile(
+    text: str,
+    path: Path,
+    sets: Sequence[str] = (),
+    other: Path | None = None,
+    other_sets: Sequence[str] = (),
+) -> RunFile:
     """Checks the core's part of a run file's text, after applying `--set`; `path` is for messages.
 
-    Raises `RunFileError` (exit code 2) with every problem found.
+    other: a file whose test sets, rankings, postprocessors and evaluation replace the run file's;
+    other_sets are applied after it. Raises `RunFileError` (exit code 2) with every problem found.
     """
     table = parse_toml(text, path)
     problems = Problems(path, Lines(text))
+    _check_format(table, problems)
+    _name_posts(table)
+    apply_sets(table, sets, problems.lines)
+    if other is not None:
+        _replace_evaluation(table, other, problems)
+    apply_sets(table, other_sets, problems.lines)
+    return _Reader(table, text, path, problems).read()
+
+
+def _check_format(table: Mapping[str, Any], problems: Problems) -> None:
     version = table.get("format")
     if type(version) is not int or version < 1:
         found = "is missing" if version is None else f"is {shown(version)}"
@@ -79,10 +96,47 @@ def parse_runfile(text: str, path: Path, sets: Sequence[str] = ()) -> RunFile:
             f"key 'format' is {version}, but this core reads format = {FORMAT}; upgrade reidcore",
         )
         problems.done()
+
+
+def _name_posts(table: Mapping[str, Any]) -> None:
     for index, post in enumerate(table.get("post", []) if _tables(table.get("post")) else []):
         post.setdefault("name", f"post{index}")
-    apply_sets(table, sets, problems.lines)
-    return _Reader(table, text, path, problems).read()
+
+
+def _replace_evaluation(table: dict[str, Any], path: Path, problems: Problems) -> None:
+    """Puts the evaluation tables of the file at `path` in the place of the table's own.
+
+    Rankings and postprocessors name each other, so either replaces both.
+    """
+    text = read_text(path)
+    other = parse_toml(text, path)
+    lines = Lines(text)
+    faults = Problems(path, lines)
+    _check_format(other, faults)
+    for key, value in other.items():
+        if key == "data" and not isinstance(value, dict):
+            faults.add((key,), "[data]", f"expected table, got {shown(value)}")
+            continue
+        inner = list(value) if key == "data" else []
+        if key not in ("format", "data", "ranking", "post", "eval"):
+            faults.add((key,), "", f"unknown table or key {key!r} in an evaluation file{ONLY}")
+        for name in inner:
+            if name != "test":
+                faults.add(
+                    (key, name), "[data]", f"unknown key {name!r} in an evaluation file{ONLY}"
+                )
+    faults.done()
+    _name_posts(other)
+    if "test" in other.get("data", {}):
+        table["data"]["test"] = other["data"]["test"]
+        problems.lines.replace(("data", "test"), path, lines)
+    group = ("ranking", "post") if "ranking" in other or "post" in other else ()
+    for key in (*group, *(["eval"] if "eval" in other else [])):
+        table[key] = other.get(key, [])
+        problems.lines.replace((key,), path, lines)
+
+
+ONLY = "; it has format, test in [data], [[ranking]], [[post]] and [eval], which replace the run's"
 
 
 def _tables(value: Any) -> bool:
@@ -283,6 +337,11 @@ class _Reader:
                     f"expected a name of a-z, 0-9 and _ that starts with a letter, got "
                     f"{shown(ranking.name)} at .name",
                 )  # fmt: skip
+            if bool(ranking.matcher) == bool(ranking.fuse):
+                found = "both are set" if ranking.fuse else "neither is set"
+                self.problems.add(
+                    ("ranking", index), place, f"needs either matcher or fuse, but {found}"
+                )
             if ranking.name in [other.name for other in rankings]:
                 self.problems.add(
                     ("ranking", index, "name"), f"[[ranking]] number {index + 1}",

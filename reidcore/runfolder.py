@@ -21,6 +21,7 @@ from reidcore.errors import DataError, UsageError
 if TYPE_CHECKING:
     from reidcore.model import Model
     from reidcore.plan import Plan
+    from reidcore.runfile import RunFile
 
 LAYOUT = 1
 METRICS = ("mAP", "mINP", "rank-1", "rank-5", "rank-10")
@@ -182,15 +183,25 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     return [f"{path} was {old!r}, is {new!r}"]
 
 
-def open_model(folder: Path, device: str = "auto") -> Model:
-    """See `reidcore.modules.open_run`."""
-    from reidcore.plugins import Plugins
+def read_run(
+    folder: Path, other: Path | None = None, sets: Sequence[str] = ()
+) -> tuple[dict[str, Any], RunFile]:
+    """The lock and the run file of a run folder; `other` and `sets` change its evaluation (see
+    `runfile.parse_runfile`)."""
     from reidcore.runfile import parse_runfile
-    from reidcore.wiring import make_plan
+    from reidcore.toml_text import read_text
 
     lock = check_folder(folder)
     file = folder / "run.toml"
-    run = parse_runfile(file.read_text(encoding="utf-8"), file, lock["sets"])
+    return lock, parse_runfile(read_text(file), file, lock["sets"], other, sets)
+
+
+def open_model(folder: Path, device: str = "auto") -> Model:
+    """See `reidcore.modules.open_run`."""
+    from reidcore.plugins import Plugins
+    from reidcore.wiring import make_plan
+
+    lock, run = read_run(folder)
     plan = make_plan(run, Plugins(), purpose="eval", allow_missing=True, training=lock["training"])
     return load_model(folder, plan, device)
 
@@ -203,6 +214,6 @@ def load_model(folder: Path, plan: Plan, device: str) -> Model:
     weights = folder / "weights.safetensors"
     if not weights.exists() and (folder / "resume.safetensors").exists():
         raise UsageError(f"the run in {folder} is unfinished; go on with it by --resume first")
-    model = build_model(plan, plan.runfile.train.seed).to(choose_device(device))
+    model = build_model(plan, plan.runfile.train.seed, "none").to(choose_device(device))
     load_sections(model, weights)
     return model.eval()

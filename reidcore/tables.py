@@ -57,7 +57,11 @@ class Data:
     batch: dict[str, Any] | None = setting(
         "The sampler of training batches: a table with `use` and its keys.", default=None
     )
-    workers: int = setting("Threads that read, resize and augment pictures.", default=2, at_least=1)
+    workers: int = setting(
+        "Threads that read, resize and augment pictures, beside those that compute.",
+        default=2,
+        at_least=1,
+    )
     cache: float = setting(
         "Memory for decoded and resized pictures, in GiB; 0 reads every picture every time.",
         default=1.0,
@@ -85,6 +89,16 @@ class Train:
         "Ask torch for deterministic kernels on the GPU too; slower. On CPU a run with one thread "
         "count is always repeatable.",
         default=False,
+    )
+    amp: bool = setting(
+        "Train in mixed precision on a GPU: bfloat16 where torch holds it safe. Weights, optimizer "
+        "and evaluation stay float32. Does nothing on a CPU.",
+        default=False,
+    )
+    channels_last: bool = setting(
+        "Keep pictures and the weights of convolutions channels-last in memory: faster, equal up "
+        "to rounding.",
+        default=True,
     )
     frozen_norm: list[str] = setting(
         "Role paths, such as backbone or head.neck, whose batch norms keep their statistics.",
@@ -162,8 +176,10 @@ class Eval:
     every: int = setting(
         "Evaluate every so many epochs; 0 only after the last.", default=0, at_least=0
     )
-    views: list[Literal["plain", "flip"]] = setting(
-        "Views of each picture whose templates are merged.", default=["plain"]
+    views: list[Literal["plain", "flip", "zoom", "zoom_flip"]] = setting(
+        "Views of each picture whose templates are merged; zoom is the middle 7/8 of height and "
+        "width.",
+        default=["plain"],
     )
     ranks: list[int] = setting("CMC ranks to print.", default=[1, 5, 10], at_least=1)
     batch: int = setting("Pictures per forward pass.", default=64, at_least=1)
@@ -174,16 +190,45 @@ class Eval:
     )
 
 
+FITTED = ("constant", "logistic", "isotonic")
+"""Scales that are fitted on training pairs."""
+
+
 @attrs.frozen
 class RankingTable:
-    """One way to rank the gallery: a matcher and its chain of postprocessors."""
+    """One way to rank the gallery: a matcher, or several of them added, and postprocessors."""
 
     name: str = setting("Name in the scores.")
-    matcher: str = setting("Name of a [[matcher]].")
+    matcher: str = setting("Name of a [[matcher]].", default="")
+    fuse: dict[str, float] = setting(
+        "In place of `matcher`, the weights of several: the weighted sum of their scaled "
+        "distances ranks.",
+        default={},
+        above=0,
+    )
+    scale: Literal["none", "constant", "logistic", "isotonic", "row_minmax"] = setting(
+        "What is done to each matcher's distances: nothing; divide by the mean over strangers; "
+        "turn them into the probability of strangers (`logistic`, `isotonic`); or stretch each "
+        "query's row to [0, 1] (`row_minmax`). The first three are fitted on training pairs.",
+        default="none",
+    )
     post: list[str] = setting(
         "Names of [[post]] tables, in order; scores are given before each and at the end.",
         default=[],
     )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight by matcher, in the file's order."""
+        return dict(self.fuse) if self.fuse else {self.matcher: 1.0}
+
+    def unit(self, promised: Mapping[str, bool]) -> bool:
+        """Whether the fused distances lie in [0, 1], given which matchers' own do."""
+        if sum(self.weights.values()) > 1 + 1e-6:
+            return False
+        if self.scale == "none":
+            return all(promised[name] for name in self.weights)
+        return self.scale != "constant"
 
 
 CORE_TABLES: dict[str, type] = {"data": Data, "train": Train, "optim": Optim, "eval": Eval}

@@ -25,6 +25,8 @@ class Lines:
         self.found: dict[tuple[str | int, ...], int] = {}
         self.sets: dict[tuple[str | int, ...], str] = {}
         """What `--set` has changed: path -> key=value as typed."""
+        self.replaced: dict[tuple[str | int, ...], tuple[Path, Lines]] = {}
+        """Tables that come from another file."""
         table: tuple[str | int, ...] = ()
         counts: dict[tuple[str | int, ...], int] = {}
         for number, line in enumerate(text.split("\n"), 1):
@@ -63,6 +65,20 @@ class Lines:
                 return f"--set {self.sets[tuple(path[:length])]}"
         return ""
 
+    def replace(self, path: tuple[str | int, ...], file: Path, lines: Lines) -> None:
+        """What stands at the path comes from another file."""
+        self.replaced[path] = (file, lines)
+        self.sets = {at: text for at, text in self.sets.items() if at[: len(path)] != path}
+
+    def place(self, path: Sequence[str | int], file: Path) -> str:
+        """`file:line` of what stands at the path, `file` alone where the line is unknown."""
+        lines = self
+        for length in range(len(path), 0, -1):
+            if tuple(path[:length]) in self.replaced:
+                file, lines = self.replaced[tuple(path[:length])]
+        line = lines.of(path)
+        return f"{file.name}:{line}" if line else file.name
+
     def of(self, path: Sequence[str | int]) -> int:
         for length in range(len(path), 0, -1):
             if tuple(path[:length]) in self.found:
@@ -79,9 +95,7 @@ class Problems:
         self.texts: list[str] = []
 
     def add(self, path: Sequence[str | int], place: str, text: str) -> None:
-        line = self.lines.of(path)
-        file = f"{self.path.name}:{line}" if line else self.path.name
-        file = self.lines.set_by(path) or file
+        file = self.lines.set_by(path) or self.lines.place(path, self.path)
         message = f"{file}: {place}: {text}" if place else f"{file}: {text}"
         if message not in self.texts:
             self.texts.append(message)

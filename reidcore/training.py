@@ -31,9 +31,9 @@ from reidcore.runfolder import (
     write_json,
     write_means,
 )
-from reidcore.scoring import extract, make_templates, score
+from reidcore.scoring import extract, make_templates, score, training_pairs
 from reidcore.seeds import generator, seed_all, seeded
-from reidcore.tables import Optim
+from reidcore.tables import FITTED, Optim
 from reidcore.weights import load_state, save_sections, save_state
 
 __all__ = ["TrainingRun", "rate_factor", "run_training", "train"]
@@ -143,7 +143,7 @@ class TrainingRun:
         order = list(self._sampler.epoch(rows, draw, _Ask(self, rows)))
         for batch in self._loader.training(rows, order, epoch, stream):
             self._pictures += len(batch)
-            yield Batch(batch.images.to(self.device), batch.pid.to(self.device))
+            yield batch
 
     def extract(self, rows: Rows | None = None) -> Iterator[tuple[dict[str, Tensor], Batch]]:
         return extract(
@@ -216,8 +216,8 @@ class TrainingRun:
             self._begin(epoch, first)
             started = time.monotonic()
             yield epoch
+            means = self.means()  # waits for the GPU, so it comes before the clock is read
             seconds = time.monotonic() - started
-            means = self.means()
             wrong = [name for name, value in means.items() if not math.isfinite(value)]
             if wrong:
                 raise ReidError(
@@ -302,6 +302,8 @@ class TrainingRun:
             module.load_state_dict(saved["model"][role])
         for name, part in state.items():
             part.load_state_dict(saved["state"][name])
+            if isinstance(part, torch.optim.Optimizer):
+                _lay_out_as_parameters(part)
         self.history, self.scores = saved["history"], saved["scores"]
         self._best = saved["best"]
         epoch = int(saved["epoch"])
@@ -313,7 +315,17 @@ class TrainingRun:
     def evaluate(self) -> dict[str, Any] | None:
         if not self.plan.data.test or not self.plan.rankings:
             return None
+        if any(ranking.scale in FITTED for ranking in self.plan.rankings):
+            self._measure_pairs()
         return evaluate(self.plan, self.model, self._loader, self._reporter.say)
+
+    def _measure_pairs(self) -> None:
+        """Keeps distances of training pairs under every matcher, as the model is now."""
+        settings = self.plan.runfile.eval
+        self.model.pairs = training_pairs(
+            self.model, list(self.model.matchers), self._loader, self.train, settings.views,
+            settings.batch, settings.memory, self.seed,
+        )  # fmt: skip
 
     def write(self, name: str, data: str | bytes) -> Path:
         path = self.folder / name
@@ -328,6 +340,7 @@ class TrainingRun:
             self.plan.procedure.build()(self.plan.procedure.config, self)
         if self.scores is None:
             self.scores = self.evaluate()
+        self._measure_pairs()  # whatever ranks later may have to be fitted
         save_sections(self.folder / "weights.safetensors", self.model.sections())
         if self.scores is not None:
             write_json(self.folder / "scores.json", self.scores)
@@ -338,17 +351,26 @@ class TrainingRun:
         return self.scores
 
 
+def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Gives loaded state its parameters' strides, which files do not keep: steps over unlike
+    strides are slower, and may round otherwise."""
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
 def _scale(scales: Mapping[str, float], role: str) -> float:
     """The factor of the longest role path that holds the role."""
     paths = [path for path in scales if in_role(role, path)]
     return scales[max(paths, key=len)] if paths else 1.0
 
 
-def make_loader(plan: Plan) -> PictureLoader:
+def make_loader(plan: Plan, device: torch.device) -> PictureLoader:
     """The run's picture loader with its built augmentations."""
     with seeded(plan.runfile.train.seed, "build", "data.augment"):
         augment = [build_part(plan, part) for part in plan.augment]
-    return PictureLoader(plan.runfile.data, plan.runfile.train.seed, augment)
+    return PictureLoader(plan.runfile.data, plan.runfile.train.seed, augment, device)
 
 
 def make_lock(plan: Plan, sets: Sequence[str], device: torch.device) -> dict[str, Any]:
@@ -427,20 +449,22 @@ def run_training(
             return dict(read_json(scores)) if scores.exists() else None
     for one in plan.data.test:
         require_matches(one.rows or (), one.source.name, settings.eval.same_camera)
+    saved = (folder / "resume.safetensors").exists()
+    model = build_model(plan, settings.train.seed, "none" if saved else "need").to(device)
+    model.freeze_norms(settings.train.frozen_norm)
+    loader = make_loader(plan, device)
+    for note in [*model.notes, *(dry_run(plan, model) if check and not saved else ())]:
+        reporter.say(f"note: {note}")
     if not started:
         write_atomically(folder / "run.toml", settings.text)
         write_json(folder / "lock.json", lock)
-    model = build_model(plan, settings.train.seed).to(device)
-    model.freeze_norms(settings.train.frozen_norm)
-    loader = make_loader(plan)
-    if check and not (folder / "resume.safetensors").exists():
-        for note in dry_run(plan, model):
-            reporter.say(f"note: {note}")
     size = sum(p.numel() for p in model.parameters())
     reporter.say(
         f"{settings.name}: {size / 1e6:.2f} M parameters, {plan.given.identities} identities, on "
         f"{lock['device']}" + (f" with {lock['threads']} threads" if device.type == "cpu" else "")
     )
+    if settings.train.amp and device.type != "cuda":
+        reporter.say("note: amp acts on CUDA only; this run computes in float32")
     rows = make_rows(plan.data.training_rows(), plan.data.camera_numbers, plan.given.modalities)
     run = TrainingRun(plan, folder, model, loader, rows, plugins, reporter)
     return run.run()

@@ -9,12 +9,18 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, contiguous_format
 
+from reidcore.calibration import read_pairs
 from reidcore.errors import DataError
 from reidcore.runfolder import write_atomically
 
 SKELETON = "reidcore"
+
+
+def copied(value: Tensor) -> Tensor:
+    """A copy in main memory of its own, in row-major order, as a file keeps it."""
+    return value.detach().cpu().clone(memory_format=contiguous_format)
 
 
 def pack(value: Any, tensors: dict[str, Tensor], key: str = "") -> Any:
@@ -24,7 +30,7 @@ def pack(value: Any, tensors: dict[str, Tensor], key: str = "") -> Any:
     """
     if isinstance(value, Tensor):
         name = key or "tensor"
-        tensors[name] = value.detach().cpu().clone().contiguous()
+        tensors[name] = copied(value)
         return {"tensor": name}
     if isinstance(value, Mapping):
         items = [[k, pack(v, tensors, f"{key}/{k}")] for k, v in value.items()]
@@ -83,7 +89,7 @@ def save_sections(path: Path, sections: Mapping[str, Mapping[str, Tensor]]) -> N
     """weights.safetensors: `role.key` for every tensor of every part, such as
     `backbone.layer1.0.conv1.weight` or `loss.id.classifier.weight`."""
     tensors = {
-        f"{role}.{key}": value.detach().cpu().clone().contiguous()
+        f"{role}.{key}": copied(value)
         for role, section in sections.items()
         for key, value in section.items()
     }
@@ -120,3 +126,4 @@ def load_sections(model: Any, path: Path) -> None:
                     + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
                 )
         module.load_state_dict({key: section[key] for key in own})
+    model.pairs = read_pairs(tensors)

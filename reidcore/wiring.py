@@ -6,7 +6,7 @@ a part that has already failed are not repeated.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args, get_origin
 
 import attrs
@@ -26,17 +26,17 @@ from reidcore.api import (
 )
 from reidcore.datasets import DataPlan, load_sources
 from reidcore.errors import PluginError, ReidError, UsageError, nearest
-from reidcore.manifest import OPTIONAL
+from reidcore.manifest import OPTIONAL, find_data
 from reidcore.plan import Plan, Wired
 from reidcore.plugins import LoadedComponent, Plugins
 from reidcore.registration import in_words
 from reidcore.runfile import RunFile
 from reidcore.structure import resolve, structure
-from reidcore.tables import Part, RankingTable, Source
+from reidcore.tables import FITTED, Part, RankingTable, Source
 from reidcore.toml_text import Problems
 
 FEATURE_KINDS = {MapName: "map", VectorName: "vector", TensorName: "tensor", FeatureName: ""}
-Purpose = Literal["train", "eval"]
+Purpose = Literal["train", "eval", "rank"]
 
 
 class _Resolver:
@@ -49,6 +49,7 @@ class _Resolver:
         self.broken: list[str] = []
         self.failed: set[str] = set()
         self.distributions: dict[str, str] = {}
+        self.weights: dict[tuple[str, str], None] = {}
 
     def component(self, part: Part) -> LoadedComponent | None:
         try:
@@ -84,7 +85,18 @@ class _Resolver:
         self.problems.add(path, str(part), f"{field} {text}" if field else text)
 
     def call(self, wired: Wired, method: str, *given: Given) -> Any:
-        """A wiring method, with the user's mistakes and the plugin's own told apart."""
+        """A wiring method, with the user's mistakes and the plugin's own told apart. Notes which
+        weights it asks for."""
+
+        def find_weights(value: str) -> str:
+            path = _weights_path(value)
+            self.weights[str(wired.part), path] = None
+            return path
+
+        given = tuple(
+            attrs.evolve(one, find_weights=find_weights if one.find_weights else None)
+            for one in given
+        )
         try:
             return getattr(wired.config, method)(*given)
         except WiringError as error:
@@ -143,7 +155,8 @@ def make_plan(
 ) -> Plan:
     """Connects a run. For `purpose="eval"`, only what the rankings reach is loaded, so plugins
     that only train may be missing; `training` is the lock file's record of the training data,
-    which are not read.
+    which are not read. For "rank" there are no test sets either, and whether a chain of
+    postprocessors fits is left to `check_chain`.
 
     Raises `RunFileError` with all problems (exit code 2), `PluginError` (3) or `DataError` (4).
     """
@@ -153,7 +166,7 @@ def make_plan(
     if not train:
         heads = _reachable_heads(run, resolver)
     backbone = next((resolver.wired(part) for part in run.of("backbone")), None)
-    used = {ranking.matcher for ranking in run.rankings}
+    used = {name for ranking in run.rankings for name in ranking.weights}
     matchers = [
         resolver.wired(part) for part in run.of("matcher") if train or not used or part.name in used
     ]
@@ -174,7 +187,7 @@ def make_plan(
                 resolver.problems.add(("plugins",), "key 'plugins'", str(error))
     entries: list[tuple[Source, Any]] = []
     for source in run.sources:
-        if source.role == "train" and not train:
+        if purpose == "rank" or (source.role == "train" and not train):
             continue
         reader = None
         if source.reader is not None:
@@ -209,6 +222,7 @@ def make_plan(
         views=tuple(run.eval.views),
         losses=tuple(part.name for part in run.of("loss")),
         find_file=_find_weights,
+        find_weights=_weights_path if train else None,
     )
     if training is not None:
         given = attrs.evolve(
@@ -236,16 +250,18 @@ def make_plan(
     )
 
 
-def _find_weights(value: str) -> tuple[bool, str]:
-    from reidcore.manifest import find_data
+def _weights_path(value: str) -> str:
+    return str(find_data(value, "REID_WEIGHTS"))
 
+
+def _find_weights(value: str) -> tuple[bool, str]:
     path = find_data(value, "REID_WEIGHTS")
     return path.is_file(), str(path)
 
 
 def _reachable_heads(run: RunFile, resolver: _Resolver) -> dict[str, Wired | None]:
     """For evaluation: the heads that the rankings' matchers reach, others not even loaded."""
-    used = {ranking.matcher for ranking in run.rankings}
+    used = {name for ranking in run.rankings for name in ranking.weights}
     needed: set[str] = set()
     for part in run.of("matcher"):
         if not used or part.name in used:
@@ -359,7 +375,7 @@ def _connect(
         procedure=procedure, batch=batch,
         augment=tuple(part for part in augment if part is not None),
         wanted=wanted, unread=unread, notes=tuple(notes),
-        distributions=resolver.distributions,
+        distributions=resolver.distributions, weights=tuple(resolver.weights),
     )  # fmt: skip
 
 
@@ -459,10 +475,16 @@ def _rankings(
     used: set[str] = set()
     for index, ranking in enumerate(rankings):
         path, place = ("ranking", index), f"ranking {ranking.name!r}"
-        if ranking.matcher not in names:
+        for name in ranking.weights:
+            if name not in names:
+                key = "fuse" if ranking.fuse else "matcher"
+                resolver.problems.add(
+                    (*path, key), place, f"{key} names {name!r}{_suggest(name, names)}"
+                )
+        if ranking.scale in FITTED and not any(source.role == "train" for source in run.sources):
             resolver.problems.add(
-                (*path, "matcher"), place,
-                f"matcher names {ranking.matcher!r}{_suggest(ranking.matcher, names)}",
+                (*path, "scale"), place,
+                f"scale = {ranking.scale!r} is fitted on training pairs, but [data] has no 'train'",
             )  # fmt: skip
         for name in ranking.post:
             used.add(name)
@@ -475,22 +497,53 @@ def _rankings(
             text = f"post names {', '.join(map(repr, twice))} more than once"
             resolver.problems.add((*path, "post"), place, text)
             continue
-        matching = matchers.get(ranking.matcher)
-        if matching is None:
+        if not ranking.weights.keys() <= matchers.keys():
             continue
-        unit = matching.unit
-        for position, name in enumerate(ranking.post):
-            post = by_name.get(name)
-            if post is None:
-                unit = True  # its own failure is reported
-                continue
-            here = attrs.evolve(given, unit=unit, first=position == 0)
-            if data.test or not run.sources:
-                unit = bool(resolver.call(post, "check", here))
+        if data.test or not run.sources:
+            promised = {name: found.unit for name, found in matchers.items()}
+            follow_chain(
+                ranking, promised, given, by_name,
+                lambda post, here: resolver.call(post, "check", here),
+            )  # fmt: skip
     for part in run.of("post"):
         if part.name not in used and part.role not in resolver.failed:
             resolver.problems.add(part.path, str(part), "no [[ranking]] names it in its 'post'")
     return tuple(rankings)
+
+
+def follow_chain(
+    ranking: RankingTable,
+    promised: Mapping[str, bool],
+    given: Given,
+    posts: Mapping[str, Wired | None],
+    check: Callable[[Wired, Given], Any],
+) -> bool:
+    """Asks every postprocessor of a ranking whether it fits what comes before it; `promised` says
+    whose matchers' distances lie in [0, 1]. Returns whether the chain's do."""
+    unit = ranking.unit(promised)
+    by_row = ranking.scale == "row_minmax"
+    for position, name in enumerate(ranking.post):
+        post = posts.get(name)
+        if post is None:
+            unit = True  # its own failure is reported
+            continue
+        unit = bool(check(post, attrs.evolve(given, unit=unit, first=position == 0, by_row=by_row)))
+    return unit
+
+
+def check_chain(plan: Plan, ranking: RankingTable, columns: frozenset[str]) -> None:
+    """Whether a ranking's postprocessors fit pictures that have these optional manifest columns;
+    `UsageError` if not."""
+
+    def check(post: Wired, here: Given) -> Any:
+        try:
+            return post.config.check(here)
+        except WiringError as error:
+            raise UsageError(f"ranking {ranking.name!r}: {post.part}: {error}") from None
+
+    posts = {wired.part.name: wired for wired in plan.posts}
+    promised = {name: plan.matching(name).unit for name in ranking.weights}
+    follow_chain(ranking, promised, attrs.evolve(plan.given, test_columns=columns), posts, check)
 
 
 def _check_roles(resolver: _Resolver) -> None:

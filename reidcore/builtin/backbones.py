@@ -2,27 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
+from reidcore.builtin.settings import MobileNetV2 as MobileNetV2Settings
+from reidcore.builtin.settings import OSNet as OSNetSettings
 from reidcore.builtin.settings import ResNet as ResNetSettings
 from reidcore.modules import Context, Images
-from reidcore.networks import ResNet
-from reidcore.sizes import RESNET_STAGES
+from reidcore.networks import MobileNetV2, OSNet, ResNet, Staged, initial_weights
+from reidcore.sizes import MOBILENET_V2_STAGES, OSNET_STAGES, RESNET_STAGES
 
 
-class ResNetBackbone(nn.Module):
-    """A `reidcore.networks.ResNet` that stops after the deepest stage that somebody reads."""
+class StagedBackbone(nn.Module):
+    """A network that gives the outputs of the stages that somebody reads."""
 
-    def __init__(self, config: ResNetSettings, wanted: frozenset[str]):
+    def __init__(self, network: Staged, wanted: frozenset[str]):
         super().__init__()
-        self.wanted = [stage for stage in RESNET_STAGES if stage in wanted]
-        deepest = self.wanted[-1] if self.wanted else RESNET_STAGES[0]
-        self.network = ResNet(config.depth, config.last_stride, config.width, until=deepest)
+        self.wanted = [stage for stage in network.stages if stage in wanted]
+        self.network = network
 
     def forward(self, images: Images) -> dict[str, Tensor]:
-        maps = self.network(images.pixels)
-        return {stage: maps[stage] for stage in self.wanted}
+        outputs = self.network(images.pixels)
+        return {stage: outputs[stage] for stage in self.wanted}
 
 
-def build_resnet(config: ResNetSettings, context: Context) -> ResNetBackbone:
-    return ResNetBackbone(config, context.wanted)
+def _deepest(stages: Iterable[str], wanted: frozenset[str]) -> str:
+    """The last stage that somebody reads, with which the network ends; the first if none is."""
+    first, *others = stages
+    return next((stage for stage in reversed(others) if stage in wanted), first)
+
+
+def build_resnet(config: ResNetSettings, context: Context) -> StagedBackbone:
+    network = ResNet(
+        config.depth, config.last_stride, config.width, _deepest(RESNET_STAGES, context.wanted),
+        config.norm, config.attention,
+    )  # fmt: skip
+    initial_weights(network, context, config.weights, config.allow, f"resnet{config.depth}")
+    return StagedBackbone(network, context.wanted)
+
+
+def build_osnet(config: OSNetSettings, context: Context) -> StagedBackbone:
+    network = OSNet(config.width, _deepest(OSNET_STAGES, context.wanted))
+    initial_weights(network, context, config.weights, config.allow)
+    return StagedBackbone(network, context.wanted)
+
+
+def build_mobilenet_v2(config: MobileNetV2Settings, context: Context) -> StagedBackbone:
+    deepest = _deepest(MOBILENET_V2_STAGES, context.wanted)
+    network = MobileNetV2(config.last_stride, config.width, deepest)
+    initial_weights(network, context, config.weights, config.allow, "mobilenet_v2")
+    return StagedBackbone(network, context.wanted)

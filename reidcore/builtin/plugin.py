@@ -6,10 +6,15 @@ from collections.abc import Sequence
 
 from reidcore.api import Component, hookimpl
 from reidcore.builtin import settings
-from reidcore.readers import Demo
+from reidcore.readers import Demo, Market1501
 
 _DEMO = '{ read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8 }'
 _IDENTITIES = '{ use = "core.identities", ids = 2, per_id = 2 }'
+_RESNET = """\
+use = "core.resnet"
+depth = 18
+width = 0.125
+"""
 _BNNECK = """
 [[head]]
 name = "neck"
@@ -34,6 +39,13 @@ name = "triplet"
 use = "core.triplet"
 feature = "neck.pooled"
 """
+_RERANK = """
+[[post]]
+name = "rerank"
+use = "core.rerank"
+k1 = 4
+k2 = 2
+"""
 
 
 def _sample(
@@ -42,23 +54,23 @@ def _sample(
     loss: str = _SOFTMAX,
     batch: str = _IDENTITIES,
     augment: str = "",
+    post: str = "",
+    data: str = _DEMO,
+    backbone: str = _RESNET,
 ) -> str:
-    """A small run on the demo data, as a complete run file."""
+    """A small run, by default on the demo data, as a complete run file."""
     return f"""\
 format = 1
 
 [data]
-train = {_DEMO}
-test = [{_DEMO}]
+train = {data}
+test = [{data}]
 image = [64, 32]
 augment = [{augment}]
 batch = {batch}
 
 [backbone]
-use = "core.resnet"
-depth = 18
-width = 0.125
-{head}{matcher}{loss}
+{backbone}{head}{matcher}{loss}{post}
 [train]
 epochs = 1
 
@@ -75,9 +87,32 @@ def reid_backbones() -> Sequence[Component]:
             settings.ResNet,
             "reidcore.builtin.backbones:build_resnet",
             "ResNet without its classifier: stem and layer1 to layer4",
-            "He et al., Deep Residual Learning for Image Recognition, CVPR 2016",
+            "He et al., Deep Residual Learning for Image Recognition, CVPR 2016; norm = ibn_a: Pan "
+            "et al., Two at Once, ECCV 2018; attention = se: Hu et al., Squeeze-and-Excitation "
+            "Networks, CVPR 2018",
             _sample(),
-        )
+        ),
+        Component(
+            "osnet",
+            settings.OSNet,
+            "reidcore.builtin.backbones:build_osnet",
+            "OSNet without its classifier: stem, layer1 to layer4 (published as conv1 to conv5, "
+            "each with the pooling after it) and the vector fc",
+            "Zhou et al., Omni-Scale Feature Learning for Person Re-Identification, ICCV 2019",
+            _sample(
+                head=_BNNECK.replace("layer4", "fc"),
+                backbone='use = "core.osnet"\nwidth = 0.25\n',
+            ),
+        ),
+        Component(
+            "mobilenet_v2",
+            settings.MobileNetV2,
+            "reidcore.builtin.backbones:build_mobilenet_v2",
+            "MobileNetV2 without its classifier: stem and layer1 to layer4, whose map has 1280 "
+            "channels, at a ResNet's strides from layer1 on",
+            "Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018",
+            _sample(backbone='use = "core.mobilenet_v2"\nwidth = 0.25\n'),
+        ),
     ]
 
 
@@ -153,6 +188,21 @@ def reid_matchers() -> Sequence[Component]:
 
 
 @hookimpl
+def reid_postprocessors() -> Sequence[Component]:
+    return [
+        Component(
+            "rerank",
+            settings.Rerank,
+            "reidcore.builtin.postprocessors:build_rerank",
+            "k-reciprocal re-ranking",
+            "Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR "
+            "2017",
+            _sample(post=_RERANK),
+        )
+    ]
+
+
+@hookimpl
 def reid_procedures() -> Sequence[Component]:
     return [
         Component(
@@ -173,7 +223,15 @@ def reid_readers() -> Sequence[Component]:
             Demo,
             summary="drawn walkers in a network of cameras, written on first use",
             sample=_sample(),
-        )
+        ),
+        Component(
+            "market1501",
+            Market1501,
+            "",
+            "Market-1501: 1,501 people, six cameras, with times",
+            "Zheng et al., Scalable Person Re-identification: A Benchmark, ICCV 2015",
+            _sample(data='{ read = "core.market1501", root = "Market-1501-v15.09.15" }'),
+        ),
     ]
 
 
@@ -214,5 +272,36 @@ def reid_augmentations() -> Sequence[Component]:
             "reidcore.builtin.augmentations:build_pad_crop",
             "pads all sides and crops at a random place to the size before",
             sample=_sample(augment='{ use = "core.pad_crop", pad = 4 }'),
+        ),
+        Component(
+            "erase",
+            settings.Erase,
+            "reidcore.builtin.augmentations:build_erase",
+            "random erasing: fills a random rectangle",
+            "Zhong et al., Random Erasing Data Augmentation, AAAI 2020",
+            _sample(augment='{ use = "core.erase" }'),
+        ),
+        Component(
+            "occlude",
+            settings.Occlude,
+            "reidcore.builtin.augmentations:build_occlude",
+            "random occlusion: fills a random square",
+            "Liao and Shao, Interpretable and Generalizable Person Re-identification with "
+            "Query-adaptive Convolution and Temporal Lifting, ECCV 2020",
+            _sample(augment='{ use = "core.occlude" }'),
+        ),
+        Component(
+            "jitter",
+            settings.Jitter,
+            "reidcore.builtin.augmentations:build_jitter",
+            "changes brightness, contrast, saturation and hue at random, in random order",
+            sample=_sample(augment='{ use = "core.jitter" }'),
+        ),
+        Component(
+            "grey",
+            settings.Grey,
+            "reidcore.builtin.augmentations:build_grey",
+            "shows some pictures in grey",
+            sample=_sample(augment='{ use = "core.grey" }'),
         ),
     ]

@@ -13,6 +13,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from reidcore.calibration import Pairs
 from reidcore.manifest import columns, find_data
 from reidcore.model import Model, build_part
 from reidcore.modules import Meta, Template
@@ -20,12 +21,13 @@ from reidcore.plan import Plan
 from reidcore.progress import Silent
 from reidcore.ranking import apply_post
 from reidcore.registration import in_words
-from reidcore.scoring import MatcherRanking, take
+from reidcore.scoring import ranking_of, take
 from reidcore.tables import RankingTable
 from reidcore.testing.checks import ConformanceError
 from reidcore.testing.stands import (
     Stand,
     ToyAsk,
+    batch_of,
     meta_of,
     pictures,
     same,
@@ -34,8 +36,10 @@ from reidcore.testing.stands import (
     trained,
     with_global_seed,
 )
+from reidcore.wiring import follow_chain
 
-Side = tuple[Template, Meta]
+Side = tuple[dict[str, Template], Meta]
+"""Templates by matcher, and what ranking may know of the pictures."""
 
 
 def _chains(stand: Stand, plan: Plan) -> list[tuple[RankingTable, str]]:
@@ -47,12 +51,27 @@ def _chains(stand: Stand, plan: Plan) -> list[tuple[RankingTable, str]]:
     return found
 
 
-def _sides(plan: Plan, model: Model, matcher: str) -> tuple[Side, Side]:
+def _sides(plan: Plan, model: Model, ranking: RankingTable) -> tuple[Side, Side]:
     sides = []
     for size, seed in ((6, 0), (14, 100)):
         images = pictures(plan, size, seed)
-        sides.append((template_of(model, model.matchers[matcher], images), meta_of(images, seed)))
+        templates = {
+            name: template_of(model, model.matchers[name], images) for name in ranking.weights
+        }
+        sides.append((templates, meta_of(images, seed)))
     return sides[0], sides[1]
+
+
+def _pairs(plan: Plan, model: Model, ranking: RankingTable) -> dict[str, Pairs]:
+    """Distances of a random batch's pairs, for scales that are fitted."""
+    batch = batch_of(plan)
+    same = batch.pid[:, None] == batch.pid
+    found = {}
+    for name in ranking.weights:
+        template = template_of(model, model.matchers[name], batch.images)
+        distances = model.matchers[name].distance(template, template).detach()
+        found[name] = Pairs(distances[same], distances[~same])
+    return found
 
 
 def _apply(
@@ -60,10 +79,8 @@ def _apply(
 ) -> Tensor:
     """The distances after the post `last`."""
     templates = {"query": query[0], "gallery": gallery[0]}
-    context = MatcherRanking(
-        model.matchers[ranking.matcher], plan.matching(ranking.matcher), query[1], gallery[1],
-        templates,
-    )  # fmt: skip
+    pairs = _pairs(plan, model, ranking)
+    context = ranking_of(model, ranking, query[1], gallery[1], templates, 0.5, pairs)
     distances = context.between("query", "gallery", 0, len(query[1]))
     posts = {wired.part.name: wired for wired in plan.posts}
     for name in ranking.post[: ranking.post.index(last) + 1]:
@@ -77,10 +94,10 @@ def changes_only_the_distances(stand: Stand) -> None:
     plan = stand.plan()
     model = trained(plan)
     for ranking, name in _chains(stand, plan):
-        query, gallery = _sides(plan, model, ranking.matcher)
+        query, gallery = _sides(plan, model, ranking)
         things: dict[str, Any] = {"the model": model.sections()}
-        for side, (template, meta) in (("query", query), ("gallery", gallery)):
-            things[f"the {side} templates"] = template
+        for side, (templates, meta) in (("query", query), ("gallery", gallery)):
+            things[f"the {side} templates"] = templates
             things |= {f"{side}.{key}": value for key, value in attrs.asdict(meta).items()}
         before = _copied(things)
         first = _apply(plan, model, ranking, name, query, gallery)
@@ -102,11 +119,11 @@ def _copied(value: Any) -> Any:
 
 def _stays_unit(plan: Plan, ranking: RankingTable, last: str) -> bool:
     posts = {wired.part.name: wired for wired in plan.posts}
-    unit = plan.matching(ranking.matcher).unit
-    for place, name in enumerate(ranking.post[: ranking.post.index(last) + 1]):
-        here = attrs.evolve(plan.given, unit=unit, first=place == 0)
-        unit = bool(posts[name].config.check(here))
-    return unit
+    promised = {name: plan.matching(name).unit for name in ranking.weights}
+    chain = attrs.evolve(ranking, post=ranking.post[: ranking.post.index(last) + 1])
+    return follow_chain(
+        chain, promised, plan.given, posts, lambda post, given: post.config.check(given)
+    )
 
 
 def follows_the_gallery_order(stand: Stand) -> None:
@@ -114,10 +131,11 @@ def follows_the_gallery_order(stand: Stand) -> None:
     plan = stand.plan()
     model = trained(plan)
     for ranking, name in _chains(stand, plan):
-        query, (template, meta) = _sides(plan, model, ranking.matcher)
+        query, (templates, meta) = _sides(plan, model, ranking)
         order = torch.randperm(len(meta), generator=torch.Generator().manual_seed(0))
-        there = _apply(plan, model, ranking, name, query, (template, meta))[:, order]
-        here = _apply(plan, model, ranking, name, query, (take(template, order), meta[order]))
+        mixed = {key: take(template, order) for key, template in templates.items()}
+        there = _apply(plan, model, ranking, name, query, (templates, meta))[:, order]
+        here = _apply(plan, model, ranking, name, query, (mixed, meta[order]))
         if not torch.allclose(here, there, rtol=1e-4, atol=1e-5):
             worst = float((here - there).abs().max())
             raise ConformanceError(

@@ -1,21 +1,29 @@
 """Settings and wiring of the core's components. Imports neither torch nor numpy."""
 
-from reidcore.builtin.settings.augmentations import Flip, PadCrop
-from reidcore.builtin.settings.backbones import ResNet
+from reidcore.builtin.settings.augmentations import Erase, Flip, Grey, Jitter, Occlude, PadCrop
+from reidcore.builtin.settings.backbones import MobileNetV2, OSNet, ResNet
 from reidcore.builtin.settings.heads import BNNeck, Pool
 from reidcore.builtin.settings.losses import Softmax, Triplet
 from reidcore.builtin.settings.matchers import Cosine, Euclidean
+from reidcore.builtin.settings.postprocessors import Rerank
 from reidcore.builtin.settings.procedures import Train
 from reidcore.builtin.settings.samplers import Identities, Shuffled
 
 __all__ = [
     "BNNeck",
     "Cosine",
+    "Erase",
     "Euclidean",
     "Flip",
+    "Grey",
     "Identities",
+    "Jitter",
+    "MobileNetV2",
+    "OSNet",
+    "Occlude",
     "PadCrop",
     "Pool",
+    "Rerank",
     "ResNet",
     "Shuffled",
     "Softmax",

@@ -1,4 +1,4 @@
-"""The core's readers of data sets on disk. Imports neither torch nor numpy."""
+"""The drawn demo data set. Imports neither torch nor numpy."""
 
 from __future__ import annotations
 

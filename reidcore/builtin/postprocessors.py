@@ -1,0 +1,313 @@
+"""The core's postprocessors: k-reciprocal re-ranking."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import attrs
+import torch
+from torch import Tensor
+
+from reidcore.builtin.distances import exact
+from reidcore.builtin.settings import Rerank as RerankSettings
+from reidcore.modules import Context, Ranking
+
+ENTRIES = 2**23
+"""Numbers in the largest block of rows."""
+
+
+class AllPairs(Protocol):
+    """Distances between all N = Q + G pictures, the queries first, then the gallery."""
+
+    def rows(self, start: int, stop: int) -> Sequence[Tensor]:
+        """Rows start..stop of [N, N], in blocks of columns."""
+
+    def pairs(self, i: Tensor, j: Tensor) -> Tensor:
+        """The entries (i[k], j[k]) of [N, N], as [K]."""
+
+
+class RankingPairs:
+    """`AllPairs` of a ranking and its distances [Q, G].
+
+    The picture of a row is on the query side, except between a gallery picture and a query: there
+    the query is, so that gallery x queries is the transpose of queries x gallery.
+    """
+
+    def __init__(self, distances: Tensor, ranking: Ranking):
+        self.distances = distances
+        self.ranking = ranking
+        self.queries = distances.shape[0]
+
+    def rows(self, start: int, stop: int) -> Sequence[Tensor]:
+        """See `AllPairs`; the rows have to be of one side."""
+        if stop <= self.queries:
+            own = self.ranking.between("query", "query", start, stop)
+            return own.to(self.distances), self.distances[start:stop]
+        start, stop = start - self.queries, stop - self.queries
+        own = self.ranking.between("gallery", "gallery", start, stop)
+        return self.distances[:, start:stop].T.contiguous(), own.to(self.distances)
+
+    def pairs(self, i: Tensor, j: Tensor) -> Tensor:
+        result = self.distances.new_empty(len(i))
+        left, right = i < self.queries, j < self.queries
+        across = left != right
+        query, other = torch.minimum(i, j)[across], torch.maximum(i, j)[across]
+        result[across] = self.distances[query, other - self.queries]
+        for side, here, first in (
+            ("query", left & right, 0),
+            ("gallery", ~(left | right), self.queries),
+        ):
+            listed = self.ranking.pairs(side, i[here] - first, side, j[here] - first)
+            result[here] = listed.to(self.distances)
+        return result
+
+
+@attrs.frozen(eq=False)
+class Neighbours:
+    """The beginning of every picture's ranking of all pictures.
+
+    index, distance: [N, L], nearest first, equal distances in the order of pictures. farthest: [N],
+    the largest distance in the whole row.
+    """
+
+    index: Tensor
+    distance: Tensor
+    farthest: Tensor
+
+
+@attrs.frozen(eq=False)
+class Sparse:
+    """A sparse matrix by rows: row r has value[start[r]:start[r + 1]] in these columns."""
+
+    start: Tensor
+    column: Tensor
+    value: Tensor
+
+    def entries(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Places of all entries of the listed rows, and how many each of these rows has."""
+        first = self.start[rows]
+        lengths = self.start[rows + 1] - first
+        shift = (first - lengths.cumsum(0) + lengths).repeat_interleave(lengths)
+        return shift.add_(torch.arange(len(shift), device=rows.device)), lengths
+
+
+class Rerank:
+    """k-reciprocal re-ranking (Zhong et al. 2017, sections 3.2 to 3.4), exact, without an [N, N]
+    array.
+
+    Memory besides `distances`: a few blocks of rows of `entries` numbers, and for each of the N
+    pictures 12 bytes for each of its k1 + 1 nearest and 40 for each member of its encoding, of
+    which there are 20 to 100 on average at k1 = 20 and k2 = 6: 1 to 4 KiB for a picture. The
+    matcher is asked once for all distances of queries x queries and gallery x gallery, and for few
+    of them again.
+    """
+
+    def __init__(self, config: RerankSettings, entries: int = ENTRIES):
+        self.config = config
+        self.entries = entries
+
+    @torch.no_grad()
+    def __call__(self, distances: Tensor, ranking: Ranking) -> Tensor:
+        return self.rerank(distances, RankingPairs(distances, ranking))
+
+    def rerank(self, distances: Tensor, source: AllPairs) -> Tensor:
+        """The result, in [0, 1], written into `distances` [Q, G] and computed in its dtype."""
+        queries, gallery = distances.shape
+        if not distances.numel():
+            return distances
+        found = self._neighbours(source, queries, queries + gallery, distances)
+        encodings = self._encodings(found, source)
+        if self.config.k2 > 1:
+            encodings = self._averaged(encodings, found.index[:, : self.config.k2])
+        members = _transposed(encodings, queries)
+        share = self.config.weight
+        for rows in _blocks(0, queries, gallery, self.entries):
+            jaccard = self._jaccard(encodings, members, rows, gallery)
+            own = self._scaled(distances[rows], found.farthest[rows, None])
+            # With `half` the factor is a float16 too, as in the published program.
+            mixed = jaccard * jaccard.new_tensor(1 - share) + share * own
+            distances[rows] = mixed.clamp(0, 1)
+        return distances
+
+    def _scaled(self, distances: Tensor, farthest: Tensor) -> Tensor:
+        """In [0, 1]: divided by the largest of the row, or 0 where all are 0."""
+        scaled = distances / farthest.where(farthest > 0, 1)
+        return scaled.square() if self.config.square else scaled
+
+    def _stored(self, value: Tensor) -> Tensor:
+        return value.half() if self.config.half else value
+
+    def _neighbours(
+        self, source: AllPairs, queries: int, pictures: int, like: Tensor
+    ) -> Neighbours:
+        kept = min(pictures, max(self.config.k1 + 1, self.config.k2))
+        index = torch.empty(pictures, kept, dtype=torch.int64, device=like.device)
+        distance, farthest = like.new_empty(pictures, kept), like.new_empty(pictures)
+        for side in ((0, queries), (queries, pictures)):
+            for rows in _blocks(*side, pictures, self.entries):
+                blocks = source.rows(rows.start, rows.stop)
+                distance[rows], index[rows] = nearest(blocks, kept)
+                farthest[rows] = torch.stack([block.amax(1) for block in blocks]).amax(0)
+        return Neighbours(index, distance, farthest)
+
+    def _encodings(self, found: Neighbours, source: AllPairs) -> Sparse:
+        """Every picture's expanded reciprocal neighbours, with weights that add up to 1."""
+        # Python rounds a half to the even number, as numpy does in the published programs.
+        outer = found.index[:, : self.config.k1 + 1]
+        inner = found.index[:, : round(self.config.k1 / 2) + 1]
+        blocks = list(_blocks(0, len(outer), outer.shape[1] ** 2, self.entries))
+        sets = torch.cat([reciprocal(inner, rows) for rows in blocks])
+        return _joined(
+            [
+                self._weighted(expanded(reciprocal(outer, rows), sets), rows, found, source)
+                for rows in blocks
+            ]
+        )
+
+    def _weighted(
+        self, members: Tensor, rows: slice, found: Neighbours, source: AllPairs
+    ) -> Sparse:
+        """exp(-distance) of some rows' `members` [R, W], normalised."""
+        present = members < len(found.index)
+        known, order = found.index[rows].sort(1)
+        place, kept = _locate(known, members)
+        distance = found.distance[rows].gather(1, order).gather(1, place)
+        row, slot = (present & ~kept).nonzero(as_tuple=True)
+        distance[row, slot] = source.pairs(row + rows.start, members[row, slot])
+        weight = torch.exp(-self._scaled(distance, found.farthest[rows, None])) * present
+        value = (weight / weight.sum(1, keepdim=True))[present]
+        return Sparse(_starts(present.sum(1)), members[present], self._stored(value))
+
+    def _averaged(self, encodings: Sparse, lists: Tensor) -> Sparse:
+        """Query expansion: the mean of the encodings of every picture's `lists` [N, K]."""
+        pictures, count = lists.shape
+        parts = []
+        width = count * int(encodings.start.diff().max())
+        for rows in _blocks(0, pictures, max(1, width), self.entries):
+            found = [encodings.entries(lists[rows, k]) for k in range(count)]
+            first = torch.arange(rows.stop - rows.start, device=lists.device) * pictures
+            keys = [
+                first.repeat_interleave(lengths).add_(encodings.column[place])
+                for place, lengths in found
+            ]
+            union, target = torch.cat(keys).unique(return_inverse=True)
+            total = exact(encodings.value.new_empty(0)).new_zeros(len(union))
+            # In one list no member comes twice, so the order of the sums is fixed on any device.
+            targets = target.split([len(key) for key in keys])
+            for (place, _), where in zip(found, targets, strict=True):
+                total[where] += encodings.value[place]
+            lengths = (union // pictures).bincount(minlength=rows.stop - rows.start)
+            value = self._stored(total / count)
+            parts.append(Sparse(_starts(lengths), union % pictures, value))
+        return _joined(parts)
+
+    def _jaccard(self, encodings: Sparse, members: Sparse, rows: slice, gallery: int) -> Tensor:
+        """Jaccard distances [R, G] of some queries: 1 - sum of minima / sum of maxima."""
+        start, stop = encodings.start[rows], encodings.start[rows.start + 1 : rows.stop + 1]
+        shared = encodings.value.new_zeros(len(start) * gallery)
+        # One member of each query at a time: no sum gets two terms at once, so their order is
+        # fixed on any device.
+        for slot in range(int((stop - start).max())):
+            query = (start + slot < stop).nonzero()[:, 0]
+            entry = start[query] + slot
+            place, lengths = members.entries(encodings.column[entry])
+            target = (query * gallery).repeat_interleave(lengths)
+            target += members.column.index_select(0, place)  # far faster than by brackets
+            own = encodings.value[entry].repeat_interleave(lengths)
+            least = torch.minimum(own, members.value.index_select(0, place))
+            shared.scatter_add_(0, target, least)
+        shared = shared.view(-1, gallery)
+        return 1 - shared / (2 - shared)
+
+
+def nearest(blocks: Sequence[Tensor], count: int) -> tuple[Tensor, Tensor]:
+    """The `count` smallest values of each row and their columns, [R, count] each, in ascending
+    order, equal ones in that of columns. `blocks` are the blocks of columns, [R, ...] each."""
+    values, index, first = [], [], 0
+    for block in blocks:
+        columns = _smallest(block, count)
+        values.append(block.gather(1, columns))
+        index.append(columns + first)
+        first += block.shape[1]
+    merged, order = torch.cat(values, 1).sort(dim=1, stable=True)
+    return merged[:, :count], torch.cat(index, 1).gather(1, order[:, :count])
+
+
+def _smallest(block: Tensor, count: int) -> Tensor:
+    """The columns of the `count` smallest of each row, in the order of columns."""
+    rows, columns = block.shape
+    if columns <= count:
+        return torch.arange(columns, device=block.device).expand(rows, columns)
+    values, index = block.topk(count + 1, largest=False)
+    index = index[:, :count]
+    # Which of equal values topk takes is open; where it matters, the first ones are taken.
+    tied = (values[:, count - 1] == values[:, count]).nonzero()[:, 0]
+    if len(tied):
+        whole, last = block[tied], values[tied, count, None]
+        below, equal = whole < last, whole == last
+        room = count - below.sum(1, keepdim=True)
+        taken = below | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
+        index[tied] = taken.nonzero()[:, 1].view(-1, count)
+    return index.sort(1).values
+
+
+def reciprocal(lists: Tensor, rows: slice) -> Tensor:
+    """Neighbours of some rows of `lists` [N, K] that have the row among their own; N for others."""
+    mine = torch.arange(rows.start, rows.stop, device=lists.device)[:, None, None]
+    mutual = (lists[lists[rows]] == mine).any(2)
+    return lists[rows].where(mutual, len(lists))
+
+
+def expanded(outer: Tensor, inner: Tensor) -> Tensor:
+    """Reciprocal sets `outer` [R, K], each joined with the set in `inner` [N, H] of every member
+    that has more than two thirds of it in common. [R, W] in ascending order; N is no member."""
+    absent = len(inner)
+    outer = outer.sort(1).values
+    present = outer < absent
+    near = inner[outer.where(present, 0)]
+    counted = near < absent
+    common = _locate(outer, near.flatten(1))[1].view_as(near) & counted
+    joins = present & (3 * common.sum(2) > 2 * counted.sum(2))
+    near = near.where(joins[:, :, None], absent)
+    members = torch.cat([outer, near.flatten(1)], 1).sort(1).values
+    members[:, 1:].masked_fill_(members[:, 1:] == members[:, :-1], absent)
+    return members
+
+
+def _locate(ordered: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each of `values` [R, W] is in its row of `ordered` [R, K], and whether it is there."""
+    place = torch.searchsorted(ordered, values).clamp(max=ordered.shape[1] - 1)
+    return place, ordered.gather(1, place) == values
+
+
+def _starts(lengths: Tensor) -> Tensor:
+    return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+
+
+def _joined(parts: Sequence[Sparse]) -> Sparse:
+    """The rows of all parts."""
+    lengths = torch.cat([part.start.diff() for part in parts])
+    columns, values = [part.column for part in parts], [part.value for part in parts]
+    return Sparse(_starts(lengths), torch.cat(columns), torch.cat(values))
+
+
+def _transposed(matrix: Sparse, first: int) -> Sparse:
+    """The transpose of the rows from `first` on of a square matrix; their columns count from 0."""
+    lengths = matrix.start[first:].diff()
+    row = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+    tail = slice(int(matrix.start[first]), None)
+    column, order = matrix.column[tail].sort(stable=True)
+    starts = _starts(column.bincount(minlength=len(matrix.start) - 1))
+    return Sparse(starts, row[order], matrix.value[tail][order])
+
+
+def _blocks(start: int, stop: int, width: int, entries: int) -> Iterator[slice]:
+    """Slices of start..stop with at most `entries` numbers each, `width` of them in a row."""
+    rows = max(1, entries // width)
+    for first in range(start, stop, rows):
+        yield slice(first, min(first + rows, stop))
+
+
+def build_rerank(config: RerankSettings, context: Context) -> Rerank:
+    return Rerank(config)

@@ -1,0 +1,208 @@
+"""Scales that make different matchers' distances comparable, fitted on training pairs.
+
+Every fitted scale is strictly increasing, so but for rounding it never changes the ranking by one
+matcher alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from reidcore.errors import DataError
+from reidcore.modules import Rows
+
+Scale = Callable[[Tensor], Tensor]
+
+IDENTITIES, PER_IDENTITY = 64, 4
+TAIL = 1e-3
+"""Share of d / (d + mean of strangers) in a logistic scale."""
+KEPT = 4096
+"""Distances kept of each kind of pair, as evenly spaced order statistics."""
+
+
+@attrs.frozen(eq=False)
+class Pairs:
+    """Distances of training pairs: of one identity (`same`) and of two (`different`), ascending
+    float32 [N]."""
+
+    same: Tensor
+    different: Tensor
+
+    def state(self) -> dict[str, Tensor]:
+        return {"same": self.same, "different": self.different}
+
+
+def choose_pictures(rows: Rows, generator: torch.Generator) -> np.ndarray:
+    """Indices of up to 64 identities' pictures, up to 4 of each, from as many cameras as there are.
+
+    Identities with pictures of several cameras are preferred, then those with several pictures.
+    """
+    order = torch.randperm(len(rows), generator=generator).numpy()
+    groups: dict[int, list[int]] = {}
+    for index in order:
+        groups.setdefault(int(rows.pid[index]), []).append(int(index))
+
+    def spread(indices: list[int]) -> list[int]:
+        """One picture of every camera first, then the second ones."""
+        seen: dict[int, int] = {}
+        turns = []
+        for index in indices:
+            camera = int(rows.camera[index])
+            turns.append(seen.get(camera, 0))
+            seen[camera] = seen.get(camera, 0) + 1
+        return [indices[place] for place in np.argsort(turns, kind="stable")]
+
+    def rank(pid: int) -> tuple[bool, bool]:
+        cameras = {int(rows.camera[index]) for index in groups[pid]}
+        return len(cameras) < 2, len(groups[pid]) < 2
+
+    chosen = sorted(groups, key=rank)[:IDENTITIES]
+    indices = [index for pid in chosen for index in spread(groups[pid])[:PER_IDENTITY]]
+    return np.array(indices, dtype=np.int64)
+
+
+def sort_pairs(distances: Tensor, rows: Rows) -> Pairs:
+    """The pairs of `distances` [N, N] between the pictures of `rows`.
+
+    Of one identity only pictures of different cameras count, as in ranking; where there are no
+    such pairs, as without known cameras, all do.
+    """
+    pid, camera = torch.from_numpy(rows.pid), torch.from_numpy(rows.camera)
+    apart = ~torch.eye(len(rows), dtype=torch.bool)
+    match = (pid[:, None] == pid) & apart
+    crossing = match & ((camera[:, None] != camera) | (camera[:, None] < 0))
+    same = crossing if crossing.any() else match
+    distances = distances.cpu()
+    return Pairs(_kept(distances[same]), _kept(distances[pid[:, None] != pid]))
+
+
+def _kept(distances: Tensor) -> Tensor:
+    ascending = distances.float().sort().values
+    if len(ascending) <= KEPT:
+        return ascending
+    return ascending[torch.linspace(0, len(ascending) - 1, KEPT).round().long()]
+
+
+def fit(kind: str, pairs: Pairs) -> Scale:
+    """The scale of this kind, `Tensor -> Tensor` of any shape in float32.
+
+    constant divides by the mean distance of strangers. logistic and isotonic give the probability,
+    in [0, 1], that a pair are strangers, if both kinds of pairs were equally frequent.
+    Raises DataError where the training pairs do not allow it.
+    """
+    if not len(pairs.different) or (kind != "constant" and not len(pairs.same)):
+        lack = "different identities" if not len(pairs.different) else "one identity"
+        raise DataError(f"scale {kind!r}: the training pictures have no pair of {lack} to fit on")
+    if kind == "constant":
+        mean = max(pairs.different.double().mean().item(), torch.finfo(torch.float32).tiny)
+        return lambda distances: distances / mean
+    return _logistic(pairs) if kind == "logistic" else _isotonic(pairs)
+
+
+def _logistic(pairs: Pairs) -> Scale:
+    """Platt's sigmoid (Platt 1999) by Newton's method (Lin et al. 2007, algorithm 1), with both
+    kinds of pairs weighing the same and Platt's targets, which keep the slope finite where the
+    pairs are separable. A thousandth of d / (d + mean) keeps those apart for whom the sigmoid is 1
+    in float32."""
+    same, different = pairs.same.double(), pairs.different.double()
+    centre = torch.cat([same, different]).mean()
+    spread = torch.cat([same, different]).std(correction=0).clamp(min=1e-12)
+    x = (torch.cat([same, different]) - centre) / spread
+    weight = torch.cat([torch.full_like(part, 0.5 / len(part)) for part in (same, different)])
+    target = torch.cat(
+        [torch.full_like(same, 1 / (len(same) + 2)),
+         torch.full_like(different, (len(different) + 1) / (len(different) + 2))]
+    )  # fmt: skip
+    slope, shift = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+
+    def cost(slope: Tensor, shift: Tensor) -> Tensor:
+        z = slope * x + shift
+        return (weight * (torch.nn.functional.softplus(z) - target * z)).sum()
+
+    for _ in range(100):
+        p = torch.sigmoid(slope * x + shift)
+        error, curve = weight * (p - target), weight * p * (1 - p)
+        gradient = torch.stack([(error * x).sum(), error.sum()])
+        mixed = (curve * x).sum()
+        hessian = torch.stack(
+            [torch.stack([(curve * x * x).sum(), mixed]), torch.stack([mixed, curve.sum()])]
+        ) + 1e-12 * torch.eye(2, dtype=torch.float64)
+        if gradient.abs().max() < 1e-12:
+            break
+        step = torch.linalg.solve(hessian, gradient)
+        length = 1.0
+        while length > 1e-10 and cost(slope - length * step[0], shift - length * step[1]) > cost(
+            slope, shift
+        ):
+            length /= 2
+        slope, shift = slope - length * step[0], shift - length * step[1]
+    # A matcher whose matches are the farther ones must not have its ranking turned round.
+    a = max((slope / spread).item(), 1e-6)
+    b = (shift - slope * centre / spread).item()
+    mean = different.mean().clamp(min=1e-12).item()
+
+    def scale(distances: Tensor) -> Tensor:
+        wide = distances.double()
+        return ((1 - TAIL) * torch.sigmoid(a * wide + b) + TAIL * wide / (wide + mean)).float()
+
+    return scale
+
+
+def _isotonic(pairs: Pairs) -> Scale:
+    """Isotonic regression by pooling adjacent violators (Zadrozny and Elkan 2002), linear between
+    the pools' mean distances. Below the first and above the last pool the curve goes on towards 0
+    and 1, so that it is nowhere flat."""
+    same, different = pairs.same.double().numpy(), pairs.different.double().numpy()
+    x, place = np.unique(np.concatenate([same, different]), return_inverse=True)
+    mass = np.zeros((2, len(x)))  # of matches, of strangers
+    for row, part, at in ((0, same, place[: len(same)]), (1, different, place[len(same) :])):
+        np.add.at(mass[row], at, 0.5 / len(part))
+    pools: list[list[float]] = []  # [weight, weight of strangers, weighted distance]
+    for distance, matches, strangers in zip(x, *mass, strict=True):
+        weight = matches + strangers
+        pools.append([weight, strangers, weight * distance])
+        while len(pools) > 1 and pools[-2][1] * pools[-1][0] >= pools[-1][1] * pools[-2][0]:
+            last = pools.pop()
+            pools[-1] = [a + b for a, b in zip(pools[-1], last, strict=True)]
+    # Half a pair keeps the shares off 0 and 1, so that the curve can go on beyond its ends.
+    least = 0.5 / (len(same) + len(different))
+    knots = torch.tensor(
+        [[d / w, least + (1 - 2 * least) * s / w] for w, s, d in pools], dtype=torch.float64
+    )
+    at, share = knots.T.contiguous()
+    return lambda distances: _interpolated(distances.double(), at, share).float()
+
+
+def _interpolated(distances: Tensor, at: Tensor, share: Tensor) -> Tensor:
+    at, share = at.to(distances.device), share.to(distances.device)
+    right = torch.searchsorted(at, distances).clamp(1, max(1, len(at) - 1))
+    left = right - 1
+    right = right.clamp(max=len(at) - 1)
+    width = (at[right] - at[left]).clamp(min=1e-300)
+    inner = share[left] + (share[right] - share[left]) * ((distances - at[left]) / width).clamp(
+        0, 1
+    )
+    below = share[0] * distances / at[0].clamp(min=1e-300)
+    above = 1 - (1 - share[-1]) * at[-1] / distances.clamp(min=1e-300)
+    return torch.where(distances < at[0], below, torch.where(distances > at[-1], above, inner))
+
+
+def row_minmax(distances: Tensor) -> Tensor:
+    """Every row of [Q, G] stretched to [0, 1]; a constant row becomes 0."""
+    low = distances.amin(1, keepdim=True)
+    span = distances.amax(1, keepdim=True) - low
+    return (distances - low) / torch.where(span > 0, span, 1)
+
+
+def read_pairs(tensors: Mapping[str, Tensor]) -> dict[str, Pairs]:
+    """{matcher: pairs} from a weights file's `pairs.MATCHER.same` and `.different`."""
+    names = [key.split(".")[1] for key in tensors if key.startswith("pairs.")]
+    return {
+        name: Pairs(tensors[f"pairs.{name}.same"], tensors[f"pairs.{name}.different"])
+        for name in dict.fromkeys(names)
+    }

@@ -1,0 +1,234 @@
+"""Initial weights: checkpoints, read without executing code and loaded under our own names."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from reidcore.api import IMAGENET
+from reidcore.errors import DataError
+from reidcore.modules import Context
+from reidcore.networks.common import Staged
+from reidcore.networks.published import download_weights, published_file
+
+COUNTER = "num_batches_tracked"
+"""A buffer of batch norms that older checkpoints lack and nothing here uses."""
+
+
+@attrs.frozen
+class LoadReport:
+    """What `load_weights` did.
+
+    source: name of the file. matched: tensors of the module that were loaded, of `total`.
+    left_out: keys of the file that the module does not have. kept: keys of the module that the file
+    does not fill.
+    """
+
+    source: str
+    matched: int
+    total: int
+    left_out: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        notes = []
+        if self.left_out:
+            notes.append(f"left out: {', '.join(_prefixes(self.left_out))}")
+        if self.kept:
+            notes.append(f"not in the file: {', '.join(_prefixes(self.kept))}")
+        more = f" ({'; '.join(notes)})" if notes else ""
+        return f"{self.matched} of {self.total} tensors from {self.source}{more}"
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by key, on the CPU.
+
+    `.safetensors` files and anything that `torch.save` wrote of tensors alone; a dict under the key
+    state_dict or model, and the prefix `module.` of every key, are unwrapped. Of a run folder's
+    weights, and of others with keys under `backbone.`, these are taken.
+
+    Raises DataError if the file is missing, damaged, or would have to execute code to be read.
+    """
+    path = Path(path).absolute()
+    if not path.is_file():
+        raise DataError(f"weights not found at {path}")
+    found = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickled(path)
+    for key in ("state_dict", "model"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not found:
+        raise DataError(f"{path} holds {_kind(found)}, not tensors by name")
+    for key, value in found.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise DataError(f"{path} holds {_kind(value)} as {key!r}, not tensors alone")
+    return _unwrapped(found)
+
+
+def _kind(value: Any) -> str:
+    return f"an empty {type(value).__name__}" if value == {} else f"a {type(value).__name__}"
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}") from None
+
+
+def _load_pickled(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if refused is None:
+            raise DataError(f"{path} is damaged or no file of torch.save") from None
+        raise DataError(
+            f"{path} holds more than tensors ({refused[1]}); reading that would execute code from "
+            "the file, so it is refused. Where you trust it, load it in Python and save its "
+            "state_dict alone."
+        ) from None
+    except Exception as error:  # torch raises almost anything for a damaged file
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DataError(f"{path} is damaged or no file of torch.save: {reason}") from None
+
+
+def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefixes of torch.nn.DataParallel and of a run folder's backbone."""
+    own = {key: value for key, value in state.items() if key.startswith("backbone.")} or dict(state)
+    for prefix in ("module.", "backbone.", "network."):
+        if all(key.startswith(prefix) for key in own):
+            own = {key.removeprefix(prefix): value for key, value in own.items()}
+    return own
+
+
+def load_weights(
+    module: nn.Module,
+    source: str | Path | Mapping[str, Tensor],
+    rename: Callable[[str], str | None] | None = None,
+    allow: Sequence[str] = (),
+    name: str = "",
+) -> LoadReport:
+    """Loads published weights into a module; whatever does not match is an error.
+
+    source: a file, see `read_weights`, or tensors by key. rename: the module's own name of a key of
+    the source, or None for what is left out without a word, such as a classifier; the networks of
+    this package have it as `own_name`. allow: shell patterns, or leading components, of keys of
+    either side that may stay unmatched: those of the module keep their values. name: what messages
+    call the source, by default its path.
+
+    Raises DataError, which lists the first unmatched keys and tells which `allow` lets them pass.
+    """
+    if not isinstance(source, Mapping):
+        name = name or str(Path(source).absolute())
+        source = read_weights(source)
+    name = name or "the given tensors"
+    own, state = _without_counters(module.state_dict()), _without_counters(source)
+    names = {key: rename(key) if rename is not None else key for key in state}
+    fitting = {
+        key: mine
+        for key, mine in names.items()
+        if mine in own and own[mine].shape == state[key].shape
+    }
+    if not fitting:
+        raise DataError(
+            f"{name}: nothing in it fits the network. Its keys are {_some(list(names))}; the "
+            f"network's are {_some(list(own))}."
+        )
+    filled, given = set(fitting.values()), set(names.values())
+    kept = [key for key in own if key not in filled]
+    left_out = [key for key in names if key not in fitting]
+    unmatched = {
+        "Missing in the file": [key for key in kept if key not in given],
+        "Unexpected in the file": [
+            key for key in left_out if names[key] is not None and names[key] not in own
+        ],
+        "Of another shape in the file": [key for key in left_out if names[key] in own],
+    }
+    for keys in unmatched.values():
+        keys[:] = [key for key in keys if not _allowed(allow, key, names.get(key))]
+    if any(unmatched.values()):
+        raise DataError(
+            f"{name}: these weights do not fit the network. {_in_words(unmatched, allow)}"
+        )
+    with torch.no_grad():
+        for key, mine in fitting.items():
+            own[mine].copy_(state[key])
+    return LoadReport(Path(name).name, len(filled), len(own), tuple(left_out), tuple(kept))
+
+
+def _without_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value for key, value in state.items() if key.rpartition(".")[2] != COUNTER}
+
+
+def _allowed(allow: Sequence[str], *names: str | None) -> bool:
+    return any(
+        fnmatchcase(name, pattern) or name.startswith(pattern.rstrip(".") + ".")
+        for name in names
+        for pattern in allow
+        if name is not None
+    )
+
+
+def _in_words(unmatched: Mapping[str, list[str]], allow: Sequence[str]) -> str:
+    """Which keys do not match, and the `allow` that lets them pass."""
+    text = " ".join(f"{what}: {_some(keys)}." for what, keys in unmatched.items() if keys)
+    every = [*allow, *_prefixes(key for keys in unmatched.values() for key in keys)]
+    entries = ", ".join(f'"{one}"' for one in dict.fromkeys(every))
+    return f"{text} If that is meant, allow = [{entries}] leaves these as they are."
+
+
+def _prefixes(keys: Iterable[str]) -> list[str]:
+    """For the keys under each first component, the leading components that all of them have."""
+    prefixes: dict[str, list[str]] = {}
+    for key in keys:
+        parts = key.split(".")
+        before = prefixes.setdefault(parts[0], parts)
+        pairs = takewhile(lambda pair: pair[0] == pair[1], zip(before, parts, strict=False))
+        prefixes[parts[0]] = [part for part, _ in pairs]
+    return [".".join(parts) for parts in prefixes.values()]
+
+
+def _some(keys: Sequence[str]) -> str:
+    return ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
+
+
+def initial_weights(
+    network: Staged,
+    context: Context,
+    weights: str,
+    allow: Sequence[str] = (),
+    published: str = "",
+) -> None:
+    """Gives a network the weights that its setting `weights` names: nothing for "", torchvision's
+    ImageNet weights of the model `published` for "imagenet", else those of a checkpoint.
+
+    Does what `context.initial` says where they are absent, and says what was loaded. Call it before
+    stages are copied or replaced. Raises DataError for weights that are absent in a run, damaged,
+    or made for another network.
+    """
+    source = context.weights("weights", weights)
+    if not source:
+        return
+    path = published_file(published) if source == IMAGENET else Path(source)
+    if path.is_file():
+        state = read_weights(path)
+    elif context.initial == "need" and source == IMAGENET:
+        state = download_weights(published)
+    elif context.initial == "need":
+        raise DataError(f"weights not found at {path}")
+    else:
+        later = "; a run downloads them" if source == IMAGENET else ""
+        context.say(f"weights not found at {path}; the dry run uses random ones{later}")
+        return
+    context.say(str(load_weights(network, state, network.own_name, allow, str(path))))

@@ -1,0 +1,40 @@
+"""MobileNetV2 with its stages as attributes."""
+
+from __future__ import annotations
+
+import re
+
+from torch import nn
+
+from reidcore.networks.common import Staged
+from reidcore.networks.published import mobilenet_v2_features
+from reidcore.sizes import MOBILENET_V2_STAGES
+
+
+class MobileNetV2(Staged):
+    """MobileNetV2 without the classifier (Sandler et al. 2018, table 2), made of torchvision's
+    layers.
+
+    last_stride: stride of the last block that shrinks, 1 or 2; with 1 the map of layer4 has twice
+    the resolution. width: factor on channel numbers, made multiples of 8. until: the last stage
+    that is built. The stages are the modules `stem`, `layer1` ... `layer4`, cut so that `layer1` to
+    `layer4` have a ResNet's strides; `reidcore.sizes.MOBILENET_V2_STAGES` tells which of
+    torchvision's `features` each holds, `mobilenet_v2_shapes` gives their shapes.
+    Raises ValueError for another stage.
+    """
+
+    classifier = ("classifier",)
+
+    def __init__(self, last_stride: int = 1, width: float = 1.0, until: str = "layer4"):
+        super().__init__(tuple(MOBILENET_V2_STAGES), until)
+        features = mobilenet_v2_features(width, last_stride)
+        for stage in self.stages:
+            start, stop = MOBILENET_V2_STAGES[stage]
+            self.add_module(stage, nn.Sequential(*features[start:stop]))
+
+    def own_name(self, key: str) -> str | None:
+        found = re.fullmatch(r"features\.(\d+)\.(.+)", key)
+        for stage, (start, stop) in MOBILENET_V2_STAGES.items():
+            if found and start <= int(found[1]) < stop:
+                key = f"{stage}.{int(found[1]) - start}.{found[2]}"
+        return super().own_name(key)

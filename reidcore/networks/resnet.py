@@ -1,0 +1,217 @@
+"""ResNet, with the norm and attention that re-identification adds to it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from reidcore.networks.common import Staged, conv, init_convolutions
+from reidcore.sizes import RESNET_BLOCKS, RESNET_STAGES, resnet_base, resnet_expansion
+
+Norm = Literal["batch", "ibn_a"]
+Attention = Literal["none", "se"]
+
+
+class IBN(nn.Module):
+    """IBN-a: instance norm on the first floor(C / 2) channels, batch norm on the others (Pan et
+    al. 2018, fig. 3a). Instance norm uses the picture's own statistics in both modes.
+
+    [B, C, H, W] -> [B, C, H, W]; H * W is at least 2.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.split = channels // 2
+        self.instance = nn.InstanceNorm2d(self.split, affine=True)
+        self.batch = nn.BatchNorm2d(channels - self.split)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.instance(x[:, : self.split]), self.batch(x[:, self.split :])], 1)
+
+
+class SqueezeExcitation(nn.Module):
+    """Scales every channel by a factor in (0, 1) that follows from all channels' means: linear,
+    ReLU, linear, sigmoid, with shifts (Hu et al. 2018, section 3).
+
+    [B, C, H, W] -> [B, C, H, W]. The inner length is C / reduction, rounded down, at least 1.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16):
+        super().__init__()
+        inner = max(1, channels // reduction)
+        self.squeeze = nn.Linear(channels, inner)
+        self.excite = nn.Linear(inner, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        factors = self.excite(self.squeeze(x.mean((2, 3))).relu()).sigmoid()
+        return x * factors[:, :, None, None]
+
+
+def _first_norm(channels: int, norm: Norm) -> nn.Module:
+    return IBN(channels) if norm == "ibn_a" else nn.BatchNorm2d(channels)
+
+
+def _attention(channels: int, attention: Attention) -> nn.Module:
+    return SqueezeExcitation(channels) if attention == "se" else nn.Identity()
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    return nn.Sequential(
+        OrderedDict(conv=conv(inputs, outputs, 1, stride), norm=nn.BatchNorm2d(outputs))
+    )
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut (He et al. 2016, fig. 5 left).
+
+    [B, inputs, H, W] -> [B, channels, H / stride, W / stride], rounded up. norm: of the first
+    convolution. attention: on the residual, before it is added to the shortcut.
+    """
+
+    expansion = 1
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        stride: int = 1,
+        norm: Norm = "batch",
+        attention: Attention = "none",
+    ):
+        super().__init__()
+        self.conv1 = conv(inputs, channels, 3, stride)
+        self.norm1 = _first_norm(channels, norm)
+        self.conv2 = conv(channels, channels, 3)
+        self.norm2 = nn.BatchNorm2d(channels)
+        self.attention = _attention(channels, attention)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut = _shortcut(inputs, channels, stride)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """What is added to the shortcut."""
+        x = self.relu(self.norm1(self.conv1(x)))
+        return self.attention(self.norm2(self.conv2(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.residual(x) + self.shortcut(x))
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions with a shortcut (He et al. 2016, fig. 5 right). The stride is
+    the 3x3 convolution's, as in the published ImageNet weights of torchvision.
+
+    [B, inputs, H, W] -> [B, 4 * channels, H / stride, W / stride], rounded up. norm and attention
+    as in `BasicBlock`.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        stride: int = 1,
+        norm: Norm = "batch",
+        attention: Attention = "none",
+    ):
+        super().__init__()
+        outputs = channels * self.expansion
+        self.conv1 = conv(inputs, channels, 1)
+        self.norm1 = _first_norm(channels, norm)
+        self.conv2 = conv(channels, channels, 3, stride)
+        self.norm2 = nn.BatchNorm2d(channels)
+        self.conv3 = conv(channels, outputs, 1)
+        self.norm3 = nn.BatchNorm2d(outputs)
+        self.attention = _attention(outputs, attention)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut = _shortcut(inputs, outputs, stride)
+
+    def residual(self, x: Tensor) -> Tensor:
+        """What is added to the shortcut."""
+        x = self.relu(self.norm1(self.conv1(x)))
+        x = self.relu(self.norm2(self.conv2(x)))
+        return self.attention(self.norm3(self.conv3(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.residual(x) + self.shortcut(x))
+
+
+def resnet_stage(
+    block: type[BasicBlock] | type[Bottleneck],
+    inputs: int,
+    channels: int,
+    blocks: int,
+    stride: int,
+    norm: Norm = "batch",
+    attention: Attention = "none",
+) -> nn.Sequential:
+    """`blocks` residual blocks, the first with `stride`; channels * block.expansion come out."""
+    outputs = channels * block.expansion
+    return nn.Sequential(
+        block(inputs, channels, stride, norm, attention),
+        *(block(outputs, channels, 1, norm, attention) for _ in range(blocks - 1)),
+    )
+
+
+class ResNet(Staged):
+    """ResNet of 18, 34, 50, 101 or 152 layers without the classifier (He et al. 2016).
+
+    depth: layers. last_stride: stride of layer4, 1 or 2; with 1 its map has twice the resolution
+    (Sun et al. 2018). width: factor on all channel numbers. until: the last stage that is built.
+    norm: "ibn_a" replaces the first norm of every block of layer1 to layer3 by `IBN`, in basic
+    blocks as in bottlenecks (Pan et al. 2018). attention: "se" puts a `SqueezeExcitation` on every
+    block's residual (Hu et al. 2018). The stages are the modules `stem`, `layer1` ... `layer4`,
+    their maps are after the ReLU; `resnet_shapes` gives their shapes.
+    Raises ValueError for another depth or stage.
+    """
+
+    renamed = (
+        (r"^conv1\.", "stem.conv."),
+        (r"^bn1\.", "stem.norm."),
+        (r"\.bn(\d)\.IN\.", r".norm\1.instance."),
+        (r"\.bn(\d)\.BN\.", r".norm\1.batch."),
+        (r"\.bn(\d)\.", r".norm\1."),
+        (r"\.downsample\.0\.", ".shortcut.conv."),
+        (r"\.downsample\.1\.", ".shortcut.norm."),
+    )
+    classifier = ("fc", "classifier")
+
+    def __init__(
+        self,
+        depth: int,
+        last_stride: int = 1,
+        width: float = 1.0,
+        until: str = "layer4",
+        norm: Norm = "batch",
+        attention: Attention = "none",
+    ):
+        if depth not in RESNET_BLOCKS:
+            raise ValueError(f"no ResNet has depth {depth}; there are {sorted(RESNET_BLOCKS)}")
+        super().__init__(RESNET_STAGES, until)
+        block = Bottleneck if resnet_expansion(depth) == Bottleneck.expansion else BasicBlock
+        channels = resnet_base(width)
+        self.stem = nn.Sequential(
+            OrderedDict(
+                conv=conv(3, channels, 7, 2),
+                norm=nn.BatchNorm2d(channels),
+                relu=nn.ReLU(inplace=True),
+                pool=nn.MaxPool2d(3, stride=2, padding=1),
+            )
+        )
+        inputs = channels
+        strides = (1, 2, 2, last_stride)
+        for stage, blocks, stride in zip(
+            self.stages[1:], RESNET_BLOCKS[depth], strides, strict=False
+        ):
+            first = norm if stage != "layer4" else "batch"
+            self.add_module(
+                stage, resnet_stage(block, inputs, channels, blocks, stride, first, attention)
+            )
+            inputs = channels * block.expansion
+            channels *= 2
+        init_convolutions(self)

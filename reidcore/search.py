@@ -1,0 +1,329 @@
+"""Ranking pictures without labels by a trained run: templates are made once, and asked again.
+
+run = reidcore.load("runs/own-pictures")
+gallery = run.templates("gallery")          # a folder, a CSV file or a list of paths
+query = run.templates(["new/01.jpg"])
+distances = run.distances(query, gallery)   # [1, G]
+ranked = run.rank(query, gallery, top=10)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import attrs
+import torch
+from torch import Tensor
+
+from reidcore.api import Row
+from reidcore.data_index import list_pictures
+from reidcore.datasets import DataPlan, Loaded
+from reidcore.errors import DataError, UsageError, nearest
+from reidcore.manifest import columns, read_manifest
+from reidcore.model import Model, build_part
+from reidcore.modules import Rows, Template
+from reidcore.pictures import PictureLoader, make_rows, meta_of
+from reidcore.plan import Plan
+from reidcore.ranking import apply_post
+from reidcore.runfolder import load_model, read_run
+from reidcore.scoring import MatcherRanking, concatenate, ranking_of, template_batches
+from reidcore.seeds import seeded
+from reidcore.tables import RankingTable, Source
+from reidcore.template_file import TemplateWriter, read_index, write_index
+
+Pictures = str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Row]
+
+_BLOCK = 1 << 26
+"""Distances held at once where no postprocessor needs all of them."""
+
+
+@attrs.frozen(eq=False)
+class Templates:
+    """What a run keeps of N pictures.
+
+    rows: the pictures. parts: {matcher: template}. made_by: identifies weights and picture size;
+    only templates of one model are comparable.
+    """
+
+    rows: tuple[Row, ...]
+    parts: dict[str, Template]
+    made_by: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def paths(self) -> list[str]:
+        """The pictures' absolute paths."""
+        return [row.path for row in self.rows]
+
+
+class Match(NamedTuple):
+    """One line of a ranked list; rank counts from 1."""
+
+    query: str
+    rank: int
+    gallery: str
+    distance: float
+
+
+@attrs.frozen(eq=False)
+class Ranked:
+    """The best gallery pictures of every query.
+
+    index: int64 [Q, K], gallery numbers, nearest first, -1 where the gallery has fewer. distance:
+    float32 [Q, K], infinite there. Iterating gives `Match` by `Match`.
+    """
+
+    query: tuple[Row, ...]
+    gallery: tuple[Row, ...]
+    index: Tensor
+    distance: Tensor
+
+    def __iter__(self) -> Iterator[Match]:
+        lists = zip(self.query, self.index.tolist(), self.distance.tolist(), strict=True)
+        for row, places, distances in lists:
+            for rank, (place, value) in enumerate(zip(places, distances, strict=True), 1):
+                if place >= 0:
+                    yield Match(row.path, rank, self.gallery[place].path, value)
+
+
+def load(
+    folder: str | os.PathLike[str],
+    evaluation: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+) -> Search:
+    """A trained run, ready to rank pictures that have no labels.
+
+    folder: a run folder. evaluation: a file whose rankings and postprocessors replace the run's, as
+    in `reid eval RUN_DIR FILE`. device: auto, cpu, cuda or cuda:N. Neither data sets nor plugins
+    that only train are needed. Raises `reidcore.errors.ReidError` with what is wrong.
+    """
+    from reidcore.plugins import Plugins
+    from reidcore.wiring import make_plan
+
+    folder = Path(folder)
+    lock, run = read_run(folder, Path(evaluation) if evaluation is not None else None)
+    plan = make_plan(run, Plugins(), purpose="rank", training=lock["training"])
+    if not plan.rankings:
+        raise UsageError(f"the run in {folder} has no [[matcher]], so it cannot rank")
+    return Search(folder, plan, load_model(folder, plan, device))
+
+
+class Search:
+    """A trained run that makes templates of pictures and ranks them; see `load`.
+
+    rankings: names of the run's rankings; the first is used where none is named.
+    """
+
+    def __init__(self, folder: Path, plan: Plan, model: Model):
+        self.folder = folder
+        self.plan = plan
+        self.model = model
+        self.rankings = tuple(ranking.name for ranking in plan.rankings)
+        self.made_by = _fingerprint(folder, plan)
+
+    def templates(self, pictures: Pictures) -> Templates:
+        """Templates of a folder's pictures, of those that a CSV file lists, or of a list of paths.
+
+        The CSV file needs the column path; camera, time and modality are read where they are there.
+        A folder that `index` wrote is opened: its templates stay on disk and are read as needed.
+        Raises DataError for a picture that is missing or damaged, and for an index of another
+        model.
+        """
+        if isinstance(pictures, str | os.PathLike) and Path(pictures, "index.json").is_file():
+            return self._open(Path(pictures))
+        rows = _rows_of(pictures)
+        batches = list(self._batches(rows))
+        parts = {name: concatenate([found[name] for found in batches]) for name in self._matchers()}
+        return Templates(rows, parts, self.made_by)
+
+    def index(self, pictures: Pictures, folder: str | os.PathLike[str]) -> Templates:
+        """Like `templates`, but writes them into a new folder, batch by batch, and opens it.
+
+        The folder holds index.json, manifest.csv and templates.safetensors, and appears when it is
+        complete. Raises UsageError if it exists.
+        """
+        folder = Path(folder)
+        rows = _rows_of(pictures)
+        specs = {name: self.plan.matching(name).template for name in self._matchers()}
+        with write_index(folder, rows, self.made_by, self.plan.runfile.name) as partial:
+            writer = TemplateWriter(partial, specs, len(rows))
+            for found in self._batches(rows):
+                writer.add(found)
+            writer.close()
+        return self._open(folder)
+
+    def distances(
+        self, a: Templates | Pictures, b: Templates | Pictures, ranking: str | None = None
+    ) -> Tensor:
+        """float32 [len(a), len(b)] on the CPU before any postprocessor, smaller is closer; `a` is
+        the query side."""
+        first, second = self._templates(a), self._templates(b)
+        context = self._context(self._ranking(ranking), first, second)
+        with seeded(self.plan.runfile.train.seed, "evaluate"):
+            return context.between("query", "gallery", 0, len(first)).cpu()
+
+    def rank(
+        self,
+        query: Templates | Pictures,
+        gallery: Templates | Pictures,
+        top: int = 10,
+        ranking: str | None = None,
+    ) -> Ranked:
+        """The `top` nearest gallery pictures of every query, after the ranking's postprocessors.
+
+        A query's own file is left out of its list. Raises UsageError if a postprocessor needs a
+        column, such as time, that the pictures do not have.
+        """
+        from reidcore.wiring import check_chain
+
+        if top < 1:
+            raise UsageError(f"top must be at least 1, got {top}")
+        first, second = self._templates(query), self._templates(gallery)
+        table = self._ranking(ranking)
+        check_chain(self.plan, table, columns(first.rows) & columns(second.rows))
+        context = self._context(table, first, second)
+        own = _own_files(first, second)
+        size = min(top, len(second))
+        rows = len(first) if table.post else max(1, _BLOCK // len(second))
+        found = []
+        with seeded(self.plan.runfile.train.seed, "evaluate"):
+            for start in range(0, len(first), rows):
+                stop = min(start + rows, len(first))
+                distances = context.between("query", "gallery", start, stop)
+                distances = self._processed(table, distances, context)
+                for query_place, places in own.items():
+                    if start <= query_place < stop:
+                        distances[query_place - start, places] = torch.inf
+                found.append(_nearest(distances, size))
+        index, distance = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return Ranked(first.rows, second.rows, index, distance)
+
+    def _ranking(self, name: str | None) -> RankingTable:
+        if name is None:
+            return self.plan.rankings[0]
+        for ranking in self.plan.rankings:
+            if ranking.name == name:
+                return ranking
+        raise UsageError(
+            f"the run has no ranking {name!r}{nearest(name, self.rankings)}; there are "
+            f"{', '.join(self.rankings)}"
+        )
+
+    def _matchers(self) -> list[str]:
+        """Every matcher that some ranking uses."""
+        return list(dict.fromkeys(name for one in self.plan.rankings for name in one.weights))
+
+    def _templates(self, given: Templates | Pictures) -> Templates:
+        if not isinstance(given, Templates):
+            return self.templates(given)
+        if given.made_by != self.made_by:
+            raise UsageError(
+                f"these templates were made by {given.made_by}, not by {self.made_by}: their "
+                "distances would mean nothing"
+            )
+        return given
+
+    def _numbered(self, rows: Sequence[Row]) -> Rows:
+        """Rows with cameras and modalities numbered as in training."""
+        data = DataPlan((), (Loaded(_UNNAMED, tuple(rows), None),), self.plan.data.trained)
+        return make_rows(rows, data.camera_numbers, data.modalities)
+
+    def _batches(self, rows: Sequence[Row]) -> Iterator[dict[str, Template]]:
+        settings = self.plan.runfile
+        loader = PictureLoader(attrs.evolve(settings.data, cache=0.0), settings.train.seed)
+        for found in template_batches(
+            self.model, self._matchers(), loader, self._numbered(rows), settings.eval.views,
+            settings.eval.batch,
+        ):  # fmt: skip
+            yield {
+                name: {key: value.cpu() for key, value in template.items()}
+                for name, template in found.items()
+            }
+
+    def _context(
+        self, ranking: RankingTable, query: Templates, gallery: Templates
+    ) -> MatcherRanking:
+        meta = meta_of(self._numbered([*query.rows, *gallery.rows])).to(self.model.device)
+        return ranking_of(
+            self.model, ranking, meta[: len(query)], meta[len(query) :],
+            {"query": query.parts, "gallery": gallery.parts}, self.plan.runfile.eval.memory,
+            self.model.pairs,
+        )  # fmt: skip
+
+    def _processed(
+        self, ranking: RankingTable, distances: Tensor, context: MatcherRanking
+    ) -> Tensor:
+        posts = {wired.part.name: wired for wired in self.plan.posts}
+        for name in ranking.post:
+            built = build_part(self.plan, posts[name])
+            distances = apply_post(posts[name], built, distances, context)
+        return distances
+
+    def _open(self, folder: Path) -> Templates:
+        rows, parts, made_by = read_index(folder)
+        missing = [name for name in self._matchers() if name not in parts]
+        if made_by != self.made_by or missing:
+            raise UsageError(
+                f"{folder} was indexed by {made_by}"
+                + (f" without the matcher {missing[0]!r}" if missing else "")
+                + f", and this run is {self.made_by}; index its pictures again"
+            )
+        return Templates(rows, parts, made_by)
+
+
+_UNNAMED = Source("test", ())
+
+
+def _fingerprint(folder: Path, plan: Plan) -> str:
+    """A short text that differs where templates would: name, weights, picture size, views."""
+    digest = hashlib.sha256()
+    with open(folder / "weights.safetensors", "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    data, views = plan.runfile.data, plan.runfile.eval.views
+    digest.update(repr((data.image, data.interpolation, data.normalize, views)).encode())
+    return f"{plan.runfile.name} ({digest.hexdigest()[:12]})"
+
+
+def _rows_of(pictures: Pictures) -> tuple[Row, ...]:
+    if isinstance(pictures, str | os.PathLike):
+        path = Path(pictures)
+        if path.suffix.lower() == ".csv" and not path.is_dir():
+            return tuple(read_manifest(path, labelled=False))
+        if path.is_file():
+            return (Row(str(path.absolute()), "", split="gallery"),)
+        return tuple(list_pictures(path))
+    rows = tuple(
+        one if isinstance(one, Row) else Row(os.path.abspath(one), "", split="gallery")
+        for one in pictures
+    )
+    if not rows:
+        raise DataError("there are no pictures to make templates of")
+    return rows
+
+
+def _own_files(query: Templates, gallery: Templates) -> dict[int, list[int]]:
+    """Query number -> gallery numbers of the same file."""
+    places: dict[str, list[int]] = {}
+    for place, row in enumerate(gallery.rows):
+        places.setdefault(os.path.realpath(row.path), []).append(place)
+    own = {
+        place: places.get(os.path.realpath(row.path), []) for place, row in enumerate(query.rows)
+    }
+    return {place: found for place, found in own.items() if found}
+
+
+def _nearest(distances: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """(index, distance) of the `size` smallest of every row, ascending, on the CPU."""
+    values, index = distances.topk(size, dim=1, largest=False)
+    # topk leaves the order of equal distances open: the gallery's order decides.
+    index, order = index.sort(dim=1)
+    values, by_distance = values.gather(1, order).sort(dim=1, stable=True)
+    index = index.gather(1, by_distance)
+    return torch.where(values.isinf(), -1, index).cpu(), values.cpu()
