@@ -65,6 +65,10 @@ def references(many: Damager, readers: Damager) -> None:
             single=header != "[[ranking]]",
         )  # fmt: skip
     feature(
+        "unknown matcher", "[[ranking]]", "fuse", "{ lok = 1.0 }", "lok", of="fused",
+        says="did you mean 'look'?",
+    )  # fmt: skip
+    feature(
         "unknown loss",
         "[[loss]]",
         "losses",
@@ -266,6 +270,25 @@ def contradictions(many: Damager, readers: Damager) -> None:
     readers.value("batches without pairs", "[data.batch]", "per_id", "1", "triplet")
     line = readers.good.line(readers.good.find("[[loss]]"))
     readers.cases[-2:] = [attrs.evolve(case, line=line) for case in readers.cases[-2:]]
+    for kind, key, value in (
+        ("neither matcher nor fuse", "fuse", ""), ("matcher and fuse", "matcher", '"look"'),
+    ):  # fmt: skip
+        bad = many.good.copy()
+        index = bad.find("[[ranking]]", "fused")
+        bad.tables[index].keys[key] = value
+        if not value:
+            del bad.tables[index].keys[key]
+        many.case(kind, key, bad, index, "", "fused")
+    bad = readers.good.copy()
+    del bad.tables[bad.find("[data.train]")]
+    bad.tables[bad.find("[train]")].keys["epochs"] = "0"
+    keys = {"name": '"a"', "matcher": '"far"', "scale": '"isotonic"', "post": '["post0"]'}
+    bad.tables.append(Table("[[ranking]]", keys))
+    readers.case("nothing to fit a scale on", "isotonic", bad, len(bad.tables) - 1, "scale",
+                 "'a'", single=False)  # fmt: skip
+    bad = many.good.copy()
+    bad.tables[bad.find("[[ranking]]", "slow")].keys["scale"] = '"row_minmax"'
+    many.case("scaled row by row", "slow", bad, bad.find("[[post]]", "order"), "", "order")
     chains = (
         ("fast", '["walk"]', "not in [0, 1]", "walk", "Put a re-ranker first"),
         ("slow", '["cut", "order"]', "not the first", "order", "must be the first"),

@@ -76,13 +76,19 @@ def test_the_walk_from_own_pictures_to_scores(tmp_path: Path):
     for file in (tmp_path / "drawn").glob("*/*.jpg"):
         shutil.move(file, pictures / file.name)
     shutil.rmtree(tmp_path / "drawn")
+    new = tmp_path / "new"
+    new.mkdir()
+    for file in sorted(pictures.glob("*.jpg"))[-3:]:
+        shutil.move(file, new / file.name)
+    (table,) = blocks("own-pictures.md", "toml")
+    (tmp_path / "rerank.toml").write_text(table)
     commands = [
         line.removeprefix("$ ")
         for block in blocks("own-pictures.md", "console")
         for line in block.splitlines()
         if line.startswith("$ ")
     ]
-    assert len(commands) >= 5
+    assert len(commands) >= 8
     outputs = {}
     for command in commands:
         name, *arguments = shlex.split(command)
@@ -94,15 +100,21 @@ def test_the_walk_from_own_pictures_to_scores(tmp_path: Path):
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )  # fmt: skip
         assert done.returncode == 0, f"{command}: {done.stderr}"
-        outputs[arguments[0]] = done.stdout
-    assert "mAP" in outputs["run"] and "rank-1" in outputs["eval"]
+        outputs[command] = done.stdout
+    assert "mAP" in outputs["reid run own-pictures.toml"]
+    assert "rank-1" in outputs["reid eval runs/own-pictures"]
+    assert " rerank " in outputs["reid eval runs/own-pictures rerank.toml"]
+    matches = (tmp_path / "matches.csv").read_text()
+    assert len(matches.splitlines()) == 1 + 3 * 3
+    assert (tmp_path / "again.csv").read_text() == matches
     (code,) = blocks("own-pictures.md", "python")
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}\nprint(model.training, list(model.matchers))"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    assert done.stdout.split("\n")[0] == "False ['look']", done.stderr
+    first, *best = done.stdout.splitlines()
+    assert first == f"torch.Size([3, {len(list(pictures.glob('*.jpg')))}])", done.stderr
+    assert len(best) == 3
 
 
 def test_the_readme_shows_the_packaged_demo():

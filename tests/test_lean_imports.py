@@ -12,6 +12,7 @@ TORCH_FREE = (
     "builtin.plugin",
     "builtin.settings",
     "cli",
+    "compare",
     "datasets",
     "errors",
     "hookspecs",
@@ -29,6 +30,7 @@ TORCH_FREE = (
     "sizes",
     "structure",
     "tables",
+    "text_table",
     "toml_text",
     "wiring",
 )  # fmt: skip
@@ -56,6 +58,7 @@ def imported(folder, code: str, *arguments: str) -> set[str]:
         (["plugins"], set()),
         (["plugins", "core"], set()),
         (["runs"], set()),
+        (["compare", "--help"], set()),
         (["run", "--help"], set()),
         (["check", "--no-dry", "demo"], {"cattrs"}),
     ],

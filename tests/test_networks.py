@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from oracles import oracle
 from torch import nn
 
-from reidcore.api import Feature, Given
+from reidcore.api import Feature, Given, WiringError
 from reidcore.builtin import settings
 from reidcore.builtin.backbones import build_resnet
 from reidcore.builtin.heads import build_bnneck, build_pool
 from reidcore.modules import Context, Images
-from reidcore.networks import ResNet
+from reidcore.networks import (
+    IBN,
+    BasicBlock,
+    Bottleneck,
+    ResNet,
+    SqueezeExcitation,
+    load_weights,
+    resnet_stage,
+)
 from reidcore.sizes import RESNET_BLOCKS, RESNET_STAGES, conv_size, resnet_shapes
 
 
@@ -32,8 +43,8 @@ def test_resnet_computes_what_torchvisions_does(depth):
             nn.init.uniform_(part.weight, 0.5, 1.5)
             nn.init.normal_(part.bias)
     ours = ResNet(depth, last_stride=2).eval()
-    state = [value for name, value in theirs.state_dict().items() if not name.startswith("fc.")]
-    ours.load_state_dict(dict(zip(ours.state_dict(), state, strict=True)))
+    report = load_weights(ours, theirs.state_dict(), ours.own_name)
+    assert report.matched == report.total and set(report.left_out) == {"fc.weight", "fc.bias"}
 
     x = torch.randn(2, 3, 70, 45)
     with torch.no_grad():
@@ -80,6 +91,142 @@ def test_conv_size_is_torchs(size, kernel, stride, padding):
     """The arithmetic gives the extent that a torch convolution gives."""
     out = nn.Conv2d(1, 1, kernel, stride, padding)(torch.zeros(1, 1, size, size))
     assert out.shape[2] == conv_size(size, kernel, stride, padding)
+
+
+@pytest.mark.oracle
+def test_ibn_gives_the_stored_outputs():
+    """IBN gives the stored outputs in both modes, at an odd number of channels."""
+    with oracle("airnet/ibn_layer") as v:
+        x = v.input("X")
+        layer = IBN(x.shape[1]).double()
+        state = {
+            "instance.weight": v.input("in_w"), "instance.bias": v.input("in_b"),
+            "batch.weight": v.input("bn_w"), "batch.bias": v.input("bn_b"),
+            "batch.running_mean": v.input("run_mean"), "batch.running_var": v.input("run_var"),
+        }  # fmt: skip
+        load_weights(layer, state)
+        v.compare("out_eval", layer.eval()(x), rtol=1e-10)
+        v.compare("out_train", layer.train()(x), rtol=1e-10)
+
+
+def normalised(values: list[float], eps: float = 1e-5) -> list[float]:
+    mean = sum(values) / len(values)
+    variance = sum((value - mean) ** 2 for value in values) / len(values)
+    return [(value - mean) / math.sqrt(variance + eps) for value in values]
+
+
+def test_ibn_equals_a_loop_over_channels():
+    """In training the first floor(C / 2) channels are normalised picture by picture, the others
+    over the batch, whose statistics alone are kept."""
+    x = torch.randn(3, 5, 2, 4, dtype=torch.float64) * 3 + 1
+    layer = IBN(5).double()
+    out = layer(x)
+    for c in range(5):
+        if c < 2:
+            expected = [value for b in range(3) for value in normalised(x[b, c].flatten().tolist())]
+        else:
+            expected = normalised(x[:, c].flatten().tolist())
+        assert out[:, c].flatten().tolist() == pytest.approx(expected, rel=1e-10)
+    means = [0.1 * sum(x[:, c].flatten().tolist()) / 24 for c in range(2, 5)]
+    assert layer.batch.running_mean.tolist() == pytest.approx(means, rel=1e-10)
+    assert sorted(name for name, _ in layer.named_buffers()) == [
+        "batch.num_batches_tracked", "batch.running_mean", "batch.running_var",
+    ]  # fmt: skip
+
+
+def test_ibn_stands_in_the_first_norm_of_three_stages():
+    """Every block of layer1 to layer3 starts with IBN, in both kinds of blocks, and layer4 with
+    batch norm; the number of parameters stays."""
+    for depth in (18, 50):
+        network = ResNet(depth, width=0.125, norm="ibn_a")
+        found = [name for name, part in network.named_modules() if isinstance(part, IBN)]
+        blocks = (len(getattr(network, f"layer{number}")) for number in (1, 2, 3))
+        assert found == [
+            f"layer{number}.{block}.norm1"
+            for number, count in enumerate(blocks, start=1)
+            for block in range(count)
+        ]
+        plain = ResNet(depth, width=0.125)
+        assert sum(p.numel() for p in network.parameters()) == sum(
+            p.numel() for p in plain.parameters()
+        )
+
+
+def test_published_names_of_ibn_become_our_own():
+    """A checkpoint under IBN-Net's key names fills an IBN-a network completely."""
+    ours, theirs = (ResNet(18, width=0.125, norm="ibn_a") for _ in range(2))
+    renamed = {}
+    for key, value in theirs.state_dict().items():
+        for own, published in (
+            ("stem.conv.", "conv1."), ("stem.norm.", "bn1."), (".norm1.instance.", ".bn1.IN."),
+            (".norm1.batch.", ".bn1.BN."), (".norm", ".bn"), (".shortcut.conv.", ".downsample.0."),
+            (".shortcut.norm.", ".downsample.1."), (".shortcut.bn.", ".downsample.1."),
+        ):  # fmt: skip
+            key = key.replace(own, published)
+        renamed[key] = value
+    assert "layer3.1.bn1.IN.weight" in renamed and "layer4.0.downsample.1.bias" in renamed
+    report = load_weights(ours, renamed, ours.own_name)
+    assert report.matched == report.total
+    assert all(map(torch.equal, ours.parameters(), theirs.parameters()))
+
+
+def test_squeeze_and_excitation_equals_its_definition():
+    """Each channel is scaled by sigmoid(W2 relu(W1 means + b1) + b2), computed number by number."""
+    layer = SqueezeExcitation(32).double()
+    x = torch.randn(2, 32, 3, 2, dtype=torch.float64)
+    out = layer(x)
+    w1, b1 = layer.squeeze.weight.tolist(), layer.squeeze.bias.tolist()
+    w2, b2 = layer.excite.weight.tolist(), layer.excite.bias.tolist()
+    assert len(w1) == 2
+    for b in range(2):
+        means = [sum(x[b, c].flatten().tolist()) / 6 for c in range(32)]
+        inner = [
+            max(0.0, sum(w * m for w, m in zip(row, means, strict=True)) + shift)
+            for row, shift in zip(w1, b1, strict=True)
+        ]
+        for c in range(32):
+            logit = sum(w * value for w, value in zip(w2[c], inner, strict=True)) + b2[c]
+            expected = x[b, c] / (1 + math.exp(-logit))
+            torch.testing.assert_close(out[b, c], expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+def test_attention_scales_the_residual_before_the_sum(block):
+    """With all factors at zero a block gives its shortcut alone."""
+    stage = resnet_stage(block, 8, 4, 1, 1, attention="se")
+    nn.init.constant_(stage[0].attention.excite.bias, -1e9)
+    x = torch.randn(2, 8, 5, 3)
+    torch.testing.assert_close(stage(x), stage[0].shortcut(x).relu())
+
+
+def test_published_numbers_of_parameters():
+    """ResNet-50 without its classifier has 23,508,032 parameters, and 2,530,992 more with
+    squeeze-and-excitation at reduction 16 (Hu et al. 2018, table 2)."""
+    with torch.device("meta"):
+        counts = [
+            sum(p.numel() for p in ResNet(50, attention=attention).parameters())
+            for attention in ("none", "se")
+        ]
+    assert counts == [23_508_032, 23_508_032 + 2_530_992]
+
+
+@pytest.mark.parametrize("norm", ["batch", "ibn_a"])
+@pytest.mark.parametrize("attention", ["none", "se"])
+def test_options_keep_the_shapes(norm, attention):
+    """With either option every stage keeps its declared shape, at an odd picture size."""
+    network = ResNet(50, 1, 1 / 16, norm=norm, attention=attention).eval()
+    with torch.no_grad():
+        maps = network(torch.zeros(1, 3, 71, 37))
+    actual = {stage: tuple(value.shape[1:]) for stage, value in maps.items()}
+    assert actual == resnet_shapes(50, (71, 37), 1, 1 / 16)
+
+
+def test_ibn_refuses_pictures_of_one_position():
+    """Instance norm of one position is refused before anything is built."""
+    config = settings.ResNet(depth=18, norm="ibn_a")
+    config.outputs(Given((32, 16)))
+    with pytest.raises(WiringError, match="needs larger pictures than 16x16"):
+        config.outputs(Given((16, 16)))
 
 
 def test_convolutions_start_with_he_variance():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,44 @@ def test_leaving_early_stops_the_threads(tmp_path: Path):
     next(batches)
     batches.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("reid-pictures")]
+
+
+def test_reading_threads_do_not_compute_with_several(tmp_path: Path):
+    """Each reading thread has one torch thread; the others' number is what it was, also for
+    threads that start later."""
+    seen: list[int] = []
+
+    def noting(picture: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        return picture
+
+    def fresh() -> int:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        made = PictureLoader(Data(image=(16, 8), normalize="none"), 0, [noting])
+        drawn(made, as_rows(make_pictures(tmp_path)), 0)
+        assert seen == [1] * 6
+        assert torch.get_num_threads() == fresh() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_batches_come_on_the_device(tmp_path: Path):
+    """A GPU's batches are there, normalised as on the CPU up to rounding."""
+    rows = as_rows(make_pictures(tmp_path))
+    data = Data(image=(16, 8))
+    for here, there in zip(
+        PictureLoader(data, 0).plain(rows, 4), PictureLoader(data, 0, (), "cuda").plain(rows, 4),
+        strict=True,
+    ):  # fmt: skip
+        assert there.images.pixels.is_cuda and there.images.camera.is_cuda and there.pid.is_cuda
+        torch.testing.assert_close(there.images.pixels.cpu(), here.images.pixels)
+        assert torch.equal(there.pid.cpu(), here.pid)
 
 
 def test_labels_follow_natural_order(tmp_path: Path):

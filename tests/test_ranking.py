@@ -13,7 +13,7 @@ from reidcore.pictures import make_rows
 from reidcore.ranking import TestSet as Sides
 from reidcore.ranking import as_json, cross_camera, require_matches, score_table, wanted_ranks
 from reidcore.repeats import mean_scores
-from reidcore.scoring import MatcherRanking, score, tile_shape
+from reidcore.scoring import MatcherRanking, Share, score, tile_shape
 from reidcore.tables import Eval
 
 VECTOR = Matching({"v": TensorSpec((4,))}, pair_bytes=16)
@@ -125,15 +125,16 @@ def test_tile_shape_is_within_the_sides():
 def make_context() -> MatcherRanking:
     draw = torch.Generator().manual_seed(1)
     templates = {
-        "query": {"v": torch.rand(5, 4, generator=draw)},
-        "gallery": {"v": torch.rand(8, 4, generator=draw)},
+        "query": {"look": {"v": torch.rand(5, 4, generator=draw)}},
+        "gallery": {"look": {"v": torch.rand(8, 4, generator=draw)}},
     }
 
     def meta(size: int) -> Meta:
         zeros = torch.zeros(size, dtype=torch.int64)
         return Meta(zeros, torch.zeros(size, dtype=torch.float64), zeros)
 
-    return MatcherRanking(Squared(), VECTOR, meta(5), meta(8), templates)
+    share = Share("look", Squared(), VECTOR)
+    return MatcherRanking([share], meta(5), meta(8), templates)
 
 
 def test_ranking_answers_agree_with_each_other():
@@ -153,7 +154,7 @@ def test_expansion_is_the_merge_of_templates():
     """A query expanded by one gallery picture is scored by the mean of both."""
     context = make_context()
     neighbours = torch.tensor([[3], [1], [0], [7], [2]])
-    query, gallery = (context._templates[side]["v"] for side in ("query", "gallery"))
+    query, gallery = (context._templates[side]["look"]["v"] for side in ("query", "gallery"))
     merged = (query + gallery[neighbours[:, 0]]) / 2
     expected = (merged[:, None] - gallery).square().sum(-1)
     torch.testing.assert_close(context.expanded(neighbours), expected)

@@ -216,7 +216,7 @@ def test_set_is_blamed_for_its_own_mistakes(toy_folder, capsys):
         capsys, edited(MANY, ("k1 = 10", "k1 = 1.5")), *sets("loss.id.smoothing=2")
     )  # fmt: skip
     assert "--set loss.id.smoothing=2: loss 'id' (core.softmax): expected a number below 1" in text
-    assert "file.toml:101: postprocessor 'order'" in text
+    assert "file.toml:106: postprocessor 'order'" in text
 
 
 def test_lines_of_all_forms_of_keys():

@@ -1,4 +1,4 @@
-"""Samplers, augmentations and the demo reader of the core."""
+"""Samplers and the demo reader of the core."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import torch
 
 from reidcore.api import BatchShape, Given, WiringError
 from reidcore.builtin import settings
-from reidcore.builtin.augmentations import build_flip, build_pad_crop
 from reidcore.builtin.samplers import build_identities, build_shuffled
 from reidcore.errors import UsageError
 from reidcore.modules import Context, Rows
@@ -141,73 +140,6 @@ def test_batch_shapes_are_promised_as_they_come():
     assert settings.Identities(ids=3, per_id=4).batch() == BatchShape(12, 3, 4)
     assert settings.Shuffled(size=6).batch() == BatchShape(6)
     assert settings.Shuffled(size=6, drop_last=False).batch() == BatchShape(None)
-
-
-def picture(height: int = 13, width: int = 7) -> torch.Tensor:
-    return torch.randint(1, 256, (3, height, width), generator=generator(), dtype=torch.uint8)
-
-
-AUGMENTATIONS = [
-    build_flip(settings.Flip(), CONTEXT),
-    build_pad_crop(settings.PadCrop(pad=4), CONTEXT),
-]
-
-
-@pytest.mark.parametrize("augment", AUGMENTATIONS, ids=["flip", "pad_crop"])
-def test_augmentations_keep_type_and_shape_and_follow_the_generator(augment):
-    """The result is a uint8 picture of the same size that follows from the generator alone; the
-    picture given is unchanged."""
-    source = picture()
-    before = source.clone()
-    results = [augment(source, generator(seed)) for seed in range(20)]
-    torch.rand(3)
-    again = [augment(source, generator(seed)) for seed in range(20)]
-    assert all(r.dtype == torch.uint8 and r.shape == source.shape for r in results)
-    assert all(torch.equal(a, b) for a, b in zip(results, again, strict=True))
-    assert any(not torch.equal(results[0], other) for other in results)
-    assert torch.equal(source, before)
-
-
-@pytest.mark.parametrize(("p", "flipped"), [(0.0, 0), (1.0, 200), (0.25, 50)])
-def test_flip_mirrors_columns_as_often_as_told(p, flipped):
-    """A share p of the pictures has its columns reversed, the others are as they were."""
-    flip, source, dice = build_flip(settings.Flip(p=p), CONTEXT), picture(), generator()
-    mirrored = torch.stack([source[:, :, 6 - column] for column in range(7)], dim=2)
-    count = 0
-    for _ in range(200):
-        result = flip(source, dice)
-        count += torch.equal(result, mirrored)
-        assert torch.equal(result, mirrored) or torch.equal(result, source)
-    assert abs(count - flipped) <= 20 * (0 < p < 1)
-
-
-def test_pad_crop_shifts_and_fills():
-    """The result is the picture shifted by up to `pad` in both axes, with `fill` where nothing was,
-    and all shifts occur."""
-    crop, source, dice = (
-        build_pad_crop(settings.PadCrop(pad=1, fill=0), CONTEXT),
-        picture(),
-        generator(),
-    )
-    seen = set()
-    for _ in range(200):
-        result = crop(source, dice)
-        for down in (-1, 0, 1):
-            for right in (-1, 0, 1):
-                expected = torch.zeros_like(source)
-                for y in range(13):
-                    for x in range(7):
-                        if 0 <= y - down < 13 and 0 <= x - right < 7:
-                            expected[:, y, x] = source[:, y - down, x - right]
-                if torch.equal(result, expected):
-                    seen.add((down, right))
-                    break
-            else:
-                continue
-            break
-        else:
-            pytest.fail("the result is no shifted picture")
-    assert len(seen) == 9
 
 
 def test_demo_settings_are_those_of_write_demo():

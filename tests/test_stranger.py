@@ -179,6 +179,23 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(env, work, finished):
     assert own[0] == own[1]
 
 
+def test_unlabelled_pictures_are_ranked_by_pairs(env, work, site, tmp_path, finished):
+    """`reid rank` takes the pairwise matcher and the post chain, without what only trains; the
+    times the post needs come from a CSV file's column."""
+    shutil.copytree(site, tmp_path / "less")
+    for name in ("memory", "streams", "loading"):
+        (tmp_path / "less" / "reid_stranger" / f"{name}.py").unlink()
+    less = {**env, "PYTHONPATH": f"{tmp_path / 'less'}:{ROOT}"}
+    manifest = next(work.rglob("manifest.csv"))
+    rank = ["rank", finished, "--gallery", manifest, "--ranking", "pairwise", "--top", "3"]
+    refused = reid(less, work, *rank, "--query", manifest.parent, code=2).stderr
+    assert "ranking 'pairwise': postprocessor 'travel'" in refused
+    assert "needs the manifest column time; this data set has none" in refused
+    lines = reid(less, work, *rank, "--query", manifest).stdout.splitlines()
+    assert lines[0] == "query,rank,gallery,distance"
+    assert len(lines) == 1 + 3 * len(read_manifest(manifest))
+
+
 def test_it_is_evaluated_without_what_only_trains(env, work, site, tmp_path, finished):
     """`reid eval` works, with equal scores, without the files of the loss, procedure and sampler,
     and without the distribution of another loss."""
