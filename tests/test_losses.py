@@ -84,13 +84,15 @@ def test_softmax_starts_nearly_undecided():
 
 
 def distance_by_loop(a: list[float], b: list[float], metric: str) -> float:
-    if metric == "euclidean":
+    if metric == "unit":
+        a, b = ([x / math.hypot(*vector) for x in vector] for vector in (a, b))
+    if metric != "cosine":
         return math.sqrt(max(sum((x - y) ** 2 for x, y in zip(a, b, strict=True)), 1e-12))
     dot = sum(x * y for x, y in zip(a, b, strict=True))
     return 1 - dot / math.hypot(*a) / math.hypot(*b)
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "unit"])
 @pytest.mark.parametrize("soft", [False, True])
 def test_triplet_equals_a_loop_over_anchors(metric, soft):
     """The loss is the mean over anchors of the hinge (or soft hinge) of the farthest row of the
@@ -111,7 +113,7 @@ def test_triplet_equals_a_loop_over_anchors(metric, soft):
     assert terms["hard"].item() == pytest.approx(hard / len(LABELS))
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "unit"])
 def test_triplet_gradient_equals_finite_differences(metric):
     """The gradient by autograd is the slope of the loss."""
     loss = build_triplet(
@@ -125,7 +127,7 @@ def test_triplet_gradient_equals_finite_differences(metric):
 def test_triplet_of_equal_vectors_has_a_finite_gradient():
     """Where all vectors are equal, the loss is the margin and the gradient 0, not NaN."""
     x = torch.ones(4, 5, requires_grad=True)
-    for metric in ("euclidean", "cosine"):
+    for metric in ("euclidean", "cosine", "unit"):
         config = settings.Triplet(feature="x.a", metric=metric, margin=0.3)
         value, _ = build_triplet(config, Context(given(), "triplet"))(
             {"x.a": x}, batch_of([0, 0, 1, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,8 @@ from reidcore.builtin.losses import batch_hard, build_softmax, build_triplet
 from reidcore.builtin.matchers import build_cosine
 from reidcore.metrics import PerQuery, rank_queries, summarize
 from reidcore.modules import Batch, Context, Images, Matcher
+from reidcore.tables import Optim, Steps, Warmup
+from reidcore.training import rate_factor
 from tests.oracles import Vectors, oracle
 
 pytestmark = pytest.mark.oracle
@@ -330,3 +333,72 @@ def test_losses_equal_ipads():
         vectors.compare("total_ipad", first + second + triplet["m"], **close)
         # What D_m and D_mpre are made from: the mutual distance is a component of the plugin ipad.
         vectors.inputs_only("K", "f")
+
+
+def rates(vectors: Vectors, array: str, base: float) -> np.ndarray:
+    """Learning rates of all epochs of a schedule that the side-car states in words."""
+    words = _words(vectors, array)
+    listed = re.search(r"milestones \[([\d, ]+)\]", words)
+    assert listed
+    warmup = None
+    if found := re.search(r"warm-up (\d+) epochs from (\d+)%", words):
+        # Their rise ends after that many epochs, ours in the epoch with that number.
+        warmup = Warmup(epochs=int(found[1]) + 1, start=int(found[2]) / 100)
+    steps = Steps(at=[int(epoch) for epoch in listed[1].split(",")], by=0.1)
+    optim = Optim(lr=base, steps=steps, warmup=warmup)
+    epochs = vectors.arrays[array].size
+    return np.array([base * rate_factor(optim, epoch, epochs) for epoch in range(epochs)])
+
+
+def test_losses_schedules_and_metrics_equal_msinets():
+    """Smoothed cross-entropy and both triplets with gradients, all learning rates, distances, CMC
+    and mAP equal those of MSINet's program."""
+    close = {"rtol": 1e-6, "atol": 1e-9}
+    with oracle("msinet/g_extras") as vectors:
+        labels = vectors.input("loss/labels")
+        logits = vectors.input("loss/logits").double().requires_grad_()
+        loss = classify(logits, labels, smoothing=0.1)
+        vectors.compare("loss/ce_smooth", loss, **close)
+        vectors.compare("loss/ce_smooth_grad", torch.autograd.grad(loss, logits)[0], **close)
+        for array, metric in (("loss/triplet_norm", "unit"), ("loss/triplet_raw", "euclidean")):
+            x = vectors.input("loss/embeddings").double().requires_grad_()
+            config = settings.Triplet(feature="x.x", metric=metric, margin=0.3)
+            triplet = build_triplet(config, context_of(x=x.shape[1]))
+            loss, _ = triplet({"x.x": x}, batch_of(labels))
+            vectors.compare(array, loss, **close)
+            vectors.compare(f"{array}_grad", torch.autograd.grad(loss, x)[0], **close)
+            if metric == "unit":
+                positive, negative = batch_hard(triplet.distances({"x.x": x}), labels)
+                share = (negative > positive).double().mean()
+                vectors.compare("loss/triplet_norm_precision", share, **close)
+
+        for array in ("lr/weights_train", "lr/weights_search"):
+            base = float(re.search(r"base ([\d.]+)", _words(vectors, array))[1])
+            vectors.compare(array, rates(vectors, array, base), **close)
+        for array in ("lr/alpha_code", "lr/alpha_paper"):
+            base = float(vectors.arrays[array][0])  # no warm-up: the first epoch has the base rate
+            vectors.compare(array, rates(vectors, array, base), **close)
+
+        features = vectors.input("metric/features").double()
+        pid, camera = vectors.input("metric/pids"), vectors.input("metric/cams")
+        queries = len(vectors.arrays["metric/distance"])
+        matcher = build_cosine(settings.Cosine(features=["x.x"]), context_of(x=features.shape[1]))
+        query, gallery = (
+            matcher.template({"x.x": part}) for part in (features[:queries], features[queries:])
+        )
+        # |a - b|^2 of unit vectors is 2 - 2 cos.
+        distances = 4 * matcher.distance(query, gallery)
+        vectors.compare("metric/distance", distances, **close)
+        match = pid[:queries, None] == pid[queries:]
+        for rule, ignored in (
+            ("same_camera_removed", match & (camera[:queries, None] == camera[queries:])),
+            ("nothing_removed", torch.zeros_like(match)),
+        ):
+            scores = summarize([rank_queries(distances, match, ignored)])
+            vectors.compare(f"metric/{rule}/cmc", scores.cmc, atol=1e-6)
+            vectors.compare(f"metric/{rule}/mAP", scores.map, **close)
+        vectors.later("split/*", "splitting the categories belongs to MSINet's search")
+
+
+def _words(vectors: Vectors, array: str) -> str:
+    return vectors.sidecar["arrays"][array]["description"]

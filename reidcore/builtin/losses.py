@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reidcore.builtin.distances import cosine_similarity, euclidean
+from reidcore.builtin.distances import cosine_similarity, euclidean, exact
 from reidcore.builtin.settings import Softmax as SoftmaxSettings
 from reidcore.builtin.settings import Triplet as TripletSettings
 from reidcore.modules import Batch, Context, Loss, Unowned
@@ -83,7 +83,11 @@ class Triplet(Loss):
             return matcher.distance(templates, templates)
         assert self.feature is not None
         x = features[self.feature]
-        return euclidean(x, x) if self.metric == "euclidean" else 1 - cosine_similarity(x, x)
+        if self.metric == "cosine":
+            return 1 - cosine_similarity(x, x)
+        if self.metric == "unit":
+            x = F.normalize(exact(x), dim=1)
+        return euclidean(x, x)
 
     def forward(
         self, features: Mapping[str, Tensor], batch: Batch

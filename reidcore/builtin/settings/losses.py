@@ -47,8 +47,10 @@ class Triplet:
     matcher: MatcherName | None = setting(
         "instead of a feature, the matcher whose distance is trained", default=None
     )
-    metric: Literal["euclidean", "cosine"] = setting(
-        "distance between features; cosine is 1 - cos", default="euclidean"
+    metric: Literal["euclidean", "cosine", "unit"] = setting(
+        "distance between features; cosine is 1 - cos, unit the Euclidean distance of the features "
+        "scaled to unit length",
+        default="euclidean",
     )
     margin: float = setting(
         "by how much a negative must be farther than a positive, in units of the distance",
