@@ -76,12 +76,12 @@ def environment(cache: Path, site: Path | None = None, **more: str) -> dict[str,
 
 
 def reid(
-    env: Mapping[str, str], folder: Path, *arguments: object, code: int = 0
+    env: Mapping[str, str], folder: Path, *arguments: object, code: int = 0, timeout: float = 200
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command to its end in `folder`; its exit code must be `code`."""
     done = subprocess.run(
         [sys.executable, "-m", "reidcore", *map(str, arguments)],
-        env=env, cwd=folder, capture_output=True, text=True, timeout=200,
+        env=env, cwd=folder, capture_output=True, text=True, timeout=timeout,
     )  # fmt: skip
     assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
     return done

@@ -17,7 +17,7 @@ from reidcore.manifest import read_manifest
 from reidcore.metrics import rank_queries, summarize
 from reidcore.readers import Demo
 
-SEEDS = (0, 1, 2)
+SLOW = [pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)]
 
 
 def reid(cache: Path, *arguments: str) -> str:
@@ -57,7 +57,7 @@ def histogram_map(root: Path) -> float:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", [0, *SLOW])
 def test_demo_is_learnable_but_neither_easy_nor_a_matter_of_colour(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
