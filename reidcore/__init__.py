@@ -15,6 +15,7 @@ def load(
     folder: str | os.PathLike[str],
     evaluation: str | os.PathLike[str] | None = None,
     device: str = "auto",
+    losses: bool = False,
 ) -> Search:
     """A trained run, ready to make templates of pictures and to rank them.
 
@@ -22,4 +23,4 @@ def load(
     """
     from reidcore.search import load as load_run
 
-    return load_run(folder, evaluation, device)
+    return load_run(folder, evaluation, device, losses)

@@ -13,6 +13,8 @@ from typing import Any, Literal, NewType
 import attrs
 import pluggy
 
+from reidcore.explanations import Heat, Lines, Table
+
 __all__ = [
     "BatchShape",
     "Component",
@@ -20,11 +22,14 @@ __all__ = [
     "Feature",
     "FeatureName",
     "Given",
+    "Heat",
+    "Lines",
     "LossName",
     "MapName",
     "MatcherName",
     "Matching",
     "Row",
+    "Table",
     "TensorName",
     "TensorSpec",
     "VectorName",

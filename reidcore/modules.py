@@ -30,6 +30,7 @@ __all__ = [
     "Run",
     "Template",
     "Unowned",
+    "grad_cam",
     "open_run",
 ]
 
@@ -237,7 +238,8 @@ def _at_least_float32(value: Tensor) -> Tensor:
 
 
 class Matcher(nn.Module):
-    """Base of matchers. May own parameters; `distance` is differentiable."""
+    """Base of matchers. May own parameters; `distance` is differentiable. May have
+    `explain(a, b)`, as every other part `explain(features, images)`: see docs/contracts.md."""
 
     def template(self, features: Mapping[str, Tensor]) -> Template:
         """What is kept of each image: name -> tensor [B, ...] as `Matching.template` declares."""
@@ -339,6 +341,16 @@ class Run(Protocol):
 
     def write(self, name: str, data: str | bytes) -> Path:
         """Writes a file into the run folder atomically."""
+
+
+def grad_cam(values: Tensor, gradient: Tensor) -> Tensor:
+    """[B, C, h, w] twice to [B, h, w], at least 0: what in a map raises a score.
+
+    The channels' sum, each weighted by its gradient's mean over all places, cut off below 0
+    (Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2).
+    """
+    weights = gradient.mean((2, 3), keepdim=True)
+    return (weights * values).sum(1).clamp(min=0)
 
 
 def open_run(folder: str | Path, device: str = "auto") -> Any:

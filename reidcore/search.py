@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import attrs
 import torch
@@ -34,6 +34,9 @@ from reidcore.scoring import MatcherRanking, concatenate, ranking_of, template_b
 from reidcore.seeds import seeded
 from reidcore.tables import RankingTable, Source
 from reidcore.template_file import TemplateWriter, read_index, write_index
+
+if TYPE_CHECKING:
+    from reidcore.explain import Explained
 
 Pictures = str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Row]
 
@@ -96,19 +99,24 @@ def load(
     folder: str | os.PathLike[str],
     evaluation: str | os.PathLike[str] | None = None,
     device: str = "auto",
+    losses: bool = False,
 ) -> Search:
     """A trained run, ready to rank pictures that have no labels.
 
     folder: a run folder. evaluation: a file whose rankings and postprocessors replace the run's, as
     in `reid eval RUN_DIR FILE`. device: auto, cpu, cuda or cuda:N. Neither data sets nor plugins
-    that only train are needed. Raises `reidcore.errors.ReidError` with what is wrong.
+    that only train are needed, unless `losses` are loaded too, for what they explain. Raises
+    `reidcore.errors.ReidError` with what is wrong.
     """
     from reidcore.plugins import Plugins
     from reidcore.wiring import make_plan
 
     folder = Path(folder)
     lock, run = read_run(folder, Path(evaluation) if evaluation is not None else None)
-    plan = make_plan(run, Plugins(), purpose="rank", training=lock["training"])
+    plan = make_plan(
+        run, Plugins(), purpose="train" if losses else "rank", allow_missing=losses,
+        training=lock["training"],
+    )  # fmt: skip
     if not plan.rankings:
         raise UsageError(f"the run in {folder} has no [[matcher]], so it cannot rank")
     return Search(folder, plan, load_model(folder, plan, device))
@@ -203,6 +211,34 @@ class Search:
                 found.append(_nearest(distances, size))
         index, distance = (torch.cat(parts) for parts in zip(*found, strict=True))
         return Ranked(first.rows, second.rows, index, distance)
+
+    def explain(
+        self,
+        query: Templates | Pictures,
+        gallery: Templates | Pictures,
+        top: int = 3,
+        ranking: str | None = None,
+        maps: Sequence[str] | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Explained]:
+        """Why the `top` nearest gallery pictures of the first `limit` queries match, pair by pair.
+
+        maps: names such as backbone.layer3, by default the last map that the ranking computes. What
+        is found in them and what the run's parts add: `reidcore.explain`. The pictures' files are
+        read again. Raises UsageError for a map that the run does not have.
+        """
+        from reidcore.explain import choose_maps, explained_pairs, listed_pairs, with_maps
+
+        if limit is not None and limit < 1:
+            raise UsageError(f"limit must be at least 1, got {limit}")
+        chosen = choose_maps(self.plan, maps)
+        model = with_maps(self.model, self.folder, chosen)
+        pairs = listed_pairs(self.rank(query, gallery, top, ranking), limit)
+        rows = self._numbered([row for pair in pairs for row in (pair.query, pair.gallery)])
+        loader = PictureLoader(self.plan.runfile.data, self.plan.runfile.train.seed)
+        return explained_pairs(
+            model, list(self._ranking(ranking).weights), chosen, pairs, loader, rows
+        )
 
     def _ranking(self, name: str | None) -> RankingTable:
         if name is None:

@@ -31,7 +31,7 @@ def add_parsers(
         "--top", type=int, default=10, metavar="N", help="matches listed of each query (default 10)"
     )
     rank.add_argument("--ranking", metavar="NAME", help="a ranking of the run (default: its first)")
-    _device_argument(rank)
+    device_argument(rank)
     rank.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="write CSV there, not to the terminal"
     )
@@ -45,14 +45,15 @@ def add_parsers(
     index.add_argument("folder", type=Path, metavar="RUN_DIR")
     index.add_argument("pictures", type=Path, metavar="PICTURES", help=PICTURES)
     evaluation_argument(index)
-    _device_argument(index)
+    device_argument(index)
     index.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to make"
     )
     index.set_defaults(func=_index)
 
 
-def _device_argument(parser: argparse.ArgumentParser) -> None:
+def device_argument(parser: argparse.ArgumentParser) -> None:
+    """The option `--device`."""
     parser.add_argument(
         "--device", default="auto", help="auto (cuda if there is one, else cpu), cpu, cuda, cuda:N"
     )

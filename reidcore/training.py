@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reidcore import __version__
 from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.model import Model, build_model, build_part, choose_device, in_role
-from reidcore.modules import Batch, Rows, Run
+from reidcore.modules import Batch, Rows, Run, Template
 from reidcore.pictures import PictureLoader, make_rows
 from reidcore.plan import Plan
 from reidcore.plugins import Plugins
@@ -83,12 +83,15 @@ class _Ask:
 
     def distances(self, matcher: str, a: Sequence[int], b: Sequence[int]) -> Tensor:
         run, settings = self._run, self._run.plan.runfile.eval
-        first, second = (
-            make_templates(
-                run.model, [matcher], run._loader, self._rows.take(side), size=settings.batch
-            )[matcher]
-            for side in (a, b)
-        )
+
+        def templates(side: Sequence[int]) -> Template:
+            rows = self._rows.take(side)
+            return make_templates(run.model, [matcher], run._loader, rows, size=settings.batch)[
+                matcher
+            ]
+
+        first = templates(a)
+        second = first if list(a) == list(b) else templates(b)
         matching = run.plan.matching(matcher)
         return score(run.model.matchers[matcher], matching, first, second, settings.memory)
 

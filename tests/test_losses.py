@@ -9,7 +9,7 @@ import torch
 
 from reidcore.api import BatchShape, Feature, Given, Matching, WiringError
 from reidcore.builtin import settings
-from reidcore.builtin.losses import build_softmax, build_triplet
+from reidcore.builtin.losses import build_arcface, build_center, build_softmax, build_triplet
 from reidcore.modules import Batch, Context, Images, Matcher
 
 
@@ -193,6 +193,125 @@ def test_triplet_trains_a_matcher_that_it_does_not_own():
     assert not list(loss.parameters()) and not loss.state_dict()
 
 
+def arcface(margin: float = 0.5, scale: float = 8.0) -> torch.nn.Module:
+    """`core.arcface` on x.c with random weights."""
+    config = settings.ArcFace(feature="x.c", margin=margin, scale=scale)
+    loss = build_arcface(config, Context(given(), "arcface")).double()
+    draw = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        loss.weight.copy_(torch.randn(loss.weight.shape, generator=draw))
+    return loss
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.5, 1.2])
+def test_arcface_equals_a_loop_over_angles(margin):
+    """The loss is the cross-entropy of scaled cosines, the margin added to the own angle; beyond pi
+    the logit goes on falling. `accuracy` leaves the margin out."""
+    loss = arcface(margin)
+    x = features()
+    x["x.c"][0] = -3 * loss.weight[LABELS[0]].detach()
+    x["x.c"][1] = -loss.weight[LABELS[1]].detach() + 0.3
+    value, terms = loss(x, batch_of(LABELS))
+    rows, right, beyond = [], 0, 0
+    for row, label in zip(x["x.c"].tolist(), LABELS, strict=True):
+        cosines = [1 - distance_by_loop(row, weight, "cosine") for weight in loss.weight.tolist()]
+        right += cosines.index(max(cosines)) == label
+        angle = math.acos(max(-1.0, min(1.0, cosines[label])))
+        beyond += angle + margin > math.pi
+        cosines[label] = (
+            math.cos(angle + margin)
+            if angle + margin <= math.pi
+            else cosines[label] - margin * math.sin(margin)
+        )
+        rows.append([8.0 * cosine for cosine in cosines])
+    assert beyond > 0 or margin == 0
+    assert 0 < right < len(LABELS)
+    assert value.item() == pytest.approx(entropy_by_loop(rows, LABELS, 0.0), rel=1e-6)
+    assert terms["accuracy"].item() == pytest.approx(right / len(LABELS))
+
+
+def test_arcface_makes_the_own_identity_harder_at_every_angle():
+    """With a margin, the own logit falls with the angle from 0 to pi and is below the cosine."""
+    angles = torch.linspace(0, math.pi, 1001, dtype=torch.float64)
+    widened = arcface(0.5).widened_angle(angles.cos())
+    assert (widened.diff() < 0).all()
+    assert (widened < angles.cos()).all()
+
+
+def test_arcface_gradient_equals_finite_differences():
+    """The gradients to features and weights are the slopes of the loss."""
+    loss = arcface()
+    batch = batch_of(LABELS)
+    x = features()["x.c"].requires_grad_()
+
+    def value(x, weight):
+        return torch.func.functional_call(loss, {"weight": weight}, ({"x.c": x}, batch))[0]
+
+    assert torch.autograd.gradcheck(value, (x, loss.weight.detach().clone().requires_grad_()))
+
+
+def test_arcface_of_parallel_vectors_has_a_finite_gradient():
+    """Where a vector is parallel to its identity, or zero, nothing becomes infinite."""
+    loss = arcface().float()
+    x = loss.weight.detach()[LABELS].clone()
+    x[1] *= -1
+    x[2] = 0
+    x.requires_grad_()
+    value, _ = loss({"x.c": x}, batch_of(LABELS))
+    value.backward()
+    assert value.isfinite() and x.grad.isfinite().all() and loss.weight.grad.isfinite().all()
+
+
+def center(alpha: float = 0.5) -> torch.nn.Module:
+    config = settings.Center(feature="x.c", alpha=alpha)
+    return build_center(config, Context(given(), "center")).double()
+
+
+def center_steps_by_loop(loss, x: torch.Tensor, labels: list[int]) -> list[list[float]]:
+    """The centers after one step (Wen et al., eq. 4)."""
+    centers = [list(row) for row in loss.centers.tolist()]
+    for identity, old in enumerate(loss.centers.tolist()):
+        rows = [row for row, label in zip(x.tolist(), labels, strict=True) if label == identity]
+        for place, number in enumerate(old):
+            change = sum(number - row[place] for row in rows) / (1 + len(rows))
+            centers[identity][place] = number - loss.alpha * change
+    return centers
+
+
+def test_center_loss_and_centers_equal_loops():
+    """The loss is the mean of half the squared distances, its gradient the offset from the center,
+    and over two steps the centers follow equation 4; an identity without rows keeps its center."""
+    loss = center(alpha=0.7)
+    for seed, labels in ((0, LABELS), (1, [3, 1, 1, 1, 3, 0, 0, 0])):
+        x = features(seed)["x.c"].requires_grad_()
+        batch = batch_of(labels)
+        offsets = [
+            [a - b for a, b in zip(row, loss.centers[label].tolist(), strict=True)]
+            for row, label in zip(x.tolist(), labels, strict=True)
+        ]
+        value = loss({"x.c": x}, batch)
+        total = sum(number**2 for row in offsets for number in row)
+        assert value.item() == pytest.approx(total / 2 / len(labels), rel=1e-12)
+        (gradient,) = torch.autograd.grad(value, x)
+        expected = torch.tensor(offsets, dtype=torch.float64) / len(labels)
+        torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=0)
+        assert torch.autograd.gradcheck(lambda x, batch=batch: loss({"x.c": x}, batch), x)
+
+        stepped = center_steps_by_loop(loss, x, labels)
+        loss.after_step({"x.c": x.detach()}, batch)
+        expected = torch.tensor(stepped, dtype=torch.float64)
+        torch.testing.assert_close(loss.centers, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_centers_are_state_and_no_parameters():
+    """Centers are saved and loaded, and no optimizer moves them."""
+    loss, other = center(), center()
+    loss.after_step(features(), batch_of(LABELS))
+    other.load_state_dict(loss.state_dict())
+    assert torch.equal(other.centers, loss.centers) and loss.centers.any()
+    assert not list(loss.parameters())
+
+
 def refusal(config, run: Given) -> WiringError:
     with pytest.raises(WiringError) as caught:
         config.check(run)
@@ -206,13 +325,12 @@ def test_softmax_refuses_features_of_different_length():
     assert "'x.a' has 5" in error.text and "'x.c' has 3" in error.text
 
 
-def test_softmax_needs_features_and_identities():
+def test_classifiers_need_features_and_identities():
     """An empty list of features and a data set of one identity are refused."""
     with pytest.raises(ValueError, match="at least one feature"):
         settings.Softmax(features=[])
-    assert (
-        "the data have 1" in refusal(settings.Softmax(features=["x.a"]), given(identities=1)).text
-    )
+    for config in (settings.Softmax(features=["x.a"]), settings.ArcFace(feature="x.a")):
+        assert "the data have 1" in refusal(config, given(identities=1)).text
 
 
 @pytest.mark.parametrize(

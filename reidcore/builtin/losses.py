@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -9,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reidcore.builtin.distances import cosine_similarity, euclidean, exact
+from reidcore.builtin.settings import ArcFace as ArcFaceSettings
+from reidcore.builtin.settings import Center as CenterSettings
 from reidcore.builtin.settings import Softmax as SoftmaxSettings
 from reidcore.builtin.settings import Triplet as TripletSettings
 from reidcore.modules import Batch, Context, Loss, Unowned
@@ -98,9 +101,82 @@ class Triplet(Loss):
         return losses.mean(), {"hard": (excess.detach() > 0).float().mean()}
 
 
+class ArcFace(Loss):
+    """Cross-entropy of scale * cos, with the margin m added to the angle of the own identity
+    (Deng et al. 2019, eq. 3), the mean over rows.
+
+    Where angle + m exceeds pi, cos(angle + m) would rise again; there the logit is
+    scale * (cos(angle) - m sin(m)), as in the authors' program, so that it falls with the angle
+    everywhere. Logs `accuracy`, the share of rows whose identity has the highest cosine.
+    """
+
+    def __init__(self, config: ArcFaceSettings, context: Context):
+        super().__init__()
+        self.feature = config.feature
+        self.scale = config.scale
+        self.margin = config.margin
+        length = context.vector(config.feature)
+        self.weight = nn.Parameter(torch.empty(context.identities, length))
+        nn.init.xavier_uniform_(self.weight)
+
+    def widened_angle(self, cosine: Tensor) -> Tensor:
+        """cos(angle + m) of cos(angle)."""
+        # The root has no slope at 0, where a vector and its identity are parallel.
+        sine = (1 - cosine.square()).clamp(min=1e-12).sqrt()
+        widened = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
+        beyond = cosine - self.margin * math.sin(self.margin)
+        return torch.where(cosine > -math.cos(self.margin), widened, beyond)
+
+    def forward(
+        self, features: Mapping[str, Tensor], batch: Batch
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        cosine = cosine_similarity(features[self.feature], self.weight)
+        own = batch.pid[:, None] == torch.arange(len(self.weight), device=batch.pid.device)
+        logits = self.scale * torch.where(own, self.widened_angle(cosine), cosine)
+        accuracy = (cosine.argmax(1) == batch.pid).float().mean()
+        return F.cross_entropy(logits, batch.pid), {"accuracy": accuracy}
+
+
+class Center(Loss):
+    """Half the squared distance of each row from its identity's center, the mean over rows
+    (Wen et al. 2016, eq. 2, which adds the rows up; so it does for the softmax loss).
+
+    Centers start at zero and have no gradient. After each step they follow the batch (eq. 4):
+    c - alpha * sum(c - x) / (1 + n) over the n rows x of the identity.
+    """
+
+    centers: Tensor
+
+    def __init__(self, config: CenterSettings, context: Context):
+        super().__init__()
+        self.feature = config.feature
+        self.alpha = config.alpha
+        length = context.vector(config.feature)
+        self.register_buffer("centers", torch.zeros(context.identities, length))
+
+    def forward(self, features: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        offsets = exact(features[self.feature]) - self.centers[batch.pid]
+        return offsets.square().sum(1).mean() / 2
+
+    def after_step(self, features: Mapping[str, Tensor], batch: Batch) -> None:
+        offsets = self.centers[batch.pid] - exact(features[self.feature])
+        pids = batch.pid.unique()
+        # A product instead of index_add_, whose order of addition is open on a GPU.
+        of = (pids[:, None] == batch.pid).to(offsets.dtype)
+        self.centers[pids] -= self.alpha * (of @ offsets) / (1 + of.sum(1, keepdim=True))
+
+
 def build_softmax(config: SoftmaxSettings, context: Context) -> Softmax:
     return Softmax(config, context)
 
 
 def build_triplet(config: TripletSettings, context: Context) -> Triplet:
     return Triplet(config, context)
+
+
+def build_arcface(config: ArcFaceSettings, context: Context) -> ArcFace:
+    return ArcFace(config, context)
+
+
+def build_center(config: CenterSettings, context: Context) -> Center:
+    return Center(config, context)

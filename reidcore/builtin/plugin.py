@@ -39,6 +39,19 @@ name = "triplet"
 use = "core.triplet"
 feature = "neck.pooled"
 """
+_ARCFACE = """
+[[loss]]
+name = "arcface"
+use = "core.arcface"
+feature = "neck.bn"
+"""
+_CENTER = """
+[[loss]]
+name = "center"
+use = "core.center"
+feature = "neck.pooled"
+weight = 0.003
+"""
 _RERANK = """
 [[post]]
 name = "rerank"
@@ -163,6 +176,24 @@ def reid_losses() -> Sequence[Component]:
             "batch-hard triplet loss on a feature or on a matcher's distance",
             "Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017",
             _sample(loss=_TRIPLET + _SOFTMAX),
+        ),
+        Component(
+            "arcface",
+            settings.ArcFace,
+            "reidcore.builtin.losses:build_arcface",
+            "cross-entropy of scaled cosines with an additive angular margin",
+            "Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR "
+            "2019",
+            _sample(loss=_ARCFACE),
+        ),
+        Component(
+            "center",
+            settings.Center,
+            "reidcore.builtin.losses:build_center",
+            "half the squared distance of a vector from its identity's center",
+            "Wen et al., A Discriminative Feature Learning Approach for Deep Face Recognition, "
+            "ECCV 2016",
+            _sample(loss=_SOFTMAX + _CENTER),
         ),
     ]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import attrs
 
 from reidcore.dryrun import dry_run
-from reidcore.model import build_model
+from reidcore.explain import explained_match, explained_part
+from reidcore.model import Model, build_model
+from reidcore.plan import Plan
 from reidcore.testing.checks import ConformanceError
-from reidcore.testing.stands import Stand
+from reidcore.testing.stands import Stand, batch_of
 
 
 def settings_are_documented(stand: Stand) -> None:
@@ -24,13 +26,28 @@ def settings_are_documented(stand: Stand) -> None:
 
 
 def sample_runs_dry(stand: Stand) -> None:
-    """The sample is a run file that has the component, is wired and passes the dry run."""
+    """The sample is a run file that has the component, is wired and passes the dry run; what the
+    component explains is as `explain` promises."""
     plan = stand.plan()
     used = {wired.part.use for wired in plan.parts} | {plan.runfile.procedure.use}
     used |= {source.reader.use for source in plan.runfile.sources if source.reader}
     if stand.component.name not in used:
         raise ConformanceError(f"its sample does not use it, but {', '.join(sorted(used))}")
-    dry_run(plan, build_model(plan, 0))
+    model = build_model(plan, 0)
+    dry_run(plan, model)
+    _check_explanations(stand, plan, model.eval())
+
+
+def _check_explanations(stand: Stand, plan: Plan, model: Model) -> None:
+    parts, images = dict(model.parts()), batch_of(plan).images
+    mine = [wired for wired in stand.instances(plan) if wired.part.role in parts]
+    features = model(images) if mine else {}
+    for wired in mine:
+        part = parts[wired.part.role]
+        if wired.matching is not None:
+            explained_match(wired, part, features)
+        else:
+            explained_part(wired, part, features, images)
 
 
 def fits_two_picture_sizes(stand: Stand) -> None:

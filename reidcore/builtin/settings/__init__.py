@@ -3,14 +3,16 @@
 from reidcore.builtin.settings.augmentations import Erase, Flip, Grey, Jitter, Occlude, PadCrop
 from reidcore.builtin.settings.backbones import MobileNetV2, OSNet, ResNet
 from reidcore.builtin.settings.heads import BNNeck, Pool
-from reidcore.builtin.settings.losses import Softmax, Triplet
+from reidcore.builtin.settings.losses import ArcFace, Center, Softmax, Triplet
 from reidcore.builtin.settings.matchers import Cosine, Euclidean
 from reidcore.builtin.settings.postprocessors import Rerank
 from reidcore.builtin.settings.procedures import Train
 from reidcore.builtin.settings.samplers import Identities, Shuffled
 
 __all__ = [
+    "ArcFace",
     "BNNeck",
+    "Center",
     "Cosine",
     "Erase",
     "Euclidean",

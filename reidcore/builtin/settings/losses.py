@@ -10,6 +10,14 @@ from reidcore.api import Given, MatcherName, VectorName, WiringError, setting
 from reidcore.builtin.settings.checks import not_empty
 
 
+def _need_identities(given: Given) -> None:
+    given.need(
+        given.identities >= 2,
+        "",
+        f"needs at least two training identities; the data have {given.identities}",
+    )
+
+
 @attrs.frozen
 class Softmax:
     """Settings of `core.softmax`."""
@@ -32,11 +40,7 @@ class Softmax:
                 f"share one classifier, so they need one length, but {first!r} has "
                 f"{lengths[first]} and {name!r} has {length}. Use one loss for each length.",
             )
-        given.need(
-            given.identities >= 2,
-            "",
-            f"needs at least two training identities; the data have {given.identities}",
-        )
+        _need_identities(given)
 
 
 @attrs.frozen
@@ -79,3 +83,33 @@ class Triplet:
             "needs batches with at least two identities and two pictures of each, but data.batch "
             f"{found}. Use core.identities with ids and per_id of 2 or more.",
         )
+
+
+@attrs.frozen
+class ArcFace:
+    """Settings of `core.arcface`."""
+
+    feature: VectorName = setting("the vector to classify")
+    scale: float = setting("what the cosines are multiplied by", default=64.0, above=0)
+    margin: float = setting(
+        "added to the angle between a vector and its own identity, in radians",
+        default=0.5,
+        at_least=0,
+        at_most=1.5,
+    )
+
+    def check(self, given: Given) -> None:
+        _need_identities(given)
+
+
+@attrs.frozen
+class Center:
+    """Settings of `core.center`."""
+
+    feature: VectorName = setting("the vector that is drawn to its identity's center")
+    alpha: float = setting(
+        "step by which centers follow the vectors", default=0.5, at_least=0, at_most=1
+    )
+
+    def check(self, given: Given) -> None:
+        pass
