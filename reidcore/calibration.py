@@ -19,8 +19,9 @@ from reidcore.modules import Rows
 Scale = Callable[[Tensor], Tensor]
 
 IDENTITIES, PER_IDENTITY = 64, 4
-TAIL = 1e-3
-"""Share of d / (d + mean of strangers) in a logistic scale."""
+STEADY = 0.01
+"""Share of a curve without flat parts in a fitted probability, so that pairs stay apart also where
+the probability hardly changes."""
 KEPT = 4096
 """Distances kept of each kind of pair, as evenly spaced order statistics."""
 
@@ -107,11 +108,9 @@ def fit(kind: str, pairs: Pairs) -> Scale:
 def _logistic(pairs: Pairs) -> Scale:
     """Platt's sigmoid (Platt 1999) by Newton's method (Lin et al. 2007, algorithm 1), with both
     kinds of pairs weighing the same and Platt's targets, which keep the slope finite where the
-    pairs are separable. A thousandth of d / (d + mean) keeps those apart for whom the sigmoid is 1
-    in float32."""
+    pairs are separable."""
     same, different = pairs.same.double(), pairs.different.double()
-    centre = torch.cat([same, different]).mean()
-    spread = torch.cat([same, different]).std(correction=0).clamp(min=1e-12)
+    centre, spread = _centre_and_spread(pairs)
     x = (torch.cat([same, different]) - centre) / spread
     weight = torch.cat([torch.full_like(part, 0.5 / len(part)) for part in (same, different)])
     target = torch.cat(
@@ -142,26 +141,41 @@ def _logistic(pairs: Pairs) -> Scale:
             length /= 2
         slope, shift = slope - length * step[0], shift - length * step[1]
     # A matcher whose matches are the farther ones must not have its ranking turned round.
-    a = max((slope / spread).item(), 1e-6)
-    b = (shift - slope * centre / spread).item()
-    mean = different.mean().clamp(min=1e-12).item()
+    a, b = max(slope.item(), 0.0), shift.item()
+    return _steadied(lambda z: torch.sigmoid(a * z + b), centre, spread)
+
+
+def _centre_and_spread(pairs: Pairs) -> tuple[float, float]:
+    """Mean and deviation of all distances, both kinds of pairs weighing the same."""
+    kinds = [part.double() for part in (pairs.same, pairs.different)]
+    centre = sum(part.mean().item() for part in kinds) / 2
+    variance = sum((part - centre).square().mean().item() for part in kinds) / 2
+    return centre, max(variance**0.5, 1e-12)
+
+
+def _steadied(probability: Scale, centre: float, spread: float) -> Scale:
+    """The scale of a nowhere decreasing probability of z = (d - centre) / spread, mixed with
+    (1 + z / (1 + |z|)) / 2, which increases everywhere."""
 
     def scale(distances: Tensor) -> Tensor:
-        wide = distances.double()
-        return ((1 - TAIL) * torch.sigmoid(a * wide + b) + TAIL * wide / (wide + mean)).float()
+        z = (distances.double() - centre) / spread
+        steady = (1 + z / (1 + z.abs())) / 2
+        return ((1 - STEADY) * probability(z) + STEADY * steady).float()
 
     return scale
 
 
 def _isotonic(pairs: Pairs) -> Scale:
     """Isotonic regression by pooling adjacent violators (Zadrozny and Elkan 2002), linear between
-    the pools' mean distances. Below the first and above the last pool the curve goes on towards 0
-    and 1, so that it is nowhere flat."""
-    same, different = pairs.same.double().numpy(), pairs.different.double().numpy()
+    the pools' mean distances."""
+    centre, spread = _centre_and_spread(pairs)
+    same, different = (
+        (part.double().numpy() - centre) / spread for part in (pairs.same, pairs.different)
+    )
     x, place = np.unique(np.concatenate([same, different]), return_inverse=True)
     mass = np.zeros((2, len(x)))  # of matches, of strangers
-    for row, part, at in ((0, same, place[: len(same)]), (1, different, place[len(same) :])):
-        np.add.at(mass[row], at, 0.5 / len(part))
+    for row, part, places in ((0, same, place[: len(same)]), (1, different, place[len(same) :])):
+        np.add.at(mass[row], places, 0.5 / len(part))
     pools: list[list[float]] = []  # [weight, weight of strangers, weighted distance]
     for distance, matches, strangers in zip(x, *mass, strict=True):
         weight = matches + strangers
@@ -169,27 +183,19 @@ def _isotonic(pairs: Pairs) -> Scale:
         while len(pools) > 1 and pools[-2][1] * pools[-1][0] >= pools[-1][1] * pools[-2][0]:
             last = pools.pop()
             pools[-1] = [a + b for a, b in zip(pools[-1], last, strict=True)]
-    # Half a pair keeps the shares off 0 and 1, so that the curve can go on beyond its ends.
-    least = 0.5 / (len(same) + len(different))
-    knots = torch.tensor(
-        [[d / w, least + (1 - 2 * least) * s / w] for w, s, d in pools], dtype=torch.float64
-    )
-    at, share = knots.T.contiguous()
-    return lambda distances: _interpolated(distances.double(), at, share).float()
+    at = torch.tensor([d / w for w, _, d in pools], dtype=torch.float64)
+    share = torch.tensor([s / w for w, s, _ in pools], dtype=torch.float64)
+    return _steadied(lambda z: _interpolated(z, at, share), centre, spread)
 
 
-def _interpolated(distances: Tensor, at: Tensor, share: Tensor) -> Tensor:
-    at, share = at.to(distances.device), share.to(distances.device)
-    right = torch.searchsorted(at, distances).clamp(1, max(1, len(at) - 1))
-    left = right - 1
-    right = right.clamp(max=len(at) - 1)
+def _interpolated(z: Tensor, at: Tensor, share: Tensor) -> Tensor:
+    """Linear between the knots (at, share), level beyond the first and the last."""
+    at, share = at.to(z.device), share.to(z.device)
+    last = len(at) - 1
+    right = torch.searchsorted(at, z).clamp(min(1, last), last)
+    left = (right - 1).clamp(min=0)
     width = (at[right] - at[left]).clamp(min=1e-300)
-    inner = share[left] + (share[right] - share[left]) * ((distances - at[left]) / width).clamp(
-        0, 1
-    )
-    below = share[0] * distances / at[0].clamp(min=1e-300)
-    above = 1 - (1 - share[-1]) * at[-1] / distances.clamp(min=1e-300)
-    return torch.where(distances < at[0], below, torch.where(distances > at[-1], above, inner))
+    return share[left] + (share[right] - share[left]) * ((z - at[left]) / width).clamp(0, 1)
 
 
 def row_minmax(distances: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reidcore.api import Row
-from reidcore.calibration import KEPT, TAIL, Pairs, choose_pictures, fit, row_minmax, sort_pairs
+from reidcore.calibration import KEPT, STEADY, Pairs, choose_pictures, fit, row_minmax, sort_pairs
 from reidcore.errors import DataError
 from reidcore.modules import Rows
 from reidcore.pictures import make_rows
@@ -39,6 +39,18 @@ def test_scales_keep_the_order(kind: str, pairs: Pairs):
 
 
 @pytest.mark.parametrize("kind", ["logistic", "isotonic"])
+def test_close_distances_of_a_bad_matcher_stay_apart(kind: str):
+    """Where nothing tells matches from strangers and distances hardly differ, as before training,
+    rounding does not tie them."""
+    draw = torch.Generator().manual_seed(0)
+    found = 0.5 + 1e-4 * torch.rand(3000, generator=draw)
+    scaled = fit(kind, Pairs(found[:300].sort().values, found[300:].sort().values))(found)
+    order = found.argsort(stable=True)
+    assert (scaled[order].diff() >= 0).all()
+    assert scaled.unique().numel() > 0.99 * found.unique().numel()
+
+
+@pytest.mark.parametrize("kind", ["logistic", "isotonic"])
 @pytest.mark.parametrize("pairs", [OVERLAPPING, SEPARABLE, TIED, ONE_VALUE])
 def test_probabilities_lie_in_the_unit_interval(kind: str, pairs: Pairs):
     scaled = fit(kind, pairs)(torch.tensor([0.0, 1e-6, 0.4, 3.0, 1e4, 1e30]))
@@ -48,6 +60,15 @@ def test_probabilities_lie_in_the_unit_interval(kind: str, pairs: Pairs):
 def test_the_constant_is_the_mean_of_strangers():
     mean = OVERLAPPING.different.double().mean()
     torch.testing.assert_close(fit("constant", OVERLAPPING)(mean.float()[None])[0], torch.ones(()))
+
+
+def steady(pairs: Pairs, at: torch.Tensor) -> torch.Tensor:
+    """What is mixed into a probability at these distances."""
+    kinds = pairs.same.double(), pairs.different.double()
+    centre = (kinds[0].mean() + kinds[1].mean()) / 2
+    spread = (sum((kind - centre).square().mean() for kind in kinds) / 2).sqrt()
+    z = (at.double() - centre) / spread
+    return STEADY * (1 + z / (1 + z.abs())) / 2
 
 
 def balanced_cost(pairs: Pairs, a: float, b: float) -> float:
@@ -67,8 +88,7 @@ def balanced_cost(pairs: Pairs, a: float, b: float) -> float:
 def test_the_logistic_scale_minimises_the_cross_entropy(pairs: Pairs):
     """No nearby sigmoid is better, by a naive sum over all pairs."""
     at = torch.tensor([pairs.same.mean(), pairs.different.mean()])
-    tail = TAIL * at / (at + pairs.different.double().mean())
-    sigmoid = (fit("logistic", pairs)(at).double() - tail) / (1 - TAIL)
+    sigmoid = (fit("logistic", pairs)(at).double() - steady(pairs, at)) / (1 - STEADY)
     low, high = sigmoid.logit().tolist()
     first, second = at.double().tolist()
     a = (high - low) / (second - first)
@@ -90,8 +110,7 @@ def naive_isotonic(x: list[float], y: list[float], w: list[float]) -> list[float
 
 
 def test_the_isotonic_scale_is_the_best_increasing_fit():
-    """At the mean distance of every pool it is the min-max formula's value, half a pair off the
-    ends."""
+    """At the mean distance of every pool it is the min-max formula's value."""
     same, different = normal(12, 1.0, 0.5, 3), normal(25, 1.6, 0.5, 4)
     pairs = Pairs(same, different)
     items = sorted(
@@ -100,7 +119,6 @@ def test_the_isotonic_scale_is_the_best_increasing_fit():
     )
     x, y, w = (list(column) for column in zip(*items, strict=True))
     fitted = naive_isotonic(x, y, w)
-    least = 0.5 / 37
     scale = fit("isotonic", pairs)
     pools = np.unique(np.round(fitted, 12))
     assert len(pools) > 3
@@ -108,8 +126,9 @@ def test_the_isotonic_scale_is_the_best_increasing_fit():
         inside = [i for i, value in enumerate(fitted) if abs(value - pool) < 1e-9]
         weight = sum(w[i] for i in inside)
         centre = sum(x[i] * w[i] for i in inside) / weight
-        expected = least + (1 - 2 * least) * pool
-        assert float(scale(torch.tensor([centre]))[0]) == pytest.approx(expected, abs=1e-5)
+        at = torch.tensor([centre])
+        expected = (1 - STEADY) * pool + float(steady(pairs, at)[0])
+        assert float(scale(at)[0]) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize(
