@@ -1,0 +1,276 @@
+"""Query-adaptive convolution: the locations of two maps matched with each other (Liao and Shao
+2020, section 3.3)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any, Literal
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from reid_qaconv.local import unit_locations
+from reid_qaconv.settings_matching import Matcher as MatcherSettings
+from reidcore.api import Lines
+from reidcore.modules import Context, Matcher, Template
+
+CACHED = 2**17
+"""Responses computed at a time on a CPU: 512 KiB, about what a core's second cache holds."""
+LAUNCHED = 2**26
+"""Responses computed at a time on a GPU: 256 MiB."""
+
+
+def best_matches(a: Tensor, b: Tensor) -> Tensor:
+    """Every location's largest inner product with a location of the other picture, for all pairs.
+
+    a: [A, L, D], the query side. b: [B, L, D], the gallery side. Returns [2, A, B, L], which
+    unpacks into m_G[.., j] = max_i <b_j, a_i> and m_Q[.., i] = max_j <b_j, a_i>. Differentiable
+    once in both; where several locations match equally, the first takes the gradient. The responses
+    [A, B, L, L] never exist at once, and for the backward pass only the maxima's places are kept.
+    """
+    if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
+        best: Tensor = _BestMatches.apply(a, b)
+        return best
+    best = a.new_empty(2, len(a), len(b), a.shape[1])
+    for responses, gallery, query in _responses(a, b, *best):
+        torch.amax(responses, 3, out=gallery)
+        torch.amax(responses, 2, out=query)
+    return best
+
+
+@torch.no_grad()
+def located_matches(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """`best_matches` without gradient, and as int32 of that shape the location of the other picture
+    where each is, the first of equally good ones."""
+    best = a.new_empty(2, len(a), len(b), a.shape[1])
+    index = torch.empty_like(best, dtype=torch.int32)
+    for responses, *parts in _responses(a, b, *best, *index):
+        for axis, value, place in zip((3, 2), parts[:2], parts[2:], strict=True):
+            found = torch.max(responses, axis)
+            value.copy_(found.values)
+            place.copy_(found.indices)
+    return best, index
+
+
+def _tile(a: Tensor, b: Tensor) -> tuple[int, int]:
+    """Numbers of queries and of gallery pictures whose responses fit into CACHED or LAUNCHED."""
+    pairs = max(1, (CACHED if a.device.type == "cpu" else LAUNCHED) // a.shape[1] ** 2)
+    width = max(1, min(pairs, len(b)))
+    return max(1, min(pairs // width, len(a))), width
+
+
+def _responses(a: Tensor, b: Tensor, *of_pairs: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tiles of pairs: inner products [rows, columns, L, L], gallery location first, then query
+    location, and the parts [rows, columns, ...] of the tensors `of_pairs` [A, B, ...].
+
+    The next tile overwrites the products. What tiles share is made outside of their loop: on a CPU
+    a few views take as long as a tile's maxima.
+    """
+    length = a.shape[1]
+    height, width = _tile(a, b)
+    buffer = functools.cache(lambda rows, columns: a.new_empty(rows, columns, length, length))
+    queries = a.transpose(1, 2).contiguous().split(height)
+    # The gallery's part is the larger one of a tile, so it is the one that stays.
+    for gallery, *columns in zip(
+        b.split(width), *(part.split(width, 1) for part in of_pairs), strict=True
+    ):
+        below = gallery.flatten(0, 1)
+        tiles = zip(queries, *(part.split(height) for part in columns), strict=True)
+        for query, *parts in tiles:
+            responses = buffer(len(query), len(below) // length)
+            torch.bmm(below.expand(len(query), -1, -1), query, out=responses.flatten(1, 2))
+            yield responses, *parts
+
+
+class _BestMatches(torch.autograd.Function):
+    """`best_matches` with its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        best, index = located_matches(a, b)
+        ctx.save_for_backward(a, b, index)
+        return best
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b, index = ctx.saved_tensors
+        for_a, for_b = (
+            torch.zeros_like(side) if needed else None
+            for side, needed in zip((a, b), ctx.needs_input_grad, strict=True)
+        )
+        height, width = _tile(a, b)
+        for top, left in product(range(0, len(a), height), range(0, len(b), width)):
+            rows, columns = slice(top, top + height), slice(left, left + width)
+            queries, gallery = a[rows], b[columns]
+            where, value = index[:, rows, columns].long(), gradient[:, rows, columns]
+            # The responses' gradient: each location's value where its best match is.
+            tile = a.new_zeros(*where.shape[1:], a.shape[1])
+            tile.scatter_(3, where[0].unsqueeze(3), value[0].unsqueeze(3))
+            tile.scatter_add_(2, where[1].unsqueeze(2), value[1].unsqueeze(2))
+            tile = tile.flatten(1, 2)
+            if for_a is not None:
+                below = gallery.flatten(0, 1).expand(len(queries), -1, -1)
+                for_a[rows] += torch.bmm(tile.transpose(1, 2), below)
+            if for_b is not None:
+                for_b[columns] += torch.bmm(tile, queries).sum(0).view(gallery.shape)
+        return for_a, for_b
+
+
+@attrs.frozen(eq=False)
+class Correspondences:
+    """What the locations of one side match on the other side, for A x B pairs, all [A, B, H, W].
+
+    index: int64, row-major location on the other side, the first of equally good ones. cosine: of
+    the two locations. contribution: the normalised cosine times the location's weight, without the
+    biases and the normalisation of logits.
+    """
+
+    index: Tensor
+    cosine: Tensor
+    contribution: Tensor
+
+
+def pixel_centres(locations: tuple[int, int], image: tuple[int, int]) -> Tensor:
+    """float64 [H * W, 2]: (x, y) in pixels of the centre of each location, row-major.
+
+    locations: (H, W) of the map. image: (height, width) of the picture. Equal to (index + 0.5)
+    times the stride where the picture's extents are multiples of it.
+    """
+    rows, columns = (
+        (torch.arange(extent, dtype=torch.float64) + 0.5) * (pixels / extent)
+        for extent, pixels in zip(locations, image, strict=True)
+    )
+    return torch.cartesian_prod(rows, columns).flip(1)
+
+
+class QAConv(Matcher):
+    """1 - sigmoid(z / score_scale), z the logit of two maps that are matched location by location.
+
+    z = logit_bn(fc(bn(m))): m are the `best_matches` of both maps, `bn` and `logit_bn` normalise
+    over all values of all pairs of a call, and `fc` weighs first the gallery's locations, then the
+    query's; with the head "shared" both by the same weights, its bias counted twice. Patches of
+    `kernel` x `kernel` locations, zero beyond the border, are compared by the sum of their
+    locations' cosines. `map` [B, C, H, W] is stored as it comes.
+    """
+
+    def __init__(self, config: MatcherSettings, context: Context):
+        super().__init__()
+        self.feature = config.feature
+        self.shape = context.map(config.feature)
+        self.image = context.image
+        self.kernel = config.kernel
+        self.score_scale = config.score_scale
+        self.halves = 1 if config.head == "shared" else 2
+        self.bn = nn.BatchNorm1d(1)
+        self.fc = nn.Linear(self.halves * self.shape[1] * self.shape[2], 1)
+        self.logit_bn = nn.BatchNorm1d(1)
+        if config.head == "shared":
+            nn.init.constant_(self.fc.weight, 1 / self.fc.in_features)
+
+    def template(self, features: Mapping[str, Tensor]) -> Template:
+        maps = features[self.feature]
+        return {"map": maps.to(torch.promote_types(maps.dtype, torch.float32))}
+
+    def merge(self, views: Sequence[Template]) -> Template:
+        """The mean of the views' maps, scaled to unit vectors again if there are several."""
+        merged = super().merge(views)
+        return merged if len(views) == 1 else {"map": unit_locations(merged["map"])}
+
+    def _locations(self, template: Template) -> Tensor:
+        """[N, H * W, C * kernel^2], contiguous: the patch around every location."""
+        maps = template["map"]
+        if maps.shape[1:] != self.shape:
+            found, own = ("x".join(map(str, shape)) for shape in (maps.shape[1:], self.shape))
+            raise ValueError(f"maps are {found}, but this matcher was built for {own}")
+        if self.kernel == 1:
+            patches = maps.flatten(2)
+        else:
+            patches = F.unfold(maps, self.kernel, padding=self.kernel // 2)
+        return patches.transpose(1, 2).contiguous()
+
+    def _weights(self) -> Tensor:
+        """[2, H * W]: of the gallery's and of the query's locations."""
+        return self.fc.weight.view(self.halves, -1).expand(2, -1)
+
+    def logits(self, a: Template, b: Template) -> Tensor:
+        with torch.autocast(a["map"].device.type, enabled=False):
+            best = best_matches(self._locations(a), self._locations(b))
+            gallery, query = self.bn(best.view(1, 1, -1)).view_as(best)
+            weights = self._weights()
+            # Shared weights come with their bias once for each side.
+            bias = self.fc.bias * (2 / self.halves)
+            scores = gallery @ weights[0] + query @ weights[1] + bias
+            return self.logit_bn(scores.view(1, 1, -1)).view_as(scores)
+
+    def distance(self, a: Template, b: Template) -> Tensor:
+        # 1 - sigmoid(x) without its cancellation.
+        return torch.sigmoid(-self.logits(a, b) / self.score_scale)
+
+    @torch.no_grad()
+    def correspondences(self, a: Template, b: Template) -> tuple[Correspondences, Correspondences]:
+        """What the query's locations match in the gallery's pictures and the gallery's in the
+        query's, by the running statistics; `a` is the query side. Both are [A, B, H, W]."""
+        with torch.autocast(a["map"].device.type, enabled=False):
+            best, index = located_matches(self._locations(a), self._locations(b))
+            bn = self.bn
+            normed = F.batch_norm(
+                best.view(1, 1, -1), bn.running_mean, bn.running_var, bn.weight, bn.bias, eps=bn.eps
+            ).view_as(best)
+            contribution = normed * self._weights()[:, None, None]
+        gallery, query = (
+            Correspondences(*(value.unflatten(-1, self.shape[1:]) for value in side))
+            for side in zip(index.long(), best, contribution, strict=True)
+        )
+        return query, gallery
+
+    def explain(
+        self, a: Template, b: Template, scale: float = 200.0, above: float = 0.5
+    ) -> dict[str, Lines]:
+        """Lines from every location of one picture to its match in the other: `to_gallery` and
+        `to_query`. Their weight is the contribution times `scale`; as in the authors' drawings,
+        those above `above` count. Lists indices, cosines, contributions and pixel centres too."""
+        query, gallery = self.correspondences(a, b)
+        return {
+            "to_gallery": self._lines(query, "gallery", scale, above),
+            "to_query": self._lines(gallery, "query", scale, above),
+        }
+
+    def _lines(
+        self,
+        found: Correspondences,
+        towards: Literal["gallery", "query"],
+        scale: float,
+        above: float,
+    ) -> Lines:
+        matches, cosine, contribution = (
+            value.flatten().cpu() for value in (found.index, found.cosine, found.contribution)
+        )
+        own = torch.arange(len(matches))
+        query, gallery = (own, matches) if towards == "gallery" else (matches, own)
+        numbers = {
+            "query_index": query, "gallery_index": gallery,
+            "cosine": cosine, "contribution": contribution,
+        }  # fmt: skip
+        pixels = pixel_centres(self.shape[1:], self.image)
+        for side, index in (("query", query), ("gallery", gallery)):
+            numbers[f"{side}_pixel_x"], numbers[f"{side}_pixel_y"] = pixels[index].T
+        places = pixel_centres(self.shape[1:], (1, 1))
+        return Lines(
+            places[query].numpy(),
+            places[gallery].numpy(),
+            (contribution * scale).numpy(),
+            towards=towards,
+            above=above,
+            numbers={name: column.numpy() for name, column in numbers.items()},
+            meaning=f"contribution to the score times {scale:g}",
+        )
+
+
+def build_matcher(config: MatcherSettings, context: Context) -> QAConv:
+    return QAConv(config, context)
