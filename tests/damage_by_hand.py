@@ -130,8 +130,8 @@ def components(many: Damager, readers: Damager) -> None:
         value("not plugin.component", header, "use", f'"{use}"', use, of=of, says=says)
     for header, of, use, plugin in (
         ("[backbone]", "", "cor.resnet", "cor"),
-        ("[[head]]", "neck", "qaconv.local", "qaconv"),
-        ("[[loss]]", "id", "msinet.sam", "msinet"),
+        ("[[head]]", "neck", "local.parts", "local"),
+        ("[[loss]]", "id", "zoo.sam", "zoo"),
         ("[[post]]", "walk", "tlift.tlift", "tlift"),
     ):
         says = "did you mean 'core'?" if plugin == "cor" else f"pip install reid-plugin-{plugin}"
