@@ -316,9 +316,10 @@ def _check(options: argparse.Namespace) -> int:
 def _eval(options: argparse.Namespace) -> int:
     from reidcore.plugins import Plugins
     from reidcore.progress import reporter
-    from reidcore.runfolder import load_model, read_run, write_json
+    from reidcore.runfolder import check_output, load_model, read_run, write_json
     from reidcore.wiring import make_plan
 
+    check_output(options.output)
     lock, run = read_run(options.folder, options.file, options.sets)
     plan = make_plan(run, Plugins(), purpose="eval", make_data=True, training=lock["training"])
     from reidcore.ranking import evaluate, score_table

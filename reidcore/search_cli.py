@@ -60,7 +60,9 @@ def device_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _rank(options: argparse.Namespace) -> int:
-    from reidcore.runfolder import write_atomically
+    from reidcore.runfolder import check_output, write_atomically
+
+    check_output(options.output)
     from reidcore.search import load
 
     run = load(options.folder, options.file, options.device)
