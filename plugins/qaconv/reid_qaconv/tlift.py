@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 import torch
@@ -13,12 +13,12 @@ from reid_qaconv.settings_tlift import TLift as Settings
 from reidcore.errors import DataError, PluginError
 from reidcore.modules import Context, Meta, Ranking
 
-ENTRIES = 2**22
-"""Numbers in the largest block of a working array."""
-KERNEL = 2**18
-"""Numbers in a block of the temporal kernel, which is read once for every pivot: 1 MiB."""
-GROUP = 16
-"""Columns of which only the largest is looked at first."""
+CACHED = 2**20
+"""Numbers in a block of a working array on a CPU: 4 MiB."""
+LAUNCHED = 2**24
+"""Numbers in one on a GPU."""
+GROUPS = 64
+"""Groups of columns of which, in short rows, only those with the largest maxima are sorted out."""
 ROUNDING = 1e-5
 """How far distances may leave [0, 1]."""
 
@@ -27,11 +27,12 @@ class TLift:
     """Distances 1 - (p + alpha) * s of the similarities s = 1 - distance and their temporal
     probabilities p. In [0, 1] if alpha is 0, else at least -alpha.
 
-    Memory besides `distances`: as much again, and some blocks of `entries` numbers. Raises
-    DataError for pictures without camera or time and PluginError for distances outside [0, 1].
+    Memory besides `distances`: for each query and gallery camera its k best pictures, and some
+    blocks of `entries` numbers. Raises DataError for pictures without camera or time and
+    PluginError for distances outside [0, 1].
     """
 
-    def __init__(self, config: Settings, entries: int = ENTRIES):
+    def __init__(self, config: Settings, entries: int = 0):
         self.config = config
         self.entries = entries
 
@@ -41,44 +42,78 @@ class TLift:
             return distances
         _require_places(ranking)
         _require_unit(distances)
-        scores = distances.neg_().add_(1)
-        return self.lift(scores, ranking.query, ranking.gallery).neg_().add_(1)
+        return self._run(distances, ranking.query, ranking.gallery, _turned)
 
     def lift(self, scores: Tensor, query: Meta, gallery: Meta) -> Tensor:
         """(p + alpha) * s, written into the similarities `scores` [Q, G]."""
-        nearby = nearby_queries(query, self.config.tau, self.entries)
+        return self._run(scores, query, gallery, lambda block: block)
+
+    def _run(
+        self, values: Tensor, query: Meta, gallery: Meta, turn: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """`lift` in place; `turn` makes a block of values similarities and similarities values.
+
+        Columns are brought into the order of cameras and back in place, block by block.
+        """
+        entries = self.entries or (CACHED if values.device.type == "cpu" else LAUNCHED)
         cameras, counts = gallery.camera.unique(return_counts=True)
         order, sizes = gallery.camera.argsort(stable=True), counts.tolist()
-        ordered = scores.index_select(1, order)
-        times = gallery.time[order].split(sizes)
-        for camera, own, when in zip(cameras, ordered.split(sizes, 1), times, strict=True):
+        rows = list(_slices(len(values), entries // values.shape[1]))
+        buffer = values.new_empty(rows[0].stop, values.shape[1])
+        found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in sizes]
+        for part in rows:
+            block = torch.index_select(values[part], 1, order, out=buffer[: part.stop - part.start])
+            for best, own in zip(found, turn(block).split(sizes, 1), strict=True):
+                best.append(leading(own, self.config.k))
+            values[part] = block
+        nearby = nearby_queries(query, self.config.tau)
+        lifted = zip(
+            cameras, values.split(sizes, 1), gallery.time[order].split(sizes), found, strict=True
+        )
+        for camera, own, when, best in lifted:
             skipped = torch.zeros_like(query.camera, dtype=torch.bool)
             if self.config.skip_same_camera:
                 skipped |= query.camera == camera
             if self.config.skip_high_cameras:
                 skipped |= query.camera > cameras[-1]
-            for rows, columns, probability in self._probabilities(own, when, nearby):
-                probability.masked_fill_(skipped[rows, None], 0)
-                own[rows, columns].mul_(probability.add_(self.config.alpha))
-        return torch.index_select(ordered, 1, order.argsort(), out=scores)
+            for part, columns, probability in self._probabilities(
+                *_stacked(best), when, nearby, values.dtype, entries
+            ):
+                probability.masked_fill_(skipped[part, None], 0)
+                own[part, columns].mul_(probability.add_(self.config.alpha))
+        back = order.argsort()
+        for part in rows:
+            block = torch.index_select(values[part], 1, back, out=buffer[: part.stop - part.start])
+            values[part] = turn(block)
+        return values
 
     def _probabilities(
-        self, scores: Tensor, times: Tensor, nearby: Nearby
+        self,
+        best: Tensor,
+        columns: Tensor,
+        times: Tensor,
+        nearby: Nearby,
+        precision: torch.dtype,
+        entries: int,
     ) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Blocks of p [Q, C] for the pictures of one gallery camera, taken at `times` [C]. What
-        follows from `scores` is known before the first block."""
-        best, columns = leading(scores, self.config.k)
-        for rows in nearby.blocks(best.shape[1], self.entries):
+        """Blocks of p [Q, C] for the pictures of one gallery camera, taken at `times` [C]; `best`
+        and `columns` [Q, W] are the queries' leading similarities and their pictures."""
+        for rows in nearby.blocks(best.shape[1], entries * 8):
             members, present = nearby.members(rows)
             values = best[members].masked_fill_(~present[:, :, None], -torch.inf).flatten(1)
             least = values.topk(min(self.config.k, values.shape[1])).values[:, -1:]
             chosen = (values >= least) & (values > -torch.inf)
             pivots, counts = columns[members].flatten(1)[chosen], chosen.sum(1)
-            for part, votes in self._votes(pivots, counts, times, scores.dtype):
+            for part, votes in self._votes(pivots, counts, times, precision, entries):
                 yield rows, part, votes
 
     def _votes(
-        self, pivots: Tensor, counts: Tensor, times: Tensor, precision: torch.dtype
+        self,
+        pivots: Tensor,
+        counts: Tensor,
+        times: Tensor,
+        precision: torch.dtype,
+        entries: int,
     ) -> Iterator[tuple[slice, Tensor]]:
         """Means over pivots of exp(-(t - t_pivot)^2 / sigma^2), [R, C], in blocks of columns.
 
@@ -86,10 +121,14 @@ class TLift:
         """
         used = torch.zeros_like(times, dtype=torch.bool).index_fill_(0, pivots, True)
         pivots = (used.cumsum(0) - 1)[pivots]
-        starts, centres = counts.cumsum(0) - counts, times[used][:, None]
-        for columns in _slices(len(times), min(KERNEL, self.entries) // len(centres)):
-            # Subtracted in float64, because float32 has no second left in a time since 1970.
-            apart = (times[columns] - centres).to(precision).div_(self.config.sigma)
+        starts = counts.cumsum(0) - counts
+        # In two parts, because float32 has no second left in a time since 1970.
+        scaled = (times - times.amin()) / self.config.sigma
+        coarse = scaled.to(precision)
+        fine = (scaled - coarse).to(precision)
+        centres, rest = coarse[used, None], fine[used, None]
+        for columns in _slices(len(times), entries // (4 * max(len(centres), len(counts)))):
+            apart = (coarse[columns] - centres).add_(fine[columns]).sub_(rest)
             # Nothing gets below exp(-81), because exp is slow where it underflows.
             kernel = apart.clamp_(-9, 9).square_().neg_().exp_()
             yield columns, F.embedding_bag(pivots, kernel, starts, mode="mean")
@@ -118,34 +157,80 @@ class Nearby:
         return self.order[(first + place).clamp(max=len(self.order) - 1)], place < count
 
 
-def nearby_queries(query: Meta, tau: float, entries: int) -> Nearby:
+def nearby_queries(query: Meta, tau: float) -> Nearby:
     order = query.time.argsort()
     order = order[query.camera[order].argsort(stable=True)]
     camera, time = query.camera[order], query.time[order]
-    first, count = torch.empty_like(order), torch.empty_like(order)
-    for rows in _slices(len(order), entries // len(order)):
-        near = (time - query.time[rows, None]).abs() < tau
-        near &= camera == query.camera[rows, None]
-        first[rows], count[rows] = near.byte().argmax(1), near.sum(1)
-    return Nearby(order, first, count)
+    own = torch.arange(len(order), device=order.device)
+    place = torch.empty_like(order).index_copy_(0, order, own)
+    ends = []
+    for step in (-1, 1):
+        # The farthest place that is near, by halving: what is nearer in `order` is near too.
+        end, stride = own.clone(), 1 << max(1, len(order)).bit_length()
+        while stride:
+            there = (end + step * stride).clamp(0, len(order) - 1)
+            near = ((time[there] - time).abs() < tau) & (camera[there] == camera)
+            end, stride = there.where(near, end), stride // 2
+        ends.append(end[place])
+    return Nearby(order, ends[0], ends[1] - ends[0] + 1)
 
 
 def leading(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Values and columns, [Q, W] each, of at least the `count` largest of each row and all that
-    are equal to one of them. Rows with fewer than W are filled up with -inf."""
-    groups = scores.shape[1] // GROUP
-    # As many groups reach the last of their largest maxima, so at least as many entries do.
-    sample = scores
-    if groups > count:
-        sample = scores[:, : groups * GROUP].unflatten(1, (GROUP, groups)).amax(1)
-    floor = sample.topk(min(count, sample.shape[1])).values[:, -1:]
-    row, column = (scores >= floor).nonzero(as_tuple=True)
-    found = row.bincount(minlength=len(scores))
+    """Values and columns, [R, W] each, of the `count` largest of each row and all that are equal
+    to the last of them, in any order. Rows with fewer than W are filled up with -inf."""
+    columns = scores.shape[1]
+    if columns <= count:
+        return scores.topk(columns)
+    # topk goes through long rows once, but orders short ones element by element.
+    if 2 * count < GROUPS <= columns < GROUPS * count:
+        values, index = _of_groups(scores, count + 1)
+    else:
+        values, index = scores.topk(count + 1)
+    tied = values[:, count - 1] == values[:, count]
+    values, index = values[:, :count], index[:, :count]
+    return _with_ties(scores, values, index, tied) if tied.any() else (values, index)
+
+
+def _of_groups(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """`scores.topk(count)`, from the groups of columns with as many of the largest maxima: whatever
+    exceeds the last of these maxima is in one of them."""
+    size = scores.shape[1] // GROUPS
+    groups, rest = scores[:, : size * GROUPS], scores[:, size * GROUPS :]
+    groups = groups.unflatten(1, (size, GROUPS))
+    chosen = groups.amax(1).topk(count).indices
+    inside = groups.gather(2, chosen[:, None].expand(-1, size, -1)).flatten(1)
+    values, place = torch.cat([inside, rest], 1).topk(count)
+    index = chosen.gather(1, place % count) + place // count * GROUPS
+    return values, index.where(place < size * count, place + size * (GROUPS - count))
+
+
+def _with_ties(
+    scores: Tensor, values: Tensor, index: Tensor, tied: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The leading entries `values`, `index`, of the rows that are `tied` all that belong to them."""
+    rows = tied.nonzero()[:, 0]
+    row, column = (scores[rows] >= values[rows, -1:]).nonzero(as_tuple=True)
+    found = row.bincount(minlength=len(rows))
     place = torch.arange(len(row), device=row.device) - (found.cumsum(0) - found)[row]
-    values = scores.new_full((len(scores), int(found.max())), -torch.inf)
-    columns = torch.zeros_like(values, dtype=torch.int64)
-    values[row, place], columns[row, place] = scores[row, column], column
-    return values, columns
+    wide = int(found.max()) - values.shape[1]
+    values, index = F.pad(values, (0, wide), value=-torch.inf), F.pad(index, (0, wide))
+    values[rows[row], place], index[rows[row], place] = scores[rows[row], column], column
+    return values, index
+
+
+def _stacked(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The rows of all parts, those of narrower parts filled up with -inf."""
+    width = max(values.shape[1] for values, _ in parts)
+    values, index = zip(*parts, strict=True)
+    return (
+        torch.cat([F.pad(one, (0, width - one.shape[1]), value=-torch.inf) for one in values]),
+        torch.cat([F.pad(one, (0, width - one.shape[1])) for one in index]),
+    )
+
+
+def _turned(values: Tensor) -> Tensor:
+    """1 - values, in place."""
+    return torch.sub(values.new_ones(()), values, out=values)
 
 
 def _slices(length: int, size: int) -> Iterator[slice]:

@@ -128,7 +128,7 @@ def test_equals_the_authors_code(name):
             vectors.compare(f"{case}_out", result, atol=tolerance)
             plain = lifted(scores, places, attrs.evolve(config, alpha=0.0))
             vectors.compare(f"{case}_pt", plain / scores, atol=tolerance)
-            nearby = nearby_queries(places.query, config.tau, 100)
+            nearby = nearby_queries(places.query, config.tau)
             vectors.compare(f"{case}_num_nearby", nearby.count)
 
 
@@ -338,7 +338,7 @@ def test_nearby_is_less_than_tau(start, apart):
     """Exactly as |t_B - t_A| < tau computes it, at the bound and beside it."""
     times = torch.tensor([start, start + apart], dtype=torch.float64)
     expected = 1 + int((times[1] - times[0]).abs() < 100.0)
-    nearby = nearby_queries(meta(torch.zeros(2).long(), times), 100.0, 100)
+    nearby = nearby_queries(meta(torch.zeros(2).long(), times), 100.0)
     assert nearby.count.tolist() == [expected] * 2
 
 
