@@ -1,0 +1,28 @@
+"""Trees in the layout of published archives, and reading them as a run does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reidcore.datasets import DataPlan, load_sources
+from reidcore.tables import Source
+
+
+def write(root: Path, folders: Mapping[str, Iterable[str]]) -> Path:
+    """Empty pictures of these names in these folders below root; readers do not open them."""
+    for folder, names in folders.items():
+        (root / folder).mkdir(parents=True)
+        for name in names:
+            os.close(os.open(f"{root}/{folder}/{name}", os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    return root
+
+
+def plan(
+    reader: Any, root: Path, *splits: str, role: str = "train", allow_missing: bool = False
+) -> DataPlan:
+    """The reader's data set as an entry of data.train or data.test."""
+    source = Source(role, ("data", role), root=str(root), splits=splits, name="archive")
+    return load_sources([(source, reader)], make=False, allow_missing=allow_missing)
