@@ -207,7 +207,7 @@ def _of_groups(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def _with_ties(
     scores: Tensor, values: Tensor, index: Tensor, tied: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The leading entries `values`, `index`, of the rows that are `tied` all that belong to them."""
+    """The leading entries, with all that are equal to the last of them in rows that are `tied`."""
     rows = tied.nonzero()[:, 0]
     row, column = (scores[rows] >= values[rows, -1:]).nonzero(as_tuple=True)
     found = row.bincount(minlength=len(rows))

@@ -16,7 +16,10 @@ from reidcore.plugins import Plugins
 from reidcore.runfile import parse_runfile
 from reidcore.wiring import make_plan
 
-NAMES = ("demo", "market-r152", "market")
+CROSS = ("duke-to-market", "market-to-duke", "msmt17-to-both")
+DEEP = tuple(f"{name}-r152" for name in CROSS)
+LOSSES = ("loss-arcface", "loss-center", "loss-memory", "loss-softmax")
+NAMES = ("demo", "market", *CROSS, *DEEP, *LOSSES)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +38,7 @@ def plan_of(name: str) -> Plan:
 
 
 def test_these_are_the_run_files():
-    assert tuple(run.name for run in packaged_runs(Plugins(), "qaconv")) == NAMES
+    assert sorted(run.name for run in packaged_runs(Plugins(), "qaconv")) == sorted(NAMES)
     for run in packaged_runs(Plugins(), "qaconv"):
         assert run.summary, f"{run.name} has no summary"
 
@@ -46,7 +49,16 @@ def test_each_is_wired(name, capsys):
     assert "ok: keys and wiring" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "backbone"), [("market", 8_543_296), ("market-r152", 43_179_072)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_each_passes_a_dry_run(name, capsys):
+    assert main(["check", f"qaconv:{name}"]) == 0
+    assert "ok: keys, wiring and dry run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone"), [("market-to-duke", 8_543_296), ("market-to-duke-r152", 43_179_072)]
+)
 def test_the_network_has_the_published_size(name, backbone):
     """A ResNet up to layer3, a 3x3 convolution with its norm, and 389 numbers of the matcher, on
     maps of 24 x 8 locations."""
@@ -63,17 +75,49 @@ def test_the_network_has_the_published_size(name, backbone):
     assert sizes["loss.memory"] == 0
 
 
-def test_the_deeper_network_changes_nothing_else():
-    tables = [
-        tomllib.loads(find_packaged(f"qaconv:{name}", Plugins()).text)
-        for name in ("market", "market-r152")
-    ]
+def table_of(name: str) -> dict:
+    return tomllib.loads(find_packaged(f"qaconv:{name}", Plugins()).text)
+
+
+@pytest.mark.parametrize("name", [*CROSS, *DEEP])
+def test_the_published_runs_differ_in_data_and_depth_alone(name):
+    """Depth as the name says, train and test sets as the name says, all else as on one data set."""
+    table, base = table_of(name), table_of("market")
+    assert table.pop("name") == f"qaconv-{name}" and base.pop("name")
+    assert table["backbone"].pop("depth") == (152 if name in DEEP else 50)
+    del base["backbone"]["depth"]
+    source, target = name.removesuffix("-r152").split("-to-")
+    sets = {"market": "core.market1501", "duke": "core.dukemtmc", "msmt17": "core.msmt17"}
+    train, tests = table["data"].pop("train"), table["data"].pop("test")
+    del base["data"]["train"], base["data"]["test"]
+    assert train["read"] == sets[source]
+    wanted = ["duke", "market"] if target == "both" else [target]
+    assert [test["read"] for test in tests] == [sets[one] for one in wanted]
+    assert table == base
+
+
+def test_from_msmt17_all_of_its_pictures_are_trained_on():
+    assert table_of("msmt17-to-both")["data"]["train"]["splits"] == [
+        "train", "val", "query", "gallery"
+    ]  # fmt: skip
+
+
+def test_the_compared_losses_differ_in_the_loss_alone():
+    """All but names and losses is the same, and training is that of QAConv."""
+    tables = [table_of(name) for name in LOSSES]
+    uses = [[loss["use"] for loss in table.pop("loss")] for table in tables]
+    assert uses == [
+        ["core.arcface"], ["core.softmax", "core.center"], ["qaconv.vectors"], ["core.softmax"]
+    ]  # fmt: skip
     for table in tables:
-        del table["name"], table["backbone"]["depth"]
-    assert tables[0] == tables[1]
+        del table["name"]
+        assert table == tables[0]
+    qaconv = table_of("market-to-duke")
+    for key in ("data", "train", "optim"):
+        assert tables[0][key] == qaconv[key]
 
 
-@pytest.mark.parametrize("name", ["demo", "market", "market-r152"])
+@pytest.mark.parametrize("name", ["demo", "market", *CROSS, *DEEP])
 def test_there_are_four_rankings_in_one_run(name):
     """Plain, re-ranked, re-ranked and lifted, and lifted alone."""
     chains = [tuple(ranking.post) for ranking in plan_of(name).rankings]
