@@ -4,10 +4,9 @@
 
 Sizes are that of the authors' own timing, 500 queries and 3,000 gallery pictures of six cameras
 within 15,000 seconds, and that of DukeMTMC-reID's test set, 2,228 and 17,661 of eight cameras
-within 5,100 seconds. Both ways run in turn in one process; medians are of wall seconds, and NumPy has
-one thread for what the loop does. The exit code is 1 where the loop is less than 20 times slower,
-where it takes more than 1.2 s at the smaller size, which would be no fair comparison, or where
-results differ.
+within 5,100 seconds. Both ways run in turn in one process; medians are of wall seconds. The exit
+code is 1 where the loop is less than 20 times slower, where it takes more than 1.2 s at the smaller
+size, which would be no fair comparison, or where results differ.
 """
 
 from __future__ import annotations

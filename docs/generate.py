@@ -15,12 +15,23 @@ from pathlib import Path
 from reidcore.plugins import KINDS, Plugins
 from reidcore.runfolder import RESUME_FREE
 from reidcore.settings import describe_settings
-from reidcore.tables import Cosine, Data, Eval, Optim, RankingTable, Steps, Train, Warmup
+from reidcore.tables import (
+    Cosine,
+    Data,
+    Eval,
+    Optim,
+    RankingTable,
+    Shortlist,
+    Steps,
+    Train,
+    Warmup,
+)
 
 PAGE = Path(__file__).with_name("run-files.md")
 TABLES = {
     "data": Data, "train": Train, "optim": Optim, "optim.steps": Steps, "optim.cosine": Cosine,
     "optim.warmup": Warmup, "eval": Eval, "ranking": RankingTable,
+    "ranking.shortlist": Shortlist,
 }  # fmt: skip
 PART = re.compile(r"(<!-- generated: ([\w.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

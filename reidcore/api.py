@@ -275,6 +275,7 @@ class Given:
     unit: bool = False
     first: bool = True
     by_row: bool = False
+    shortlisted: bool = False
 
     def feature(self, name: str) -> Feature:
         """The feature of this full name; its existence and kind were checked from the type."""
@@ -320,13 +321,19 @@ class Given:
             )
 
     def need_matcher_distances(self) -> None:
-        """For postprocessors that use `Ranking.between` or `pairs`: must be first in the chain, of
-        distances that compare between all pictures."""
+        """For postprocessors that use `Ranking.between`, `pairs` or `expanded`: must be first in
+        the chain, of distances that compare between all pictures and are all there."""
         if self.by_row:
             raise WiringError(
                 "",
                 "asks the matcher for further distances, which do not compare with those that "
                 "scale = 'row_minmax' stretches row by row; use another scale in its ranking.",
+            )
+        if self.shortlisted:
+            raise WiringError(
+                "",
+                "asks the matcher for further distances, among them those that its ranking's "
+                "shortlist leaves out; use it in a ranking without a shortlist.",
             )
         if not self.first:
             raise WiringError(

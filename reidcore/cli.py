@@ -322,13 +322,15 @@ def _eval(options: argparse.Namespace) -> int:
     check_output(options.output)
     lock, run = read_run(options.folder, options.file, options.sets)
     plan = make_plan(run, Plugins(), purpose="eval", make_data=True, training=lock["training"])
+    from reidcore.kept import KeptBlocks, scoring_key
     from reidcore.ranking import evaluate, score_table
     from reidcore.training import make_loader
 
     shown = reporter()
     try:
         model = load_model(options.folder, plan, run.train.device)
-        scores = evaluate(plan, model, make_loader(plan, model.device), shown.say)
+        kept = KeptBlocks(options.folder, lambda: scoring_key(plan, model), shown)
+        scores = evaluate(plan, model, make_loader(plan, model.device), shown, kept)
     finally:
         shown.close()
     print(score_table(scores))

@@ -13,11 +13,11 @@ from torch import Tensor
 from reidcore.api import Feature
 from reidcore.calibration import Pairs
 from reidcore.errors import PluginError, ReidError
+from reidcore.matcher_ranking import ranking_of
 from reidcore.model import Model, build_part, widened
 from reidcore.modules import Batch, Images, Meta, Template
 from reidcore.plan import Plan, Wired
 from reidcore.ranking import apply_post
-from reidcore.scoring import ranking_of
 from reidcore.seeds import seeded
 from reidcore.tables import RankingTable
 
@@ -224,7 +224,7 @@ def _rank_once(
     sides = {"query": templates, "gallery": templates}
     memory = plan.runfile.eval.memory
     context = ranking_of(model, ranking, meta, meta, sides, memory, pairs)
-    distances = context.between("query", "gallery", 0, size)
+    distances = context.offered(context.between("query", "gallery", 0, size))
     posts = {post.part.name: post for post in plan.posts}
     for name in ranking.post:
         post = posts[name]

@@ -145,8 +145,10 @@ def describe_plan(plan: Plan) -> str:
     matching = {wired.part.name: wired.matching for wired in plan.matchers}
     for ranking in plan.rankings:
         used = [matching[name] for name in ranking.weights]
-        stored = sum(spec.bytes for one in used if one for spec in one.template.values())
+        needed = [matching[name] for name in ranking.matchers]
+        stored = sum(spec.bytes for one in needed if one for spec in one.template.values())
         flops = sum(one.pair_flops for one in used if one)
+        shortlist = ranking.shortlist
         chain = " -> ".join([_mixture(ranking), *ranking.post])
         lines.append(f"  {ranking.name}: {chain}; template {_bytes(stored)} per picture")
         for test, (queries, gallery) in tests.items():
@@ -154,10 +156,14 @@ def describe_plan(plan: Plan) -> str:
                 lines.append(f"    {test}: number of pairs known when the data are there")
                 continue
             pairs = queries * gallery
-            cost = f", {_flops(pairs * flops)}" if flops else ""
+            scored, listed = pairs, ""
+            if shortlist is not None:
+                scored = queries * min(gallery, shortlist.top)
+                listed = f" ({scored} of the shortlist)"
+            cost = f", {_flops(scored * flops)}" if flops else ""
             held = f"matrix {_bytes(4 * pairs)}" if ranking.post else "no matrix held"
             lines.append(
-                f"    {test}: {queries} x {gallery} pairs, templates "
+                f"    {test}: {queries} x {gallery} pairs{listed}, templates "
                 f"{_bytes(stored * (queries + gallery))}, {held}{cost}"
             )
     heavy = [str(wired.part) for wired in plan.parts if wired.descriptor.heavy]
@@ -169,6 +175,8 @@ def describe_plan(plan: Plan) -> str:
 def _mixture(ranking: RankingTable) -> str:
     terms = [name if w == 1 else f"{w:g} {name}" for name, w in ranking.weights.items()]
     text = " + ".join(terms)
+    if ranking.shortlist is not None:
+        text += f" of the {ranking.shortlist.top} nearest by {ranking.shortlist.by}"
     return text if ranking.scale == "none" else f"{text} (scale {ranking.scale})"
 
 

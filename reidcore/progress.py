@@ -7,12 +7,18 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+BETWEEN = 30.0
+"""Seconds between two lines about a long job in a log."""
+
 
 class Reporter(Protocol):
     """Where training and evaluation tell what they do."""
 
     def say(self, text: str) -> None:
         """A line that stays."""
+
+    def working(self, text: str) -> None:
+        """How far a long job is; the next such line takes its place."""
 
     def epoch_started(self, epoch: int, epochs: int, first: int) -> None:
         """Epochs count from 0; `first` is the first one of this process."""
@@ -29,6 +35,8 @@ class Silent:
     """Says nothing."""
 
     def say(self, text: str) -> None: ...
+
+    def working(self, text: str) -> None: ...
 
     def epoch_started(self, epoch: int, epochs: int, first: int) -> None: ...
 
@@ -58,10 +66,15 @@ class Plain:
     def __init__(self, stream: Any = None):
         self._stream = stream or sys.stdout
         self._epochs = self._epoch = self._first = 0
-        self._started = time.monotonic()
+        self._started = self._told = time.monotonic()
 
     def say(self, text: str) -> None:
         print(text, file=self._stream, flush=True)
+
+    def working(self, text: str) -> None:
+        if time.monotonic() - self._told >= BETWEEN:
+            self._told = time.monotonic()
+            self.say(text)
 
     def epoch_started(self, epoch: int, epochs: int, first: int) -> None:
         self._epoch, self._epochs, self._first = epoch, epochs, first
@@ -102,6 +115,9 @@ class Live(Plain):
 
     def say(self, text: str) -> None:
         self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def working(self, text: str) -> None:
+        self._progress.update(self._task, description="scoring", text=text, visible=True)
 
     def epoch_started(self, epoch: int, epochs: int, first: int) -> None:
         super().epoch_started(epoch, epochs, first)

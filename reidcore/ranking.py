@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -12,17 +12,21 @@ from torch import Tensor
 from reidcore.api import Row
 from reidcore.datasets import Loaded
 from reidcore.errors import DataError, PluginError, ReidError
+from reidcore.kept import KeptBlocks
+from reidcore.matcher_ranking import MatcherRanking, ranking_of
 from reidcore.metrics import PerQuery, Scores, rank_queries, summarize
 from reidcore.model import Model, build_part
 from reidcore.modules import Rows
 from reidcore.pictures import PictureLoader, make_rows, meta_of
 from reidcore.plan import Plan, Wired
-from reidcore.scoring import make_templates, ranking_of
+from reidcore.progress import Reporter
+from reidcore.scoring import make_templates
 from reidcore.seeds import seeded
-from reidcore.tables import Eval
+from reidcore.tables import Eval, RankingTable
 from reidcore.text_table import aligned
 
-Say = Callable[[str], None]
+_ROWS = 512
+"""Queries whose scores are computed at a time."""
 
 
 @attrs.frozen(eq=False)
@@ -105,17 +109,25 @@ def cross_camera(test: TestSet, rows: slice, same_camera: str) -> tuple[Tensor, 
     return match, ignored
 
 
-def evaluate(plan: Plan, model: Model, loader: PictureLoader, say: Say) -> dict[str, Any]:
+def evaluate(
+    plan: Plan, model: Model, loader: PictureLoader, reporter: Reporter, kept: KeptBlocks
+) -> dict[str, Any]:
     """{test set: {ranking: {stage: scores}}} for every test set and ranking.
 
     Stages are "plain" and, after each postprocessor, the chain so far, such as "rerank+tlift".
-    Seeded anew, so that a part that draws random numbers gives the same scores every time.
+    kept: where the distances of long jobs are kept until all scores are there, so that an
+    evaluation that was killed goes on. Seeded anew, so that a part that draws random numbers gives
+    the same scores every time.
     """
     with seeded(plan.runfile.train.seed, "evaluate"):
-        return _evaluate(plan, model, loader, say)
+        scores = _evaluate(plan, model, loader, reporter, kept)
+    kept.discard()
+    return scores
 
 
-def _evaluate(plan: Plan, model: Model, loader: PictureLoader, say: Say) -> dict[str, Any]:
+def _evaluate(
+    plan: Plan, model: Model, loader: PictureLoader, reporter: Reporter, kept: KeptBlocks
+) -> dict[str, Any]:
     settings = plan.runfile.eval
     ranks = wanted_ranks(settings, plan.runfile.train.best)
     longest = max(50, *ranks)
@@ -127,18 +139,19 @@ def _evaluate(plan: Plan, model: Model, loader: PictureLoader, say: Say) -> dict
                 f"[data] test {loaded.source.name!r}: data not found at {loaded.missing}"
             )
         test = make_test_set(loaded, plan)
-        names = list(dict.fromkeys(name for one in plan.rankings for name in one.weights))
+        names = list(dict.fromkeys(name for one in plan.rankings for name in one.matchers))
         sides = {}
         for side, rows in (("query", test.query), ("gallery", test.gallery)):
-            say(f"{test.name}: templates of {len(rows)} {side} pictures")
+            reporter.say(f"{test.name}: templates of {len(rows)} {side} pictures")
             sides[side] = make_templates(model, names, loader, rows, settings.views, settings.batch)
         results[test.name] = {}
+        kept.begin(test.name)
         for ranking in plan.rankings:
             context = ranking_of(
                 model, ranking, meta_of(test.query).to(model.device),
-                meta_of(test.gallery).to(model.device), sides, settings.memory, model.pairs,
+                meta_of(test.gallery).to(model.device), sides, settings.memory, model.pairs, kept,
             )  # fmt: skip
-            say(f"{test.name}: ranking {ranking.name}")
+            reporter.say(f"{test.name}: ranking {ranking.name}{_share(ranking, test)}")
             if not ranking.post:
                 stages = {"plain": _streamed(context, test, settings)}
             else:
@@ -155,14 +168,28 @@ def wanted_ranks(settings: Eval, best: str) -> list[int]:
     return list(dict.fromkeys([*settings.ranks, *chosen]))
 
 
-def _streamed(context: Any, test: TestSet, settings: Eval, rows: int = 512) -> list[PerQuery]:
+def _share(ranking: RankingTable, test: TestSet) -> str:
+    """What a shortlist leaves of the pairs, for the line that announces the ranking."""
+    if ranking.shortlist is None:
+        return ""
+    top, gallery = min(ranking.shortlist.top, len(test.gallery)), len(test.gallery)
+    return (
+        f", {top} of {gallery} gallery pictures of each query, the nearest by "
+        f"{ranking.shortlist.by}: {top / gallery:.1%} of all pairs"
+    )
+
+
+def _streamed(context: MatcherRanking, test: TestSet, settings: Eval) -> list[PerQuery]:
     """Scores by blocks of queries: no postprocessor needs the matrix, so none is held."""
-    parts = []
-    for start in range(0, len(test.query), rows):
-        stop = min(start + rows, len(test.query))
-        distances = context.between("query", "gallery", start, stop)
-        parts.append(_rank(distances, test, slice(start, stop), settings))
-    return parts
+    return [
+        _rank(context.between("query", "gallery", rows.start, rows.stop), test, rows, settings)
+        for rows in _blocks(test)
+    ]
+
+
+def _blocks(test: TestSet) -> Iterator[slice]:
+    for start in range(0, len(test.query), _ROWS):
+        yield slice(start, min(start + _ROWS, len(test.query)))
 
 
 def _rank(distances: Tensor, test: TestSet, rows: slice, settings: Eval) -> PerQuery:
@@ -172,21 +199,24 @@ def _rank(distances: Tensor, test: TestSet, rows: slice, settings: Eval) -> PerQ
 
 
 def _chain(
-    context: Any,
+    context: MatcherRanking,
     test: TestSet,
     settings: Eval,
     posts: Sequence[str],
     built: Mapping[str, tuple[Wired, Any]],
 ) -> dict[str, list[PerQuery]]:
-    everything = slice(0, len(test.query))
     distances = context.between("query", "gallery", 0, len(test.query))
-    stages = {"plain": [_rank(distances, test, everything, settings)]}
+    stages = {"plain": [_rank(distances[rows], test, rows, settings) for rows in _blocks(test)]}
+    distances = context.offered(distances)
     done: list[str] = []
     for name in posts:
         wired, post = built[name]
         distances = apply_post(wired, post, distances, context)
         done.append(name)
-        stages["+".join(done)] = [_rank(distances, test, everything, settings)]
+        stages["+".join(done)] = [
+            _rank(context.complete(distances[rows], rows.start), test, rows, settings)
+            for rows in _blocks(test)
+        ]
     return stages
 
 

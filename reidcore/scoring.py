@@ -3,21 +3,18 @@ pairwise matchers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-import attrs
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from reidcore.api import Matching
-from reidcore.calibration import Pairs, Scale, choose_pictures, fit, row_minmax, sort_pairs
-from reidcore.errors import DataError, PluginError
+from reidcore.calibration import Pairs, choose_pictures, sort_pairs
 from reidcore.model import Model
-from reidcore.modules import Batch, Images, Matcher, Meta, Rows, Template
+from reidcore.modules import Batch, Images, Matcher, Rows, Template
 from reidcore.pictures import PictureLoader
 from reidcore.seeds import generator
-from reidcore.tables import FITTED, RankingTable
 
 
 def view_of(images: Images, view: str) -> Images:
@@ -176,142 +173,6 @@ def _fill(
                 continue
             left += width
         top += height
-
-
-@attrs.frozen(eq=False)
-class Share:
-    """One matcher's share in a ranking: its weight, and what is done to its distances."""
-
-    name: str
-    matcher: Matcher
-    matching: Matching
-    weight: float = 1.0
-    scale: Scale | None = None
-
-
-class MatcherRanking:
-    """What a postprocessor may ask (`reidcore.modules.Ranking`), from stored templates.
-
-    Distances are the weighted sum of the shares' scaled ones. templates: {side: {matcher:
-    template}}. by_row: every row of query x gallery distances is stretched to [0, 1], so that
-    distances between other sides would not compare with it and are refused.
-    """
-
-    def __init__(
-        self,
-        shares: Sequence[Share],
-        query: Meta,
-        gallery: Meta,
-        templates: Mapping[str, Mapping[str, Template]],
-        memory: float = 0.5,
-        by_row: bool = False,
-    ):
-        self.query = query
-        self.gallery = gallery
-        self._shares = tuple(shares)
-        self._templates = templates
-        self._memory = memory
-        self._by_row = by_row
-
-    def _refuse(self, asked: str) -> None:
-        if self._by_row:
-            raise PluginError(
-                f"a postprocessor asked for {asked}, which scale = 'row_minmax' does not allow; "
-                "its check() lacks given.need_matcher_distances()"
-            )
-
-    def _sum(self, measure: Callable[[Share], Tensor]) -> Tensor:
-        total: Tensor | None = None
-        for share in self._shares:
-            distances = measure(share)
-            if self._by_row:
-                distances = row_minmax(distances)
-            elif share.scale is not None:
-                distances = share.scale(distances)
-            if share.weight != 1:
-                distances = distances * share.weight
-            total = distances if total is None else total.add_(distances)
-        assert total is not None
-        return total
-
-    def _score(self, share: Share, a: Template, b: Template) -> Tensor:
-        device = self.query.camera.device
-        return score(share.matcher, share.matching, a, b, self._memory, device)
-
-    def between(self, a: str, b: str, start: int, stop: int) -> Tensor:
-        if (a, b) != ("query", "gallery"):
-            self._refuse(f"distances between {a} and {b}")
-        rows = slice(start, stop)
-        return self._sum(
-            lambda share: self._score(
-                share, take(self._templates[a][share.name], rows), self._templates[b][share.name]
-            )
-        )
-
-    @torch.no_grad()
-    def pairs(self, a: str, i: Tensor, b: str, j: Tensor) -> Tensor:
-        self._refuse("listed pairs")
-        return self._sum(lambda share: self._pairs(share, a, i, b, j))
-
-    def _pairs(self, share: Share, a: str, i: Tensor, b: str, j: Tensor) -> Tensor:
-        left_side, right_side = self._templates[a][share.name], self._templates[b][share.name]
-        result = torch.empty(len(i), dtype=torch.float32, device=i.device)
-        # One row of the pairwise form per distinct left side: listed pairs come in such groups.
-        lefts, counts = i.unique(return_counts=True)
-        groups = i.argsort(stable=True).split(counts.tolist())
-        for left, where in zip(lefts, groups, strict=True):
-            row, columns = take(left_side, left[None]), take(right_side, j[where])
-            result[where] = self._score(share, row, columns)[0]
-        return result
-
-    @torch.no_grad()
-    def expanded(self, neighbours: Tensor) -> Tensor:
-        return self._sum(lambda share: self._expanded(share, neighbours))
-
-    def _expanded(self, share: Share, neighbours: Tensor) -> Tensor:
-        own, others = (self._templates[side][share.name] for side in ("query", "gallery"))
-        views = [own, *(take(others, neighbours[:, k]) for k in range(neighbours.shape[1]))]
-        return self._score(share, share.matcher.merge(views), others)
-
-
-def ranking_of(
-    model: Model,
-    ranking: RankingTable,
-    query: Meta,
-    gallery: Meta,
-    templates: Mapping[str, Mapping[str, Template]],
-    memory: float,
-    pairs: Mapping[str, Pairs],
-) -> MatcherRanking:
-    """The ranking context of two sides. `pairs` holds the matchers' distances of training pairs.
-
-    Raises DataError for a scale that has to be fitted where they are missing.
-    """
-    shares = [
-        Share(
-            name, model.matchers[name], model.plan.matching(name), weight,
-            _fitted(ranking, name, pairs),
-        )
-        for name, weight in ranking.weights.items()
-    ]  # fmt: skip
-    by_row = ranking.scale == "row_minmax"
-    return MatcherRanking(shares, query, gallery, templates, memory, by_row)
-
-
-def _fitted(ranking: RankingTable, matcher: str, pairs: Mapping[str, Pairs]) -> Scale | None:
-    if ranking.scale not in FITTED:
-        return None
-    place = f"ranking {ranking.name!r}: matcher {matcher!r}"
-    if matcher not in pairs:
-        raise DataError(
-            f"{place}: scale = {ranking.scale!r} is fitted on training pairs, but the run has kept "
-            "none: it was trained without data.train, or these are weights-best.safetensors of a "
-            "run whose own rankings need none"
-        )
-    try:
-        return fit(ranking.scale, pairs[matcher])
-    except DataError as error:
-        raise DataError(f"{place}: {error}") from None
 
 
 def training_pairs(

@@ -24,13 +24,14 @@ from reidcore.data_index import list_pictures
 from reidcore.datasets import DataPlan, Loaded
 from reidcore.errors import DataError, UsageError, nearest
 from reidcore.manifest import columns, read_manifest
+from reidcore.matcher_ranking import MatcherRanking, ranking_of
 from reidcore.model import Model, build_part
 from reidcore.modules import Rows, Template
 from reidcore.pictures import PictureLoader, make_rows, meta_of
 from reidcore.plan import Plan
 from reidcore.ranking import apply_post
 from reidcore.runfolder import load_model, read_run
-from reidcore.scoring import MatcherRanking, concatenate, ranking_of, template_batches
+from reidcore.scoring import concatenate, template_batches
 from reidcore.seeds import seeded
 from reidcore.tables import RankingTable, Source
 from reidcore.template_file import TemplateWriter, read_index, write_index
@@ -204,7 +205,8 @@ class Search:
             for start in range(0, len(first), rows):
                 stop = min(start + rows, len(first))
                 distances = context.between("query", "gallery", start, stop)
-                distances = self._processed(table, distances, context)
+                if table.post:
+                    distances = self._processed(table, distances, context)
                 for query_place, places in own.items():
                     if start <= query_place < stop:
                         distances[query_place - start, places] = torch.inf
@@ -253,7 +255,7 @@ class Search:
 
     def _matchers(self) -> list[str]:
         """Every matcher that some ranking uses."""
-        return list(dict.fromkeys(name for one in self.plan.rankings for name in one.weights))
+        return list(dict.fromkeys(name for one in self.plan.rankings for name in one.matchers))
 
     def _templates(self, given: Templates | Pictures) -> Templates:
         if not isinstance(given, Templates):
@@ -296,10 +298,11 @@ class Search:
         self, ranking: RankingTable, distances: Tensor, context: MatcherRanking
     ) -> Tensor:
         posts = {wired.part.name: wired for wired in self.plan.posts}
+        distances = context.offered(distances)
         for name in ranking.post:
             built = build_part(self.plan, posts[name])
             distances = apply_post(posts[name], built, distances, context)
-        return distances
+        return context.complete(distances, 0)
 
     def _open(self, folder: Path) -> Templates:
         rows, parts, made_by = read_index(folder)

@@ -195,6 +195,14 @@ FITTED = ("constant", "logistic", "isotonic")
 
 
 @attrs.frozen
+class Shortlist:
+    """Of each query, the gallery pictures that a ranking scores."""
+
+    by: str = setting("Name of the [[matcher]] that chooses them, a fast one.")
+    top: int = setting("How many, the nearest ones.", at_least=1)
+
+
+@attrs.frozen
 class RankingTable:
     """One way to rank the gallery: a matcher, or several of them added, and postprocessors."""
 
@@ -212,6 +220,10 @@ class RankingTable:
         "query's row to [0, 1] (`row_minmax`). The first three are fitted on training pairs.",
         default="none",
     )
+    shortlist: Shortlist | None = setting(
+        "Score only the gallery pictures that another matcher finds nearest to the query.",
+        default=None,
+    )
     post: list[str] = setting(
         "Names of [[post]] tables, in order; scores are given before each and at the end.",
         default=[],
@@ -221,6 +233,12 @@ class RankingTable:
     def weights(self) -> dict[str, float]:
         """Weight by matcher, in the file's order."""
         return dict(self.fuse) if self.fuse else {self.matcher: 1.0}
+
+    @property
+    def matchers(self) -> tuple[str, ...]:
+        """Every matcher whose templates it needs."""
+        chooses = (self.shortlist.by,) if self.shortlist is not None else ()
+        return tuple(dict.fromkeys((*self.weights, *chooses)))
 
     def unit(self, promised: Mapping[str, bool]) -> bool:
         """Whether the fused distances lie in [0, 1], given which matchers' own do."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import platform
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from reidcore import __version__
 from reidcore.errors import DataError, ReidError, UsageError
+from reidcore.kept import KeptBlocks, scoring_key
 from reidcore.model import Model, build_model, build_part, choose_device, in_role
 from reidcore.modules import Batch, Rows, Run, Template
 from reidcore.pictures import PictureLoader, make_rows
@@ -320,7 +322,11 @@ class TrainingRun:
             return None
         if any(ranking.scale in FITTED for ranking in self.plan.rankings):
             self._measure_pairs()
-        return evaluate(self.plan, self.model, self._loader, self._reporter.say)
+        key = functools.partial(scoring_key, self.plan, self.model)
+        kept = KeptBlocks(self.folder, key, self._reporter)
+        scores = evaluate(self.plan, self.model, self._loader, self._reporter, kept)
+        kept.discard(others=True)  # of a state that this run has left behind
+        return scores
 
     def _measure_pairs(self) -> None:
         """Keeps distances of training pairs under every matcher, as the model is now."""

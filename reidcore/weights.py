@@ -68,14 +68,15 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 
 def load_state(path: Path) -> Any:
     """What `save_state` saved. Raises DataError if the file is missing or damaged."""
-    tensors, metadata = _read(path)
+    tensors, metadata = read_tensors(path)
     try:
         return unpack(json.loads(metadata[SKELETON]), tensors)
     except (KeyError, ValueError, AttributeError) as error:
         raise DataError(f"{path} is damaged: {error!r}") from None
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a file. Raises DataError if it is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
@@ -102,7 +103,7 @@ def load_sections(model: Any, path: Path) -> None:
 
     Raises DataError naming the first keys that are missing or of another shape.
     """
-    tensors, _ = _read(path)
+    tensors, _ = read_tensors(path)
     for role, module in model.parts():
         own = module.state_dict()
         section = {

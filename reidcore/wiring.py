@@ -166,7 +166,7 @@ def make_plan(
     if not train:
         heads = _reachable_heads(run, resolver)
     backbone = next((resolver.wired(part) for part in run.of("backbone")), None)
-    used = {name for ranking in run.rankings for name in ranking.weights}
+    used = {name for ranking in run.rankings for name in ranking.matchers}
     matchers = [
         resolver.wired(part) for part in run.of("matcher") if train or not used or part.name in used
     ]
@@ -261,7 +261,7 @@ def _find_weights(value: str) -> tuple[bool, str]:
 
 def _reachable_heads(run: RunFile, resolver: _Resolver) -> dict[str, Wired | None]:
     """For evaluation: the heads that the rankings' matchers reach, others not even loaded."""
-    used = {name for ranking in run.rankings for name in ranking.weights}
+    used = {name for ranking in run.rankings for name in ranking.matchers}
     needed: set[str] = set()
     for part in run.of("matcher"):
         if not used or part.name in used:
@@ -481,6 +481,17 @@ def _rankings(
                 resolver.problems.add(
                     (*path, key), place, f"{key} names {name!r}{_suggest(name, names)}"
                 )
+        if ranking.shortlist is not None:
+            by = ranking.shortlist.by
+            if by not in names:
+                text = f"shortlist.by names {by!r}{_suggest(by, names)}"
+                resolver.problems.add((*path, "shortlist"), place, text)
+            elif [by] == list(ranking.weights):
+                resolver.problems.add(
+                    (*path, "shortlist"), place,
+                    f"shortlist.by is the ranking's own matcher {by!r}, which scores all pictures "
+                    "to choose; name a faster one",
+                )  # fmt: skip
         if ranking.scale in FITTED and not any(source.role == "train" for source in run.sources):
             resolver.problems.add(
                 (*path, "scale"), place,
@@ -497,7 +508,7 @@ def _rankings(
             text = f"post names {', '.join(map(repr, twice))} more than once"
             resolver.problems.add((*path, "post"), place, text)
             continue
-        if not ranking.weights.keys() <= matchers.keys():
+        if not matchers.keys() >= set(ranking.matchers):
             continue
         if data.test or not run.sources:
             promised = {name: found.unit for name, found in matchers.items()}
@@ -521,13 +532,15 @@ def follow_chain(
     """Asks every postprocessor of a ranking whether it fits what comes before it; `promised` says
     whose matchers' distances lie in [0, 1]. Returns whether the chain's do."""
     unit = ranking.unit(promised)
-    by_row = ranking.scale == "row_minmax"
+    given = attrs.evolve(
+        given, by_row=ranking.scale == "row_minmax", shortlisted=ranking.shortlist is not None
+    )
     for position, name in enumerate(ranking.post):
         post = posts.get(name)
         if post is None:
             unit = True  # its own failure is reported
             continue
-        unit = bool(check(post, attrs.evolve(given, unit=unit, first=position == 0, by_row=by_row)))
+        unit = bool(check(post, attrs.evolve(given, unit=unit, first=position == 0)))
     return unit
 
 

@@ -14,8 +14,8 @@ from reidcore.api import Matching, TensorSpec
 from reidcore.calibration import Pairs, fit
 from reidcore.cli import main
 from reidcore.errors import PluginError
+from reidcore.matcher_ranking import MatcherRanking, Share
 from reidcore.modules import Matcher, Meta
-from reidcore.scoring import MatcherRanking, Share
 from reidcore.tables import RankingTable
 
 MANY = (FILES / "many.toml").read_text("utf-8")

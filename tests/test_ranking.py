@@ -7,13 +7,14 @@ import torch
 
 from reidcore.api import Matching, Row, TensorSpec
 from reidcore.errors import DataError
+from reidcore.matcher_ranking import MatcherRanking, Share
 from reidcore.metrics import rank_queries, summarize
 from reidcore.modules import Matcher, Meta
 from reidcore.pictures import make_rows
 from reidcore.ranking import TestSet as Sides
 from reidcore.ranking import as_json, cross_camera, require_matches, score_table, wanted_ranks
 from reidcore.repeats import mean_scores
-from reidcore.scoring import MatcherRanking, Share, score, tile_shape
+from reidcore.scoring import score, tile_shape
 from reidcore.tables import Eval
 
 VECTOR = Matching({"v": TensorSpec((4,))}, pair_bytes=16)

@@ -16,10 +16,10 @@ from reidcore.builtin import settings
 from reidcore.builtin.matchers import build_cosine, build_euclidean
 from reidcore.builtin.postprocessors import Rerank, nearest
 from reidcore.cli import main
+from reidcore.matcher_ranking import MatcherRanking, Share
 from reidcore.modules import Context, Meta
 from reidcore.packaged import find_packaged
 from reidcore.plugins import Plugins
-from reidcore.scoring import MatcherRanking, Share
 from tests.oracles import oracle
 
 

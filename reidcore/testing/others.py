@@ -15,13 +15,14 @@ from torch import Tensor
 
 from reidcore.calibration import Pairs
 from reidcore.manifest import columns, find_data
+from reidcore.matcher_ranking import ranking_of
 from reidcore.model import Model, build_part
 from reidcore.modules import Meta, Template
 from reidcore.plan import Plan
 from reidcore.progress import Silent
 from reidcore.ranking import apply_post
 from reidcore.registration import in_words
-from reidcore.scoring import ranking_of, take
+from reidcore.scoring import take
 from reidcore.tables import RankingTable
 from reidcore.testing.checks import ConformanceError
 from reidcore.testing.stands import (
@@ -56,7 +57,7 @@ def _sides(plan: Plan, model: Model, ranking: RankingTable) -> tuple[Side, Side]
     for size, seed in ((6, 0), (14, 100)):
         images = pictures(plan, size, seed)
         templates = {
-            name: template_of(model, model.matchers[name], images) for name in ranking.weights
+            name: template_of(model, model.matchers[name], images) for name in ranking.matchers
         }
         sides.append((templates, meta_of(images, seed)))
     return sides[0], sides[1]
@@ -81,7 +82,7 @@ def _apply(
     templates = {"query": query[0], "gallery": gallery[0]}
     pairs = _pairs(plan, model, ranking)
     context = ranking_of(model, ranking, query[1], gallery[1], templates, 0.5, pairs)
-    distances = context.between("query", "gallery", 0, len(query[1]))
+    distances = context.offered(context.between("query", "gallery", 0, len(query[1])))
     posts = {wired.part.name: wired for wired in plan.posts}
     for name in ranking.post[: ranking.post.index(last) + 1]:
         distances = apply_post(posts[name], build_part(plan, posts[name]), distances, context)

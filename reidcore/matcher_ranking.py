@@ -1,0 +1,263 @@
+"""A ranking's distances: matchers scaled and added, shortlists, and what postprocessors may ask."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import attrs
+import torch
+from torch import Tensor
+
+from reidcore.api import Matching
+from reidcore.calibration import Pairs, Scale, fit, row_minmax
+from reidcore.errors import DataError, PluginError
+from reidcore.kept import KeptBlocks
+from reidcore.model import Model
+from reidcore.modules import Matcher, Meta, Template
+from reidcore.scoring import count, score, take
+from reidcore.tables import FITTED, RankingTable
+
+_ORDERED = 1 << 22
+"""Entries of the distance matrix that a shortlist orders at once; each takes some 30 bytes."""
+
+
+@attrs.frozen(eq=False)
+class Share:
+    """One matcher's share in a ranking: its weight, and what is done to its distances."""
+
+    name: str
+    matcher: Matcher
+    matching: Matching
+    weight: float = 1.0
+    scale: Scale | None = None
+
+
+@attrs.frozen(eq=False)
+class Shortlisting:
+    """Of each query only the `top` nearest gallery pictures by `share`'s own distances are scored,
+    equally near ones in the gallery's order. unit: whether the scores lie in [0, 1]."""
+
+    share: Share
+    top: int
+    unit: bool
+
+
+class MatcherRanking:
+    """What a postprocessor may ask (`reidcore.modules.Ranking`), from stored templates.
+
+    Distances are the weighted sum of the shares' scaled ones. templates: {side: {matcher:
+    template}}. by_row: every row of query x gallery distances is stretched to [0, 1], so that
+    distances between other sides would not compare with it and are refused. shortlist: what it
+    leaves out gets larger distances than all that is scored for the query, in the order of the
+    matcher that chooses; distances between other sides are refused. kept: where the blocks of long
+    jobs are kept and looked for.
+    """
+
+    def __init__(
+        self,
+        shares: Sequence[Share],
+        query: Meta,
+        gallery: Meta,
+        templates: Mapping[str, Mapping[str, Template]],
+        memory: float = 0.5,
+        by_row: bool = False,
+        shortlist: Shortlisting | None = None,
+        kept: KeptBlocks | None = None,
+    ):
+        self.query = query
+        self.gallery = gallery
+        self._shares = tuple(shares)
+        self._templates = templates
+        self._memory = memory
+        self._by_row = by_row
+        self._shortlist = shortlist
+        self._kept = kept
+
+    def _refuse(self, asked: str) -> None:
+        why = "scale = 'row_minmax'" if self._by_row else "a shortlist"
+        if self._by_row or self._shortlist is not None:
+            raise PluginError(
+                f"a postprocessor asked for {asked}, which {why} does not allow; "
+                "its check() lacks given.need_matcher_distances()"
+            )
+
+    def _sum(self, measure: Callable[[Share], Tensor]) -> Tensor:
+        total: Tensor | None = None
+        for share in self._shares:
+            distances = measure(share)
+            if self._by_row:
+                distances = row_minmax(distances)
+            elif share.scale is not None:
+                distances = share.scale(distances)
+            if share.weight != 1:
+                distances = distances * share.weight
+            total = distances if total is None else total.add_(distances)
+        assert total is not None
+        return total
+
+    def _score(self, share: Share, a: Template, b: Template) -> Tensor:
+        device = self.query.camera.device
+        return score(share.matcher, share.matching, a, b, self._memory, device)
+
+    def _side(self, share: Share, side: str) -> Template:
+        return self._templates[side][share.name]
+
+    def between(self, a: str, b: str, start: int, stop: int) -> Tensor:
+        if (a, b) != ("query", "gallery"):
+            self._refuse(f"distances between {a} and {b}")
+        elif self._shortlist is not None:
+            return self._shortlisted(self._shortlist, start, stop)
+        return self._sum(lambda share: self._rows(share, a, b, start, stop))
+
+    def _rows(self, share: Share, a: str, b: str, start: int, stop: int) -> Tensor:
+        """Rows of one matcher's own distances, from kept blocks where the whole takes long."""
+        left, right = self._side(share, a), self._side(share, b)
+        if self._kept is None or not self._kept.takes(share.matching, count(left), count(right)):
+            return self._score(share, take(left, slice(start, stop)), right)
+        device = self.query.camera.device
+        result = torch.empty(stop - start, count(right), dtype=torch.float32, device=device)
+        step = self._kept.rows(share.matching, count(right))
+        whole = count(left) * count(right)
+        for first in range(start, stop, step):
+            rows = slice(first, min(first + step, stop))
+            shape = rows.stop - first, count(right)
+            result[first - start : rows.stop - start] = self._kept.block(
+                (share.name, a, b), rows, shape, whole,
+                functools.partial(self._score, share, take(left, rows), right),
+            )  # fmt: skip
+        return result
+
+    def _shortlisted(self, shortlist: Shortlisting, start: int, stop: int) -> Tensor:
+        result = self.query.camera.new_empty(stop - start, len(self.gallery), dtype=torch.float32)
+        for rows, order in self._ordered(shortlist, start, stop):
+            listed = order[:, : shortlist.top]
+            scored = self._sum(functools.partial(self._listed, rows=rows, listed=listed))
+            _put_behind(result[rows.start - start : rows.stop - start], order, scored)
+        return result
+
+    def _ordered(
+        self, shortlist: Shortlisting, start: int, stop: int
+    ) -> Iterator[tuple[slice, Tensor]]:
+        """Some queries at a time, and int64 [q, G] the gallery from near to far for the matcher
+        that chooses."""
+        share = shortlist.share
+        queries, gallery = self._side(share, "query"), self._side(share, "gallery")
+        step = max(1, _ORDERED // max(1, len(self.gallery)))
+        for first in range(start, stop, step):
+            rows = slice(first, min(first + step, stop))
+            coarse = self._score(share, take(queries, rows), gallery)
+            yield rows, coarse.argsort(dim=1, stable=True)
+
+    def _listed(self, share: Share, rows: slice, listed: Tensor) -> Tensor:
+        """[q, N]: one matcher's own distances of some queries' listed gallery pictures."""
+        queries, gallery = self._side(share, "query"), self._side(share, "gallery")
+        distances = [
+            self._score(share, take(queries, slice(row, row + 1)), take(gallery, index))
+            for row, index in zip(range(rows.start, rows.stop), listed, strict=True)
+        ]
+        return torch.cat(distances)
+
+    def offered(self, distances: Tensor) -> Tensor:
+        """`distances` as the first postprocessor gets them, in place: what a shortlist leaves out
+        of distances in [0, 1] is at 1, as far as can be."""
+        if self._shortlist is not None and self._shortlist.unit:
+            distances.clamp_(max=1)
+        return distances
+
+    def complete(self, distances: Tensor, start: int) -> Tensor:
+        """What postprocessors made of rows `start` and following, with what a shortlist leaves out
+        behind the rest again; without a shortlist `distances` itself."""
+        if self._shortlist is None:
+            return distances
+        result = torch.empty_like(distances)
+        for rows, order in self._ordered(self._shortlist, start, start + len(distances)):
+            here = slice(rows.start - start, rows.stop - start)
+            scored = distances[here].gather(1, order[:, : self._shortlist.top])
+            _put_behind(result[here], order, scored)
+        return result
+
+    @torch.no_grad()
+    def pairs(self, a: str, i: Tensor, b: str, j: Tensor) -> Tensor:
+        self._refuse("listed pairs")
+        return self._sum(lambda share: self._pairs(share, a, i, b, j))
+
+    def _pairs(self, share: Share, a: str, i: Tensor, b: str, j: Tensor) -> Tensor:
+        left_side, right_side = self._side(share, a), self._side(share, b)
+        result = torch.empty(len(i), dtype=torch.float32, device=i.device)
+        # One row of the pairwise form per distinct left side: listed pairs come in such groups.
+        lefts, counts = i.unique(return_counts=True)
+        groups = i.argsort(stable=True).split(counts.tolist())
+        for left, where in zip(lefts, groups, strict=True):
+            row, columns = take(left_side, left[None]), take(right_side, j[where])
+            result[where] = self._score(share, row, columns)[0]
+        return result
+
+    @torch.no_grad()
+    def expanded(self, neighbours: Tensor) -> Tensor:
+        if self._shortlist is not None:
+            self._refuse("expanded queries")
+        return self._sum(lambda share: self._expanded(share, neighbours))
+
+    def _expanded(self, share: Share, neighbours: Tensor) -> Tensor:
+        own, others = self._side(share, "query"), self._side(share, "gallery")
+        views = [own, *(take(others, neighbours[:, k]) for k in range(neighbours.shape[1]))]
+        return self._score(share, share.matcher.merge(views), others)
+
+
+def _put_behind(result: Tensor, order: Tensor, scored: Tensor) -> None:
+    """Fills [q, G]: `scored` [q, N] for the first of `order` [q, G], and for the others larger
+    whole numbers that rise with their place in it."""
+    places = torch.arange(order.shape[1], dtype=result.dtype, device=result.device)
+    # Whole numbers keep apart up to 2^24, so the farthest stays ahead of rounding.
+    behind = scored.amax(1, keepdim=True).ceil().clamp(min=1) + 1
+    result.scatter_(1, order, behind + places)
+    result.scatter_(1, order[:, : scored.shape[1]], scored)
+
+
+def ranking_of(
+    model: Model,
+    ranking: RankingTable,
+    query: Meta,
+    gallery: Meta,
+    templates: Mapping[str, Mapping[str, Template]],
+    memory: float,
+    pairs: Mapping[str, Pairs],
+    kept: KeptBlocks | None = None,
+) -> MatcherRanking:
+    """The ranking context of two sides. `pairs` holds the matchers' distances of training pairs.
+
+    Raises DataError for a scale that has to be fitted where they are missing.
+    """
+
+    def share(name: str, weight: float = 1.0, scale: Scale | None = None) -> Share:
+        return Share(name, model.matchers[name], model.plan.matching(name), weight, scale)
+
+    shares = [
+        share(name, weight, _fitted(ranking, name, pairs))
+        for name, weight in ranking.weights.items()
+    ]
+    shortlist = None
+    if ranking.shortlist is not None:
+        promised = {one.name: one.matching.unit for one in shares}
+        shortlist = Shortlisting(
+            share(ranking.shortlist.by), ranking.shortlist.top, ranking.unit(promised)
+        )
+    by_row = ranking.scale == "row_minmax"
+    return MatcherRanking(shares, query, gallery, templates, memory, by_row, shortlist, kept)
+
+
+def _fitted(ranking: RankingTable, matcher: str, pairs: Mapping[str, Pairs]) -> Scale | None:
+    if ranking.scale not in FITTED:
+        return None
+    place = f"ranking {ranking.name!r}: matcher {matcher!r}"
+    if matcher not in pairs:
+        raise DataError(
+            f"{place}: scale = {ranking.scale!r} is fitted on training pairs, but the run has kept "
+            "none: it was trained without data.train, or these are weights-best.safetensors of a "
+            "run whose own rankings need none"
+        )
+    try:
+        return fit(ranking.scale, pairs[matcher])
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from None
