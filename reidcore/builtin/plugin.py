@@ -137,6 +137,16 @@ def reid_backbones() -> Sequence[Component]:
             "Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018",
             _sample(backbone='use = "core.mobilenet_v2"\nwidth = 0.25\n'),
         ),
+        Component(
+            "vgg19_bn",
+            settings.VGG19BN,
+            "reidcore.builtin.backbones:build_vgg19_bn",
+            "VGG-19 with batch norm, without its classifier: stem and layer1 to layer4, one block of "
+            "convolutions each, at a ResNet's strides from layer1 on",
+            "Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image "
+            "Recognition, ICLR 2015",
+            _sample(backbone='use = "core.vgg19_bn"\nwidth = 0.125\n'),
+        ),
     ]
 
 

@@ -1,7 +1,7 @@
 """Settings and wiring of the core's components. Imports neither torch nor numpy."""
 
 from reidcore.builtin.settings.augmentations import Erase, Flip, Grey, Jitter, Occlude, PadCrop
-from reidcore.builtin.settings.backbones import MobileNetV2, OSNet, ResNet
+from reidcore.builtin.settings.backbones import VGG19BN, MobileNetV2, OSNet, ResNet
 from reidcore.builtin.settings.heads import BNNeck, Pool
 from reidcore.builtin.settings.losses import ArcFace, Center, Softmax, Triplet
 from reidcore.builtin.settings.matchers import Cosine, Euclidean
@@ -10,6 +10,7 @@ from reidcore.builtin.settings.procedures import Train
 from reidcore.builtin.settings.samplers import Identities, Shuffled
 
 __all__ = [
+    "VGG19BN",
     "ArcFace",
     "BNNeck",
     "Center",
