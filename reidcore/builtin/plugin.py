@@ -55,6 +55,18 @@ name = "arcface"
 use = "core.arcface"
 feature = "neck.bn"
 """
+_CIRCLE = """
+[[loss]]
+name = "circle"
+use = "core.circle"
+feature = "neck.pooled"
+
+[[loss]]
+name = "pairs"
+use = "core.circle"
+feature = "neck.pooled"
+form = "pair"
+"""
 _CENTER = """
 [[loss]]
 name = "center"
@@ -141,8 +153,8 @@ def reid_backbones() -> Sequence[Component]:
             "vgg19_bn",
             settings.VGG19BN,
             "reidcore.builtin.backbones:build_vgg19_bn",
-            "VGG-19 with batch norm, without its classifier: stem and layer1 to layer4, one block of "
-            "convolutions each, at a ResNet's strides from layer1 on",
+            "VGG-19 with batch norm, without its classifier: stem and layer1 to layer4, one block "
+            "of convolutions each, at a ResNet's strides from layer1 on",
             "Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image "
             "Recognition, ICLR 2015",
             _sample(backbone='use = "core.vgg19_bn"\nwidth = 0.125\n'),
@@ -201,11 +213,28 @@ def reid_losses() -> Sequence[Component]:
         Component(
             "arcface",
             settings.ArcFace,
-            "reidcore.builtin.losses:build_arcface",
+            "reidcore.builtin.margin_losses:build_arcface",
             "cross-entropy of scaled cosines with an additive angular margin",
             "Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR "
             "2019",
             _sample(loss=_ARCFACE),
+        ),
+        Component(
+            "cosface",
+            settings.CosFace,
+            "reidcore.builtin.margin_losses:build_cosface",
+            "cross-entropy of scaled cosines with an additive margin on the cosine",
+            "Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, CVPR 2018",
+            _sample(loss=_ARCFACE.replace("arcface", "cosface")),
+        ),
+        Component(
+            "circle",
+            settings.Circle,
+            "reidcore.builtin.margin_losses:build_circle",
+            "cosines weighted by how far they are from their optimum, of classes or of pairs",
+            "Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR "
+            "2020",
+            _sample(loss=_CIRCLE),
         ),
         Component(
             "center",

@@ -3,7 +3,7 @@
 from reidcore.builtin.settings.augmentations import Erase, Flip, Grey, Jitter, Occlude, PadCrop
 from reidcore.builtin.settings.backbones import VGG19BN, MobileNetV2, OSNet, ResNet
 from reidcore.builtin.settings.heads import BNNeck, Pool
-from reidcore.builtin.settings.losses import ArcFace, Center, Softmax, Triplet
+from reidcore.builtin.settings.losses import ArcFace, Center, Circle, CosFace, Softmax, Triplet
 from reidcore.builtin.settings.matchers import Cosine, Euclidean
 from reidcore.builtin.settings.postprocessors import Rerank
 from reidcore.builtin.settings.procedures import Train
@@ -14,6 +14,8 @@ __all__ = [
     "ArcFace",
     "BNNeck",
     "Center",
+    "Circle",
+    "CosFace",
     "Cosine",
     "Erase",
     "Euclidean",
