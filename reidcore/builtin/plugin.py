@@ -81,6 +81,12 @@ use = "core.rerank"
 k1 = 4
 k2 = 2
 """
+_EXPAND = """
+[[post]]
+name = "expand"
+use = "core.expand"
+top = 2
+"""
 
 
 def _sample(
@@ -279,7 +285,16 @@ def reid_postprocessors() -> Sequence[Component]:
             "Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR "
             "2017",
             _sample(post=_RERANK),
-        )
+        ),
+        Component(
+            "expand",
+            settings.Expand,
+            "reidcore.builtin.query_expansion:build_expand",
+            "average query expansion: queries merged with their nearest gallery pictures",
+            "Chum et al., Total Recall: Automatic Query Expansion with a Generative Feature Model "
+            "for Object Retrieval, ICCV 2007",
+            _sample(post=_EXPAND),
+        ),
     ]
 
 

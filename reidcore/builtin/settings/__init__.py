@@ -5,7 +5,7 @@ from reidcore.builtin.settings.backbones import VGG19BN, MobileNetV2, OSNet, Res
 from reidcore.builtin.settings.heads import BNNeck, Pool
 from reidcore.builtin.settings.losses import ArcFace, Center, Circle, CosFace, Softmax, Triplet
 from reidcore.builtin.settings.matchers import Cosine, Euclidean
-from reidcore.builtin.settings.postprocessors import Rerank
+from reidcore.builtin.settings.postprocessors import Expand, Rerank
 from reidcore.builtin.settings.procedures import Train
 from reidcore.builtin.settings.samplers import Identities, Shuffled
 
@@ -19,6 +19,7 @@ __all__ = [
     "Cosine",
     "Erase",
     "Euclidean",
+    "Expand",
     "Flip",
     "Grey",
     "Identities",
