@@ -19,6 +19,10 @@ from reidcore.readers import (
 )
 
 _DEMO = '{ read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8 }'
+_TWO_MODALITIES = (
+    '{ read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8, '
+    "infrared_cameras = 2 }"
+)
 _IDENTITIES = '{ use = "core.identities", ids = 2, per_id = 2 }'
 _RESNET = """\
 use = "core.resnet"
@@ -414,6 +418,19 @@ def reid_samplers() -> Sequence[Component]:
             "batches of so many identities with so many pictures each",
             "Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017",
             _sample(),
+        ),
+        Component(
+            "two_modalities",
+            settings.TwoModalities,
+            "reidcore.builtin.samplers:build_two_modalities",
+            "batches of so many identities with so many pictures each from both modalities; the "
+            "first half of a batch is of one modality, the second shows the same identities in the "
+            "other",
+            "Ye et al., Dynamic Dual-Attentive Aggregation Learning for Visible-Infrared Person "
+            "Re-identification, ECCV 2020",
+            _sample(
+                batch='{ use = "core.two_modalities", ids = 2, per_id = 2 }', data=_TWO_MODALITIES
+            ),
         ),
     ]
 

@@ -7,7 +7,7 @@ from reidcore.builtin.settings.losses import ArcFace, Center, Circle, CosFace, S
 from reidcore.builtin.settings.matchers import Cosine, Euclidean
 from reidcore.builtin.settings.postprocessors import Expand, Rerank
 from reidcore.builtin.settings.procedures import Train
-from reidcore.builtin.settings.samplers import Identities, Shuffled
+from reidcore.builtin.settings.samplers import Identities, Shuffled, TwoModalities
 
 __all__ = [
     "VGG19BN",
@@ -35,4 +35,5 @@ __all__ = [
     "Softmax",
     "Train",
     "Triplet",
+    "TwoModalities",
 ]
