@@ -480,7 +480,9 @@ def reid_augmentations() -> Sequence[Component]:
             "grey",
             settings.Grey,
             "reidcore.builtin.augmentations:build_grey",
-            "shows some pictures in grey",
-            sample=_sample(augment='{ use = "core.grey" }'),
+            "shows some pictures in grey, by their brightness or by one of their channels",
+            "Ye et al., Channel Augmented Joint Learning for Visible-Infrared Recognition, ICCV "
+            "2021 (of = channel)",
+            _sample(augment='{ use = "core.grey" }'),
         ),
     ]
