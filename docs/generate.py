@@ -19,6 +19,7 @@ from reidcore.tables import (
     Cosine,
     Data,
     Eval,
+    Normalize,
     Optim,
     RankingTable,
     Shortlist,
@@ -29,9 +30,9 @@ from reidcore.tables import (
 
 PAGE = Path(__file__).with_name("run-files.md")
 TABLES = {
-    "data": Data, "train": Train, "optim": Optim, "optim.steps": Steps, "optim.cosine": Cosine,
-    "optim.warmup": Warmup, "eval": Eval, "ranking": RankingTable,
-    "ranking.shortlist": Shortlist,
+    "data": Data, "data.normalize": Normalize, "train": Train, "optim": Optim,
+    "optim.steps": Steps, "optim.cosine": Cosine, "optim.warmup": Warmup, "eval": Eval,
+    "ranking": RankingTable, "ranking.shortlist": Shortlist,
 }  # fmt: skip
 PART = re.compile(r"(<!-- generated: ([\w.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -252,8 +252,9 @@ class Given:
     """What a wiring method sees: the run without its pictures.
 
     image: (height, width) in pixels. identities: training identities. cameras: training cameras.
-    modalities: names, in the order of their numbers in `Images.modality`. train_columns and
-    test_columns: the optional manifest columns that the training set, or every test set, fills.
+    modalities: names, in the order of their numbers in `Images.modality`; train_modalities: those
+    of training pictures. train_columns and test_columns: the optional manifest columns that the
+    training set, or every test set, fills.
     batch: the sampler's shape. views: test views. features: every feature so far by full name.
     matchers: every matcher so far by name. losses: names of all losses.
     """
@@ -262,6 +263,7 @@ class Given:
     identities: int = 0
     cameras: int = 0
     modalities: tuple[str, ...] = ()
+    train_modalities: tuple[str, ...] = ()
     train_columns: frozenset[str] = frozenset()
     test_columns: frozenset[str] = frozenset()
     batch: BatchShape = BatchShape(None)

@@ -86,14 +86,14 @@ class DataPlan:
     @property
     def modalities(self) -> tuple[str, ...]:
         """Names in the order of their numbers, over training and test pictures."""
-        names = {
-            name for one in self.loaded if one.facts is not None for name in one.facts.modalities
-        }
-        rows = [row for one in self.loaded if one.rows is not None for row in one.rows]
-        stated = [Row("", "", modality=name) for name in names]
-        found = modality_names([*rows, *stated])
+        found = _modalities(self.loaded)
         known = tuple(self.trained.get("modalities", ()))
         return known + tuple(name for name in found if name not in known) if known else found
+
+    @property
+    def train_modalities(self) -> tuple[str, ...]:
+        """Those of the training pictures, in the same order."""
+        return tuple(self.trained.get("train_modalities", ())) or _modalities(self.train)
 
     @property
     def camera_numbers(self) -> dict[str, int]:
@@ -146,6 +146,13 @@ class DataPlan:
 def _common(loaded: Sequence[Loaded]) -> frozenset[str]:
     sets = [one.columns for one in loaded]
     return frozenset.intersection(*sets) if sets else frozenset()
+
+
+def _modalities(loaded: Sequence[Loaded]) -> tuple[str, ...]:
+    """Those that rows, or readers whose data are absent, state."""
+    rows = [row for one in loaded for row in one.rows or ()]
+    stated = {name for one in loaded if one.facts is not None for name in one.facts.modalities}
+    return modality_names([*rows, *(Row("", "", modality=name) for name in stated)])
 
 
 def load_sources(

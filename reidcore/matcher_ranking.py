@@ -215,8 +215,18 @@ class MatcherRanking:
 
     def _expanded(self, share: Share, neighbours: Tensor) -> Tensor:
         own, others = self._side(share, "query"), self._side(share, "gallery")
-        views = [own, *(take(others, neighbours[:, k]) for k in range(neighbours.shape[1]))]
-        return self._score(share, share.matcher.merge(views), others)
+        shape = len(neighbours), count(others)
+        result = torch.empty(shape, dtype=torch.float32, device=neighbours.device)
+        # Every neighbour is one more template in memory, and merging may copy them all.
+        size = sum(spec.bytes for spec in share.matching.template.values())
+        merged = 2 * max(1, size) * (1 + neighbours.shape[1])
+        step = max(1, int(self._memory * 2**30) // merged)
+        for first in range(0, len(neighbours), step):
+            rows = slice(first, first + step)
+            near = neighbours[rows].unbind(1)
+            views = [take(own, rows), *(take(others, index) for index in near)]
+            result[rows] = self._score(share, share.matcher.merge(views), others)
+        return result
 
 
 def _put_behind(result: Tensor, order: Tensor, scored: Tensor) -> None:

@@ -22,14 +22,14 @@ from reidcore.api import Row
 from reidcore.errors import DataError
 from reidcore.modules import Batch, Images, Meta, Rows
 from reidcore.seeds import generator
-from reidcore.tables import Data
+from reidcore.tables import Data, Normalize
 
 RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225))
 
 
 def decode(path: str, listed: str, size: tuple[int, int], interpolation: str) -> Tensor:
@@ -51,13 +51,16 @@ def decode(path: str, listed: str, size: tuple[int, int], interpolation: str) ->
     return torch.from_numpy(np.array(picture, dtype=np.uint8)).permute(2, 0, 1).contiguous()
 
 
-def normalized(pixels: Tensor, mode: str) -> Tensor:
-    """uint8 [B, 3, H, W] to float32, in [0, 1] or with ImageNet's statistics."""
+def normalized(pixels: Tensor, by: str | Normalize) -> Tensor:
+    """uint8 [B, 3, H, W] to float32: in [0, 1] by "none", else less a mean and divided by a
+    deviation, by "imagenet" ImageNet's."""
     scaled = pixels.float().div_(255)
-    if mode == "imagenet":
-        # Numbers instead of tensors: a tensor sent to a GPU would wait for its queue.
-        for channel, mean, deviation in zip(scaled.unbind(1), *IMAGENET, strict=True):
-            channel.sub_(mean).div_(deviation)
+    if by == "none":
+        return scaled
+    known = by if isinstance(by, Normalize) else IMAGENET
+    # Numbers instead of tensors: a tensor sent to a GPU would wait for its queue.
+    for channel, mean, deviation in zip(scaled.unbind(1), known.mean, known.deviation, strict=True):
+        channel.sub_(mean).div_(deviation)
     return scaled
 
 

@@ -134,3 +134,37 @@ def mobilenet_v2_shapes(
         made = channels[stage] * width if stage in channels else 1280 * max(1.0, width)
         shapes[stage] = (_multiple_of_8(made), *image)
     return shapes
+
+
+VGG19_BN_BLOCKS = {
+    "stem": (2, 64),
+    "layer1": (2, 128),
+    "layer2": (4, 256),
+    "layer3": (4, 512),
+    "layer4": (4, 512),
+}
+"""(3x3 convolutions, channels) of a VGG-19's stages in the order of computation (Simonyan and
+Zisserman 2015, table 1, column E). Each ends with a max pooling of stride 2."""
+
+
+def vgg19_bn_channels(width: float) -> dict[str, int]:
+    """Channels of a VGG-19's stages: the published ones times `width`, at least one."""
+    return {
+        stage: max(1, round(channels * width)) for stage, (_, channels) in VGG19_BN_BLOCKS.items()
+    }
+
+
+def vgg19_bn_shapes(
+    image: tuple[int, int], last_stride: int = 1, width: float = 1.0
+) -> dict[str, tuple[int, int, int]]:
+    """(channels, height, width) of every stage of `reidcore.networks.VGG19BN`.
+
+    `image` is (height, width) in pixels; `last_stride` is layer4's. An extent is 0 where the
+    picture is too small.
+    """
+    shapes = {}
+    for stage, channels in vgg19_bn_channels(width).items():
+        if stage != "layer4" or last_stride == 2:
+            image = image[0] // 2, image[1] // 2
+        shapes[stage] = (channels, *image)
+    return shapes

@@ -108,10 +108,14 @@ def _fits(member: Any, value: Any) -> bool:
     return isinstance(base, type) and isinstance(value, base) and type(value) is not bool
 
 
+def _choices(member: Any) -> tuple[Any, ...]:
+    return get_args(member) if get_origin(member) is Literal else ()
+
+
 def _type_in_words(member: Any) -> str:
     member = getattr(member, "__supertype__", member)
-    if get_origin(member) is Literal:
-        return " or ".join(map(toml_value, get_args(member)))
+    if _choices(member):
+        return " or ".join(map(toml_value, _choices(member)))
     base = get_origin(member) or member
     if isinstance(base, type) and attrs.has(base):
         base = dict
@@ -143,7 +147,9 @@ def _converter() -> cattrs.Converter:
         if len(members) == 1 or fitting:
             return converter.structure(value, (fitting or members)[0])
         names = " or ".join(_type_in_words(member) for member in members)
-        raise Mismatch(f"expected {names}, got {shown(value)}")
+        choices = [one for member in members for one in _choices(member) if isinstance(one, str)]
+        near = nearest(value, choices) if type(value) is str else ""
+        raise Mismatch(f"expected {names}, got {shown(value)}{near}")
 
     def class_factory(cls: Any) -> Any:
         resolve(cls)

@@ -26,6 +26,16 @@ MEANS = ("loss", "epoch", "lr", "seconds", "pictures_per_second")
 
 
 @attrs.frozen
+class Normalize:
+    """Statistics of a data set's pixels, for red, green and blue in [0, 1]."""
+
+    mean: tuple[float, float, float] = setting(
+        "What is subtracted from red, green and blue, of pixels in [0, 1].", at_least=0, at_most=1
+    )
+    deviation: tuple[float, float, float] = setting("What they are divided by afterwards.", above=0)
+
+
+@attrs.frozen
 class Data:
     """Pictures: where they are and how they are read."""
 
@@ -46,8 +56,9 @@ class Data:
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = setting(
         "How Pillow resizes.", default="bilinear"
     )
-    normalize: Literal["imagenet", "none"] = setting(
-        "Subtract ImageNet's mean and divide by its deviation, or leave pixels in [0, 1].",
+    normalize: Literal["imagenet", "none"] | Normalize = setting(
+        "Subtract ImageNet's mean and divide by its deviation, leave pixels in [0, 1], or a table "
+        "with the mean and deviation of another data set.",
         default="imagenet",
     )
     augment: list[dict[str, Any]] = setting(

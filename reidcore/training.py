@@ -401,6 +401,7 @@ def make_lock(plan: Plan, sets: Sequence[str], device: torch.device) -> dict[str
             "identities": plan.given.identities,
             "cameras": plan.given.cameras,
             "modalities": list(plan.given.modalities),
+            "train_modalities": list(plan.given.train_modalities),
             "columns": sorted(plan.given.train_columns),
             "camera_numbers": plan.data.camera_numbers,
         },

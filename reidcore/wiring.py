@@ -217,6 +217,7 @@ def make_plan(
         identities=data.identities,
         cameras=data.cameras,
         modalities=data.modalities,
+        train_modalities=data.train_modalities,
         train_columns=data.train_columns,
         test_columns=data.test_columns,
         views=tuple(run.eval.views),
@@ -236,7 +237,11 @@ def make_plan(
     failed = {source.role for source in run.sources if source not in sound}
     if train and "train" in failed:
         given = attrs.evolve(
-            given, identities=10**6, cameras=10**6, train_columns=frozenset(OPTIONAL)
+            given,
+            identities=10**6,
+            cameras=10**6,
+            train_modalities=("visible", "infrared"),
+            train_columns=frozenset(OPTIONAL),
         )
     if "test" in failed:
         given = attrs.evolve(given, test_columns=frozenset(OPTIONAL))

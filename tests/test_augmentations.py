@@ -50,6 +50,7 @@ AUGMENTATIONS = {
     "occlude": build_occlude(settings.Occlude(), CONTEXT),
     "jitter": build_jitter(settings.Jitter(), CONTEXT),
     "grey": build_grey(settings.Grey(p=0.5), CONTEXT),
+    "grey of a channel": build_grey(settings.Grey(p=0.5, of="channel"), CONTEXT),
 }
 every_augmentation = pytest.mark.parametrize("augment", AUGMENTATIONS.values(), ids=AUGMENTATIONS)
 
@@ -212,7 +213,7 @@ def test_erase_fills_as_told():
     assert (erased(7) == 7).all()
     assert (erased((1, 2, 3)) == torch.tensor([[1], [2], [3]])).all()
     normal = normalized(erased("mean")[None, :, :, None], "imagenet")
-    assert float(normal.abs().max()) <= 0.5 / 255 / min(IMAGENET[1]) + 1e-6
+    assert float(normal.abs().max()) <= 0.5 / 255 / min(IMAGENET.deviation) + 1e-6
     noise = erased("random").double()
     assert abs(noise.mean() - 127.5) < 5 and abs(noise.std() - 73.9) < 3
     assert abs(np.corrcoef(noise[0], noise[1])[0, 1]) < 0.15
@@ -362,6 +363,23 @@ def test_grey_pictures_show_the_brightness():
     expected = 0.299 * red + 0.587 * green + 0.114 * blue
     assert float((result.double() - expected).abs().max()) <= 0.5 + 1e-4
     assert torch.equal(result[0], result[1]) and torch.equal(result[0], result[2])
+
+
+def test_grey_of_a_channel_shows_each_channel_as_often():
+    """All three channels are one of the picture's own, bit by bit; which one is drawn anew each
+    time. Shown in grey again, by brightness, it stays as it is but for rounding."""
+    source, dice = picture(), generator()
+    augment = build_grey(settings.Grey(p=1, of="channel"), CONTEXT)
+    counts = [0, 0, 0]
+    for _ in range(300):
+        result = augment(source, dice)
+        (which,) = (c for c in range(3) if torch.equal(result, source[c].expand(3, -1, -1)))
+        counts[which] += 1
+    assert all(70 <= count <= 130 for count in counts)
+    again = build_grey(settings.Grey(p=1), CONTEXT)(result, dice)
+    assert float((again.double() - result.double()).abs().max()) <= 1
+    result.zero_()
+    assert source.any()
 
 
 def images(height: int, width: int) -> Images:

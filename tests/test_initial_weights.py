@@ -202,6 +202,7 @@ def test_other_content_is_refused(tmp_path, content, message):
             'norm = "ibn_a" and attention = "se"',
         ),
         (settings.MobileNetV2(weights="imagenet", width=1.4), "width = 1.4"),
+        (settings.VGG19BN(weights="imagenet", width=0.5), "width = 0.5"),
     ],
     ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
 )

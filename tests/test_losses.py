@@ -6,53 +6,20 @@ import math
 
 import pytest
 import torch
+from loss_helpers import (
+    LABELS,
+    batch_of,
+    distance_by_loop,
+    entropy_by_loop,
+    features,
+    given,
+    refusal,
+)
 
-from reidcore.api import BatchShape, Feature, Given, Matching, WiringError
+from reidcore.api import BatchShape
 from reidcore.builtin import settings
-from reidcore.builtin.losses import build_arcface, build_center, build_softmax, build_triplet
-from reidcore.modules import Batch, Context, Images, Matcher
-
-
-def batch_of(labels: list[int]) -> Batch:
-    none = torch.zeros(len(labels), dtype=torch.int64)
-    return Batch(Images(torch.zeros(len(labels), 3, 1, 1), none, none), torch.tensor(labels))
-
-
-def given(**changes) -> Given:
-    features = {"x.a": Feature.vector(5), "x.b": Feature.vector(5), "x.c": Feature.vector(3)}
-    defaults = {
-        "identities": 4,
-        "features": features,
-        "batch": BatchShape(8, 4, 2),
-        "matchers": {"scaled": Matching({})},
-    }
-    return Given((8, 8), **(defaults | changes))
-
-
-LABELS = [0, 0, 1, 1, 2, 2, 2, 3]
-
-
-def features(seed: int = 0) -> dict[str, torch.Tensor]:
-    """Vectors around one centre per identity, so that some triplets are solved and some are not."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def noise(count: int, length: int) -> torch.Tensor:
-        return torch.randn(count, length, generator=generator, dtype=torch.float64)
-
-    return {
-        name: noise(4, length)[LABELS] + 0.4 * noise(len(LABELS), length)
-        for name, length in (("x.a", 5), ("x.b", 5), ("x.c", 3))
-    }
-
-
-def entropy_by_loop(logits: list[list[float]], labels: list[int], smoothing: float) -> float:
-    total = 0.0
-    for row, label in zip(logits, labels, strict=True):
-        normaliser = math.log(sum(math.exp(value) for value in row))
-        for index, value in enumerate(row):
-            target = (1 - smoothing) * (index == label) + smoothing / len(row)
-            total -= target * (value - normaliser)
-    return total / len(labels)
+from reidcore.builtin.losses import build_center, build_softmax, build_triplet
+from reidcore.modules import Context, Matcher
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -81,15 +48,6 @@ def test_softmax_starts_nearly_undecided():
     loss = build_softmax(config, Context(given(identities=2000), "id"))
     assert loss.classifier.weight.shape == (2000, 5)
     assert loss.classifier.weight.std().item() == pytest.approx(0.001, rel=0.05)
-
-
-def distance_by_loop(a: list[float], b: list[float], metric: str) -> float:
-    if metric == "unit":
-        a, b = ([x / math.hypot(*vector) for x in vector] for vector in (a, b))
-    if metric != "cosine":
-        return math.sqrt(max(sum((x - y) ** 2 for x, y in zip(a, b, strict=True)), 1e-12))
-    dot = sum(x * y for x, y in zip(a, b, strict=True))
-    return 1 - dot / math.hypot(*a) / math.hypot(*b)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "unit"])
@@ -193,75 +151,6 @@ def test_triplet_trains_a_matcher_that_it_does_not_own():
     assert not list(loss.parameters()) and not loss.state_dict()
 
 
-def arcface(margin: float = 0.5, scale: float = 8.0) -> torch.nn.Module:
-    """`core.arcface` on x.c with random weights."""
-    config = settings.ArcFace(feature="x.c", margin=margin, scale=scale)
-    loss = build_arcface(config, Context(given(), "arcface")).double()
-    draw = torch.Generator().manual_seed(5)
-    with torch.no_grad():
-        loss.weight.copy_(torch.randn(loss.weight.shape, generator=draw))
-    return loss
-
-
-@pytest.mark.parametrize("margin", [0.0, 0.5, 1.2])
-def test_arcface_equals_a_loop_over_angles(margin):
-    """The loss is the cross-entropy of scaled cosines, the margin added to the own angle; beyond pi
-    the logit goes on falling. `accuracy` leaves the margin out."""
-    loss = arcface(margin)
-    x = features()
-    x["x.c"][0] = -3 * loss.weight[LABELS[0]].detach()
-    x["x.c"][1] = -loss.weight[LABELS[1]].detach() + 0.3
-    value, terms = loss(x, batch_of(LABELS))
-    rows, right, beyond = [], 0, 0
-    for row, label in zip(x["x.c"].tolist(), LABELS, strict=True):
-        cosines = [1 - distance_by_loop(row, weight, "cosine") for weight in loss.weight.tolist()]
-        right += cosines.index(max(cosines)) == label
-        angle = math.acos(max(-1.0, min(1.0, cosines[label])))
-        beyond += angle + margin > math.pi
-        cosines[label] = (
-            math.cos(angle + margin)
-            if angle + margin <= math.pi
-            else cosines[label] - margin * math.sin(margin)
-        )
-        rows.append([8.0 * cosine for cosine in cosines])
-    assert beyond > 0 or margin == 0
-    assert 0 < right < len(LABELS)
-    assert value.item() == pytest.approx(entropy_by_loop(rows, LABELS, 0.0), rel=1e-6)
-    assert terms["accuracy"].item() == pytest.approx(right / len(LABELS))
-
-
-def test_arcface_makes_the_own_identity_harder_at_every_angle():
-    """With a margin, the own logit falls with the angle from 0 to pi and is below the cosine."""
-    angles = torch.linspace(0, math.pi, 1001, dtype=torch.float64)
-    widened = arcface(0.5).widened_angle(angles.cos())
-    assert (widened.diff() < 0).all()
-    assert (widened < angles.cos()).all()
-
-
-def test_arcface_gradient_equals_finite_differences():
-    """The gradients to features and weights are the slopes of the loss."""
-    loss = arcface()
-    batch = batch_of(LABELS)
-    x = features()["x.c"].requires_grad_()
-
-    def value(x, weight):
-        return torch.func.functional_call(loss, {"weight": weight}, ({"x.c": x}, batch))[0]
-
-    assert torch.autograd.gradcheck(value, (x, loss.weight.detach().clone().requires_grad_()))
-
-
-def test_arcface_of_parallel_vectors_has_a_finite_gradient():
-    """Where a vector is parallel to its identity, or zero, nothing becomes infinite."""
-    loss = arcface().float()
-    x = loss.weight.detach()[LABELS].clone()
-    x[1] *= -1
-    x[2] = 0
-    x.requires_grad_()
-    value, _ = loss({"x.c": x}, batch_of(LABELS))
-    value.backward()
-    assert value.isfinite() and x.grad.isfinite().all() and loss.weight.grad.isfinite().all()
-
-
 def center(alpha: float = 0.5) -> torch.nn.Module:
     config = settings.Center(feature="x.c", alpha=alpha)
     return build_center(config, Context(given(), "center")).double()
@@ -312,12 +201,6 @@ def test_centers_are_state_and_no_parameters():
     assert not list(loss.parameters())
 
 
-def refusal(config, run: Given) -> WiringError:
-    with pytest.raises(WiringError) as caught:
-        config.check(run)
-    return caught.value
-
-
 def test_softmax_refuses_features_of_different_length():
     """Features that cannot share a classifier are refused with both names and lengths."""
     error = refusal(settings.Softmax(features=["x.a", "x.c"]), given())
@@ -325,12 +208,12 @@ def test_softmax_refuses_features_of_different_length():
     assert "'x.a' has 5" in error.text and "'x.c' has 3" in error.text
 
 
-def test_classifiers_need_features_and_identities():
+def test_softmax_needs_features_and_identities():
     """An empty list of features and a data set of one identity are refused."""
     with pytest.raises(ValueError, match="at least one feature"):
         settings.Softmax(features=[])
-    for config in (settings.Softmax(features=["x.a"]), settings.ArcFace(feature="x.a")):
-        assert "the data have 1" in refusal(config, given(identities=1)).text
+    config = settings.Softmax(features=["x.a"])
+    assert "the data have 1" in refusal(config, given(identities=1)).text
 
 
 @pytest.mark.parametrize(

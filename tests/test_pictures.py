@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from running import TINY
 
 from reidcore.api import Row
+from reidcore.cli import main
 from reidcore.errors import DataError
 from reidcore.modules import Rows
 from reidcore.pictures import PictureLoader, decode, make_rows, normalized
 from reidcore.seeds import derived_seed
-from reidcore.tables import Data
+from reidcore.tables import Data, Normalize
 
 
 def make_pictures(folder: Path, count: int = 6, size: tuple[int, int] = (20, 10)) -> list[Row]:
@@ -87,6 +90,74 @@ def test_normalisation_follows_imagenet(tmp_path: Path):
     assert torch.equal(normalized(pixels, "none"), torch.ones(1, 3, 2, 2))
     expected = (1 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
     torch.testing.assert_close(normalized(pixels, "imagenet")[0, :, 0, 0], expected)
+
+
+def test_normalisation_by_a_table(tmp_path: Path):
+    """A table's mean is subtracted from red, green and blue in [0, 1], which are then divided by
+    its deviation, in training and evaluation; ImageNet's numbers give what "imagenet" gives."""
+    rows, mean, deviation = as_rows(make_pictures(tmp_path)), (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)
+
+    def seen(by: Normalize | str) -> list[torch.Tensor]:
+        made = PictureLoader(Data(image=(16, 8), normalize=by), 0)
+        batches = (*made.plain(rows, 4), *made.training(rows, [[2, 0]], 0, 0))
+        return [batch.images.pixels for batch in batches]
+
+    for one, plain in zip(
+        seen(Normalize(mean=mean, deviation=deviation)), seen("none"), strict=True
+    ):
+        for channel in range(3):
+            expected = (plain[:, channel].double() - mean[channel]) / deviation[channel]
+            torch.testing.assert_close(one[:, channel], expected.float())
+    own = Normalize(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225))
+    for one, other in zip(seen(own), seen("imagenet"), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ('"imagnet"', "or table, got text 'imagnet' at .normalize, did you mean 'imagenet'?"),
+        ("{ mean = [0.4, 0.4, 0.4] }", ": missing key 'deviation'"),
+        (
+            "{ mean = [124, 116, 104], deviation = [0.2, 0.2, 0.2] }",
+            "expected a number at most 1, got 124",
+        ),
+        ("{ mean = [0.4, 0.4, 0.4], deviation = [0.2, 0, 0.2] }", "above 0, got 0"),
+        ("{ mean = [0.4], deviation = [0.2, 0.2, 0.2] }", "expected a list of 3, got list [0.4]"),
+        ("{ mean = [0, 0, 0], std = [1, 1, 1] }", "unknown key 'std'"),
+    ],
+)
+def test_faults_of_normalize_are_told(tmp_path: Path, capsys, value: str, message: str):
+    """Words that are no choice, and tables with missing, unknown or impossible statistics, such as
+    those of pixels up to 255, are refused at their key."""
+    file = tmp_path / "tiny.toml"
+    file.write_text(TINY.replace("image = [32, 16]", f"image = [32, 16]\nnormalize = {value}"))
+    assert main(["check", "--no-dry", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert "[data]" in error and message in error and "normalize" in error
+
+
+def test_a_run_keeps_its_own_statistics(tmp_path: Path, monkeypatch, capsys):
+    """Statistics of a run file, and of `--set`, stand in the lock file and are the same run on
+    resume; others are another run."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REID_CACHE", str(tmp_path / "cache"))
+    table = "{ mean = [0.25, 0.5, 0.75], deviation = [1, 1, 1] }"
+    Path("tiny.toml").write_text(
+        TINY.replace("image = [32, 16]", f"image = [32, 16]\nnormalize = {table}")
+    )
+    short = ["run", "tiny.toml", "--set", "train.epochs=1"]
+    assert main([*short, "--set", "data.normalize.deviation=[1, 2, 1]"]) == 0
+    lock = json.loads(Path("runs/tiny/lock.json").read_text())["resolved"]["data"]["normalize"]
+    assert lock == {"mean": [0.25, 0.5, 0.75], "deviation": [1, 2, 1]}
+    again = [*short, "--resume", "--set"]
+    assert main([*again, "data.normalize.deviation=[1, 2, 1]"]) == 0
+    capsys.readouterr()
+    assert main([*again, "data.normalize.deviation=[1, 1, 1]"]) == 2
+    assert (
+        "data.normalize.deviation was [1.0, 2.0, 1.0], is [1.0, 1.0, 1.0]"
+        in capsys.readouterr().err
+    )
 
 
 def test_augmentation_follows_from_seed_epoch_stream_and_place(tmp_path: Path):

@@ -214,14 +214,17 @@ class Jitter:
 
 
 class Grey:
-    """Shows the brightness in all three channels with probability p."""
+    """Shows the brightness, or one channel, in all three channels with probability p."""
 
     def __init__(self, config: GreySettings):
         self.p = config.p
+        self.of = config.of
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Tensor:
         if not _happens(self.p, generator):
             return picture
+        if self.of == "channel":
+            return picture[_integer(0, 3, generator)].expand_as(picture).clone()
         return _rounded(grey_of(picture.float() / 255)).repeat(3, 1, 1)
 
 

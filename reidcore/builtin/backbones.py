@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from reidcore.builtin.settings import VGG19BN as VGG19BNSettings
 from reidcore.builtin.settings import MobileNetV2 as MobileNetV2Settings
 from reidcore.builtin.settings import OSNet as OSNetSettings
 from reidcore.builtin.settings import ResNet as ResNetSettings
 from reidcore.modules import Context, Images
-from reidcore.networks import MobileNetV2, OSNet, ResNet, Staged, initial_weights
-from reidcore.sizes import MOBILENET_V2_STAGES, OSNET_STAGES, RESNET_STAGES
+from reidcore.networks import VGG19BN, MobileNetV2, OSNet, ResNet, Staged, initial_weights
+from reidcore.sizes import MOBILENET_V2_STAGES, OSNET_STAGES, RESNET_STAGES, VGG19_BN_BLOCKS
 
 
 class StagedBackbone(nn.Module):
@@ -52,4 +53,10 @@ def build_mobilenet_v2(config: MobileNetV2Settings, context: Context) -> StagedB
     deepest = _deepest(MOBILENET_V2_STAGES, context.wanted)
     network = MobileNetV2(config.last_stride, config.width, deepest)
     initial_weights(network, context, config.weights, config.allow, "mobilenet_v2")
+    return StagedBackbone(network, context.wanted)
+
+
+def build_vgg19_bn(config: VGG19BNSettings, context: Context) -> StagedBackbone:
+    network = VGG19BN(config.last_stride, config.width, _deepest(VGG19_BN_BLOCKS, context.wanted))
+    initial_weights(network, context, config.weights, config.allow, "vgg19_bn")
     return StagedBackbone(network, context.wanted)

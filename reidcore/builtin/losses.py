@@ -1,8 +1,7 @@
-"""The core's losses."""
+"""The core's losses but those on cosines with a margin, which `margin_losses` has."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -10,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reidcore.builtin.distances import cosine_similarity, euclidean, exact
-from reidcore.builtin.settings import ArcFace as ArcFaceSettings
 from reidcore.builtin.settings import Center as CenterSettings
 from reidcore.builtin.settings import Softmax as SoftmaxSettings
 from reidcore.builtin.settings import Triplet as TripletSettings
@@ -101,42 +99,6 @@ class Triplet(Loss):
         return losses.mean(), {"hard": (excess.detach() > 0).float().mean()}
 
 
-class ArcFace(Loss):
-    """Cross-entropy of scale * cos, with the margin m added to the angle of the own identity
-    (Deng et al. 2019, eq. 3), the mean over rows.
-
-    Where angle + m exceeds pi, cos(angle + m) would rise again; there the logit is
-    scale * (cos(angle) - m sin(m)), as in the authors' program, so that it falls with the angle
-    everywhere. Logs `accuracy`, the share of rows whose identity has the highest cosine.
-    """
-
-    def __init__(self, config: ArcFaceSettings, context: Context):
-        super().__init__()
-        self.feature = config.feature
-        self.scale = config.scale
-        self.margin = config.margin
-        length = context.vector(config.feature)
-        self.weight = nn.Parameter(torch.empty(context.identities, length))
-        nn.init.xavier_uniform_(self.weight)
-
-    def widened_angle(self, cosine: Tensor) -> Tensor:
-        """cos(angle + m) of cos(angle)."""
-        # The root has no slope at 0, where a vector and its identity are parallel.
-        sine = (1 - cosine.square()).clamp(min=1e-12).sqrt()
-        widened = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
-        beyond = cosine - self.margin * math.sin(self.margin)
-        return torch.where(cosine > -math.cos(self.margin), widened, beyond)
-
-    def forward(
-        self, features: Mapping[str, Tensor], batch: Batch
-    ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        cosine = cosine_similarity(features[self.feature], self.weight)
-        own = batch.pid[:, None] == torch.arange(len(self.weight), device=batch.pid.device)
-        logits = self.scale * torch.where(own, self.widened_angle(cosine), cosine)
-        accuracy = (cosine.argmax(1) == batch.pid).float().mean()
-        return F.cross_entropy(logits, batch.pid), {"accuracy": accuracy}
-
-
 class Center(Loss):
     """Half the squared distance of each row from its identity's center, the mean over rows
     (Wen et al. 2016, eq. 2, which adds the rows up; so it does for the softmax loss).
@@ -172,10 +134,6 @@ def build_softmax(config: SoftmaxSettings, context: Context) -> Softmax:
 
 def build_triplet(config: TripletSettings, context: Context) -> Triplet:
     return Triplet(config, context)
-
-
-def build_arcface(config: ArcFaceSettings, context: Context) -> ArcFace:
-    return ArcFace(config, context)
 
 
 def build_center(config: CenterSettings, context: Context) -> Center:

@@ -19,6 +19,10 @@ from reidcore.readers import (
 )
 
 _DEMO = '{ read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8 }'
+_TWO_MODALITIES = (
+    '{ read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8, '
+    "infrared_cameras = 2 }"
+)
 _IDENTITIES = '{ use = "core.identities", ids = 2, per_id = 2 }'
 _RESNET = """\
 use = "core.resnet"
@@ -55,6 +59,18 @@ name = "arcface"
 use = "core.arcface"
 feature = "neck.bn"
 """
+_CIRCLE = """
+[[loss]]
+name = "circle"
+use = "core.circle"
+feature = "neck.pooled"
+
+[[loss]]
+name = "pairs"
+use = "core.circle"
+feature = "neck.pooled"
+form = "pair"
+"""
 _CENTER = """
 [[loss]]
 name = "center"
@@ -68,6 +84,12 @@ name = "rerank"
 use = "core.rerank"
 k1 = 4
 k2 = 2
+"""
+_EXPAND = """
+[[post]]
+name = "expand"
+use = "core.expand"
+top = 2
 """
 
 
@@ -137,6 +159,16 @@ def reid_backbones() -> Sequence[Component]:
             "Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018",
             _sample(backbone='use = "core.mobilenet_v2"\nwidth = 0.25\n'),
         ),
+        Component(
+            "vgg19_bn",
+            settings.VGG19BN,
+            "reidcore.builtin.backbones:build_vgg19_bn",
+            "VGG-19 with batch norm, without its classifier: stem and layer1 to layer4, one block "
+            "of convolutions each, at a ResNet's strides from layer1 on",
+            "Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image "
+            "Recognition, ICLR 2015",
+            _sample(backbone='use = "core.vgg19_bn"\nwidth = 0.125\n'),
+        ),
     ]
 
 
@@ -191,11 +223,28 @@ def reid_losses() -> Sequence[Component]:
         Component(
             "arcface",
             settings.ArcFace,
-            "reidcore.builtin.losses:build_arcface",
+            "reidcore.builtin.margin_losses:build_arcface",
             "cross-entropy of scaled cosines with an additive angular margin",
             "Deng et al., ArcFace: Additive Angular Margin Loss for Deep Face Recognition, CVPR "
             "2019",
             _sample(loss=_ARCFACE),
+        ),
+        Component(
+            "cosface",
+            settings.CosFace,
+            "reidcore.builtin.margin_losses:build_cosface",
+            "cross-entropy of scaled cosines with an additive margin on the cosine",
+            "Wang et al., CosFace: Large Margin Cosine Loss for Deep Face Recognition, CVPR 2018",
+            _sample(loss=_ARCFACE.replace("arcface", "cosface")),
+        ),
+        Component(
+            "circle",
+            settings.Circle,
+            "reidcore.builtin.margin_losses:build_circle",
+            "cosines weighted by how far they are from their optimum, of classes or of pairs",
+            "Sun et al., Circle Loss: A Unified Perspective of Pair Similarity Optimization, CVPR "
+            "2020",
+            _sample(loss=_CIRCLE),
         ),
         Component(
             "center",
@@ -240,7 +289,16 @@ def reid_postprocessors() -> Sequence[Component]:
             "Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR "
             "2017",
             _sample(post=_RERANK),
-        )
+        ),
+        Component(
+            "expand",
+            settings.Expand,
+            "reidcore.builtin.query_expansion:build_expand",
+            "average query expansion: queries merged with their nearest gallery pictures",
+            "Chum et al., Total Recall: Automatic Query Expansion with a Generative Feature Model "
+            "for Object Retrieval, ICCV 2007",
+            _sample(post=_EXPAND),
+        ),
     ]
 
 
@@ -361,6 +419,19 @@ def reid_samplers() -> Sequence[Component]:
             "Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017",
             _sample(),
         ),
+        Component(
+            "two_modalities",
+            settings.TwoModalities,
+            "reidcore.builtin.samplers:build_two_modalities",
+            "batches of so many identities with so many pictures each from both modalities; the "
+            "first half of a batch is of one modality, the second shows the same identities in the "
+            "other",
+            "Ye et al., Dynamic Dual-Attentive Aggregation Learning for Visible-Infrared Person "
+            "Re-identification, ECCV 2020",
+            _sample(
+                batch='{ use = "core.two_modalities", ids = 2, per_id = 2 }', data=_TWO_MODALITIES
+            ),
+        ),
     ]
 
 
@@ -409,7 +480,9 @@ def reid_augmentations() -> Sequence[Component]:
             "grey",
             settings.Grey,
             "reidcore.builtin.augmentations:build_grey",
-            "shows some pictures in grey",
-            sample=_sample(augment='{ use = "core.grey" }'),
+            "shows some pictures in grey, by their brightness or by one of their channels",
+            "Ye et al., Channel Augmented Joint Learning for Visible-Infrared Recognition, ICCV "
+            "2021 (of = channel)",
+            _sample(augment='{ use = "core.grey" }'),
         ),
     ]

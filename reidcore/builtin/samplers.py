@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import torch
 
 from reidcore.builtin.settings import Identities as IdentitiesSettings
 from reidcore.builtin.settings import Shuffled as ShuffledSettings
+from reidcore.builtin.settings import TwoModalities as TwoModalitiesSettings
 from reidcore.errors import UsageError
 from reidcore.modules import Ask, Context, Rows
 
@@ -24,6 +28,14 @@ class Shuffled:
         if self.drop_last and len(batches) > 1 and len(batches[-1]) < self.size:
             batches.pop()
         return batches
+
+
+def _need_identities(sampler: str, ids: int, have: int, found: str) -> None:
+    if have < ids:
+        cure = f"; set data.batch.ids to {have} or fewer" if have else ""
+        raise UsageError(
+            f"sampler {sampler}: a batch needs {ids} identities, but {found} {have}{cure}"
+        )
 
 
 class _Deck:
@@ -65,11 +77,7 @@ class Identities:
     def epoch(self, rows: Rows, generator: torch.Generator, ask: Ask | None) -> list[list[int]]:
         """Raises `UsageError` if the rows have fewer than `ids` identities."""
         pids = np.unique(rows.pid)
-        if len(pids) < self.ids:
-            raise UsageError(
-                f"sampler core.identities: a batch needs {self.ids} identities, but the pictures "
-                f"to draw from have {len(pids)}; set data.batch.ids to {len(pids)} or fewer"
-            )
+        _need_identities("core.identities", self.ids, len(pids), "the pictures to draw from have")
         identities = _Deck(pids.tolist(), generator)
         pictures = {
             int(pid): _Deck(np.flatnonzero(rows.pid == pid).tolist(), generator) for pid in pids
@@ -88,9 +96,72 @@ class Identities:
         return deck.deal(have) + [deck.items[i] for i in more]
 
 
+Draw = Callable[[int, int, bool], list[int]]
+"""draw(have, count, again): `count` random numbers below `have`, each as likely as the others, with
+repetitions if `again`."""
+
+
+def _drawn(generator: torch.Generator, have: int, count: int, again: bool) -> list[int]:
+    if again:
+        return torch.randint(have, (count,), generator=generator).tolist()
+    return torch.randperm(have, generator=generator)[:count].tolist()
+
+
+class TwoModalities:
+    """Batches of `ids` different identities with `per_id` pictures each from both modalities, drawn
+    anew for every batch (Ye et al., ECCV 2020, as in the authors' program).
+
+    First come all pictures of the modality with the lower number, visible ones before infrared
+    ones, then those of the other in the same order of identities: entry i of either half has the
+    same identity. Identities are drawn without repetition, pictures with. An epoch has
+    floor(N / (ids * per_id)) + 1 batches, N being the number of pictures of the modality that has
+    more. Identities without a picture in one of the modalities are never drawn.
+    """
+
+    def __init__(self, config: TwoModalitiesSettings):
+        self.ids = config.ids
+        self.per_id = config.per_id
+
+    def epoch(self, rows: Rows, generator: torch.Generator, ask: Ask | None) -> list[list[int]]:
+        """Raises `UsageError` if the rows have another number of modalities than two, or fewer than
+        `ids` identities with pictures in both."""
+        return self.batches(rows, partial(_drawn, generator))
+
+    def batches(self, rows: Rows, draw: Draw) -> list[list[int]]:
+        """The epoch that follows from `draw`: for each batch the identities are drawn, then for
+        each of them its pictures of the first modality and those of the second."""
+        modalities, sizes = np.unique(rows.modality, return_counts=True)
+        if len(modalities) != 2:
+            raise UsageError(
+                "sampler core.two_modalities: needs pictures of two modalities, but the pictures "
+                f"to draw from have {len(modalities)}"
+            )
+        pictures = [
+            [np.flatnonzero((rows.pid == pid) & (rows.modality == one)) for one in modalities]
+            for pid in np.unique(rows.pid)
+        ]
+        pictures = [both for both in pictures if all(map(len, both))]
+        _need_identities(
+            "core.two_modalities", self.ids, len(pictures),
+            "those with pictures in both modalities are",
+        )  # fmt: skip
+        batches = []
+        for _ in range(int(sizes.max()) // (self.ids * self.per_id) + 1):
+            halves: tuple[list[int], list[int]] = ([], [])
+            for identity in draw(len(pictures), self.ids, False):
+                for half, have in zip(halves, pictures[identity], strict=True):
+                    half += have[draw(len(have), self.per_id, True)].tolist()
+            batches.append(halves[0] + halves[1])
+        return batches
+
+
 def build_shuffled(config: ShuffledSettings, context: Context) -> Shuffled:
     return Shuffled(config)
 
 
 def build_identities(config: IdentitiesSettings, context: Context) -> Identities:
     return Identities(config)
+
+
+def build_two_modalities(config: TwoModalitiesSettings, context: Context) -> TwoModalities:
+    return TwoModalities(config)

@@ -21,10 +21,18 @@ from reidcore.networks.resnet import (
     SqueezeExcitation,
     resnet_stage,
 )
-from reidcore.sizes import conv_size, mobilenet_v2_shapes, osnet_shapes, resnet_shapes
+from reidcore.networks.vgg import VGG19BN
+from reidcore.sizes import (
+    conv_size,
+    mobilenet_v2_shapes,
+    osnet_shapes,
+    resnet_shapes,
+    vgg19_bn_shapes,
+)
 
 __all__ = [
     "IBN",
+    "VGG19BN",
     "BasicBlock",
     "Bottleneck",
     "LoadReport",
@@ -42,4 +50,5 @@ __all__ = [
     "read_weights",
     "resnet_shapes",
     "resnet_stage",
+    "vgg19_bn_shapes",
 ]

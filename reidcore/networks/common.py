@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -39,6 +39,8 @@ class Staged(nn.Module):
     renamed: Sequence[tuple[str, str]] = ()
     """Regular expressions and replacements that turn published keys into this module's own, which
     they leave alone."""
+    cuts: Mapping[str, tuple[int, int]] = {}
+    """Where torchvision numbers all layers as `features`: each stage's first and end index."""
     classifier: tuple[str, ...] = ()
     """First components of published keys that belong to the classifier, which is not built."""
 
@@ -62,4 +64,8 @@ class Staged(nn.Module):
             return None
         for pattern, replacement in self.renamed:
             key = re.sub(pattern, replacement, key)
+        numbered = re.fullmatch(r"features\.(\d+)\.(.+)", key)
+        for stage, (start, stop) in self.cuts.items():
+            if numbered and start <= int(numbered[1]) < stop:
+                key = f"{stage}.{int(numbered[1]) - start}.{numbered[2]}"
         return None if key.partition(".")[0] in self._not_built else key

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from torch import nn
 
 from reidcore.networks.common import Staged
@@ -23,6 +21,7 @@ class MobileNetV2(Staged):
     Raises ValueError for another stage.
     """
 
+    cuts = MOBILENET_V2_STAGES
     classifier = ("classifier",)
 
     def __init__(self, last_stride: int = 1, width: float = 1.0, until: str = "layer4"):
@@ -31,10 +30,3 @@ class MobileNetV2(Staged):
         for stage in self.stages:
             start, stop = MOBILENET_V2_STAGES[stage]
             self.add_module(stage, nn.Sequential(*features[start:stop]))
-
-    def own_name(self, key: str) -> str | None:
-        found = re.fullmatch(r"features\.(\d+)\.(.+)", key)
-        for stage, (start, stop) in MOBILENET_V2_STAGES.items():
-            if found and start <= int(found[1]) < stop:
-                key = f"{stage}.{int(found[1]) - start}.{found[2]}"
-        return super().own_name(key)

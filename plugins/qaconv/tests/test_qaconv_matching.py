@@ -16,8 +16,11 @@ from reid_qaconv.local import Local as LocalHead
 from reid_qaconv.local import build_local
 from reid_qaconv.matching import QAConv, best_matches, build_matcher, pixel_centres
 from reid_qaconv.settings_matching import Local, Matcher
-from reidcore.api import Feature, Given, WiringError
-from reidcore.modules import Context, Images
+from reidcore.api import Feature, Given, Matching, TensorSpec, WiringError
+from reidcore.builtin.query_expansion import Expand
+from reidcore.builtin.settings import Expand as Settings
+from reidcore.matcher_ranking import MatcherRanking, Share
+from reidcore.modules import Context, Images, Meta
 from tests.oracles import Vectors, folder, oracle
 
 PARAMETERS = ("bn_weight", "bn_bias", "fc_weight", "fc_bias", "logit_bn_weight", "logit_bn_bias")
@@ -413,6 +416,32 @@ def test_views_are_merged_to_unit_vectors():
     merged = matcher.merge(views)["map"]
     torch.testing.assert_close(merged, F.normalize(views[0]["map"] + views[1]["map"], dim=1))
     assert torch.equal(matcher.merge(views[:1])["map"], views[0]["map"])
+
+
+def test_an_expanded_query_is_a_map_of_unit_vectors():
+    """`core.expand` compares the gallery with the locations' means of a query and its neighbours,
+    scaled to unit vectors, as loops over locations do."""
+    shape = (6, 3, 2)
+    matcher = with_random_state(build(shape)).eval()
+    query, gallery = maps(2, shape, seed=3), maps(5, shape, seed=4)
+    matching = Matching({"map": TensorSpec(shape, "float64")})
+    none = torch.zeros(5, dtype=torch.int64)
+    meta = Meta(none, none.double(), none)
+    sides = {"query": {"pairs": {"map": query}}, "gallery": {"pairs": {"map": gallery}}}
+    context = MatcherRanking([Share("pairs", matcher, matching)], meta[:2], meta, sides)
+    plain = context.between("query", "gallery", 0, 2)
+    found = Expand(Settings(top=2))(plain, context)
+
+    merged = torch.zeros_like(query)
+    for row in range(2):
+        order = sorted(range(5), key=lambda column: (float(plain[row, column]), column))
+        views = [query[row], *(gallery[column] for column in order[:2])]
+        for place in product(range(3), range(2)):
+            mean = sum(view[:, *place] for view in views) / 3
+            merged[row, :, *place] = mean / math.sqrt(sum(float(x) ** 2 for x in mean))
+    logits = naive_logits(matcher, merged, gallery, 1, training=False)
+    expected = torch.sigmoid(-logits / matcher.score_scale)
+    torch.testing.assert_close(found, expected.float())
 
 
 @pytest.mark.parametrize("size", [1, 3])

@@ -56,7 +56,7 @@ class Erase:
         at_least=1,
     )
     fill: Literal["mean", "random"] | int | tuple[int, int, int] = setting(
-        "what is put there: ImageNet's mean colour, which normalisation turns into 0, random "
+        "what is put there: ImageNet's mean colour, which its normalisation turns into 0, random "
         "values for each pixel, a value, or three for red, green and blue",
         default="mean",
         at_least=0,
@@ -117,3 +117,8 @@ class Grey:
     """Settings of `core.grey`."""
 
     p: float = _probability(0.1)
+    of: Literal["brightness", "channel"] = setting(
+        "what all three channels show: the brightness, or one of red, green and blue, drawn anew "
+        "for each picture",
+        default="brightness",
+    )

@@ -7,7 +7,13 @@ from typing import Literal
 import attrs
 
 from reidcore.api import IMAGENET, Feature, Given, setting
-from reidcore.sizes import OSNET_WIDTHS, mobilenet_v2_shapes, osnet_shapes, resnet_shapes
+from reidcore.sizes import (
+    OSNET_WIDTHS,
+    mobilenet_v2_shapes,
+    osnet_shapes,
+    resnet_shapes,
+    vgg19_bn_shapes,
+)
 
 WEIGHTS = (
     'what to start from: "" random, "imagenet" torchvision\'s published weights, or the path of a '
@@ -112,4 +118,25 @@ class MobileNetV2:
     def outputs(self, given: Given) -> dict[str, Feature]:
         shapes = mobilenet_v2_shapes(given.image, self.last_stride, self.width)
         _note_weights(given, self.weights, f"width = {self.width:g}" if self.width != 1 else "")
+        return {stage: Feature.map(*shape) for stage, shape in shapes.items()}
+
+
+@attrs.frozen
+class VGG19BN:
+    """Settings of `core.vgg19_bn`."""
+
+    last_stride: Literal[1, 2] = setting(
+        "stride of layer4; 1 goes without the last max pooling, which doubles its resolution",
+        default=1,
+    )
+    width: float = setting(
+        "factor on all channel numbers; layer4 has 512 times as many", default=1.0, above=0
+    )
+    weights: str = setting(WEIGHTS, default="")
+    allow: list[str] = setting(ALLOW, default=[])
+
+    def outputs(self, given: Given) -> dict[str, Feature]:
+        shapes = vgg19_bn_shapes(given.image, self.last_stride, self.width)
+        _note_weights(given, self.weights, f"width = {self.width:g}" if self.width != 1 else "")
+        _need_extents(given, shapes["layer4"], 1, "nothing would be left of them in layer4")
         return {stage: Feature.map(*shape) for stage, shape in shapes.items()}

@@ -18,6 +18,20 @@ def _need_identities(given: Given) -> None:
     )
 
 
+def _need_pairs(given: Given) -> None:
+    ids, per_id = given.batch.ids, given.batch.per_id
+    if ids is None or per_id is None:
+        found = "promises no numbers of identities and pictures"
+    else:
+        found = f"has {ids} x {per_id}"
+    given.need(
+        (ids or 0) >= 2 and (per_id or 0) >= 2,
+        "",
+        "needs batches with at least two identities and two pictures of each, but data.batch "
+        f"{found}. Use core.identities with ids and per_id of 2 or more.",
+    )
+
+
 @attrs.frozen
 class Softmax:
     """Settings of `core.softmax`."""
@@ -72,17 +86,7 @@ class Triplet:
             "metric",
             "is for a feature; a matcher has its own distance. Remove metric or matcher.",
         )
-        ids, per_id = given.batch.ids, given.batch.per_id
-        if ids is None or per_id is None:
-            found = "promises no numbers of identities and pictures"
-        else:
-            found = f"has {ids} x {per_id}"
-        given.need(
-            (ids or 0) >= 2 and (per_id or 0) >= 2,
-            "",
-            "needs batches with at least two identities and two pictures of each, but data.batch "
-            f"{found}. Use core.identities with ids and per_id of 2 or more.",
-        )
+        _need_pairs(given)
 
 
 @attrs.frozen
@@ -100,6 +104,48 @@ class ArcFace:
 
     def check(self, given: Given) -> None:
         _need_identities(given)
+
+
+@attrs.frozen
+class CosFace:
+    """Settings of `core.cosface`."""
+
+    feature: VectorName = setting("the vector to classify")
+    scale: float = setting("what the cosines are multiplied by", default=64.0, above=0)
+    margin: float = setting(
+        "taken from the cosine between a vector and its own identity",
+        default=0.35,
+        at_least=0,
+        at_most=2,
+    )
+
+    def check(self, given: Given) -> None:
+        _need_identities(given)
+
+
+@attrs.frozen
+class Circle:
+    """Settings of `core.circle`."""
+
+    feature: VectorName = setting("the vector whose cosines are trained")
+    form: Literal["class", "pair"] = setting(
+        "class: cosines to one learnt weight of each training identity; pair: cosines between the "
+        "pictures of a batch",
+        default="class",
+    )
+    scale: float = setting("gamma in the paper, a factor on all logits", default=128.0, above=0)
+    margin: float = setting(
+        "m in the paper: cosines of the same identity are drawn above 1 - m, others below m",
+        default=0.25,
+        above=-1,
+        below=1,
+    )
+
+    def check(self, given: Given) -> None:
+        if self.form == "pair":
+            _need_pairs(given)
+        else:
+            _need_identities(given)
 
 
 @attrs.frozen

@@ -10,6 +10,19 @@ from reidcore.api import Given, setting
 
 
 @attrs.frozen
+class Expand:
+    """Settings of `core.expand`."""
+
+    top: int = setting(
+        "how many gallery pictures a query is merged with, the nearest ones", default=5, at_least=1
+    )
+
+    def check(self, given: Given) -> bool:
+        given.need_matcher_distances()
+        return given.unit
+
+
+@attrs.frozen
 class Rerank:
     """Settings of `core.rerank`."""
 

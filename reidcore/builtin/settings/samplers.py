@@ -7,6 +7,15 @@ import attrs
 from reidcore.api import BatchShape, Given, setting
 
 
+def _need_identities(given: Given, ids: int) -> None:
+    given.need(
+        given.identities >= ids,
+        "ids",
+        f"asks for {ids} different identities in a batch, but the training data have "
+        f"{given.identities}",
+    )
+
+
 @attrs.frozen
 class Shuffled:
     """Settings of `core.shuffled`."""
@@ -31,12 +40,28 @@ class Identities:
     per_id: int = setting("pictures of each", at_least=1)
 
     def check(self, given: Given) -> None:
-        given.need(
-            given.identities >= self.ids,
-            "ids",
-            f"asks for {self.ids} different identities in a batch, but the training data have "
-            f"{given.identities}",
-        )
+        _need_identities(given, self.ids)
 
     def batch(self) -> BatchShape:
         return BatchShape(self.ids * self.per_id, self.ids, self.per_id)
+
+
+@attrs.frozen
+class TwoModalities:
+    """Settings of `core.two_modalities`."""
+
+    ids: int = setting("different identities in a batch", at_least=1)
+    per_id: int = setting("pictures of each, from each of both modalities", at_least=1)
+
+    def check(self, given: Given) -> None:
+        given.need_column("modality", "train")
+        given.need(
+            len(given.train_modalities) == 2,
+            "",
+            "needs training pictures of two modalities, but the data have "
+            f"{', '.join(given.train_modalities) or 'none'}. Use core.identities, or data with two",
+        )
+        _need_identities(given, self.ids)
+
+    def batch(self) -> BatchShape:
+        return BatchShape(2 * self.ids * self.per_id, self.ids, 2 * self.per_id)

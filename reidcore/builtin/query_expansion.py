@@ -1,0 +1,34 @@
+"""The core's postprocessor for query expansion."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from reidcore.builtin.postprocessors import nearest
+from reidcore.builtin.settings import Expand as ExpandSettings
+from reidcore.modules import Context, Ranking
+
+_ROWS = 512
+"""Queries whose neighbours are looked for at a time."""
+
+
+class Expand:
+    """Average query expansion (Chum et al. 2007): the distances of a new query, which is the query
+    merged with its `top` nearest gallery pictures, all weighing the same.
+
+    Of equally near pictures the first ones in the gallery's order are taken; where the gallery has
+    fewer than `top`, all of them.
+    """
+
+    def __init__(self, config: ExpandSettings):
+        self.top = config.top
+
+    @torch.no_grad()
+    def __call__(self, distances: Tensor, ranking: Ranking) -> Tensor:
+        found = [nearest([rows], self.top)[1] for rows in distances.split(_ROWS)]
+        return ranking.expanded(torch.cat(found))
+
+
+def build_expand(config: ExpandSettings, context: Context) -> Expand:
+    return Expand(config)
