@@ -156,6 +156,24 @@ def test_open_reid_scores_equal_qaconvs_evaluation(name):
                 vectors.compare(f"{case}_cmc", summarize([each], cmc.size).cmc, **close)
 
 
+def test_qaconvs_published_scores_are_trapezoids_of_grouped_ties():
+    """Rank-1 and mAP of the authors' distances, re-ranked distances and lifted similarities, as
+    the tables of the paper have them."""
+    with oracle("qaconv/pipeline_16_60") as vectors:
+        ids, cams = ("query_ids", "gallery_ids"), ("query_cams", "gallery_cams")
+        distances, *counted = masks(vectors, "dist_pg", ids, cams)
+        for stage, ranked in (
+            ("qaconv", distances),
+            ("rerank", vectors.input("rerank_authors")),
+            ("rerank_tlift", 1 - vectors.input("tlift_score_authors")),
+        ):
+            scores = summarize([rank_queries(ranked, *counted, "grouped", "trapezoid")], 1)
+            vectors.compare(f"rank1_map_{stage}", [scores.cmc.item(), scores.map], rtol=1e-6)
+        vectors.later("*_fea", "QAConv's matcher is its plugin's")
+        for pattern in ("full_dist", "*bn_*", "fc_*", "*_times", "*_float64"):
+            vectors.later(pattern, "what the distances are made from is compared elsewhere")
+
+
 def test_euclidean_triplet_equals_ddags():
     """Loss, gradient and number of satisfied anchors equal DDAG's, duplicates included."""
     with oracle("ddag/triplet") as vectors:
