@@ -11,7 +11,7 @@ from archives import write
 
 from reidcore.api import Row
 from reidcore.errors import DataError, UsageError
-from reidcore.protocols import read_protocol
+from reidcore.sources import read_protocol
 
 savemat = pytest.importorskip("scipy.io").savemat
 

@@ -18,9 +18,10 @@ from reidcore.cli import main
 from reidcore.datasets import DataPlan, load_sources
 from reidcore.errors import DataError, PluginError, UsageError
 from reidcore.manifest import write_manifest
-from reidcore.protocols import PROTOCOLS, read_protocol
+from reidcore.protocols import PROTOCOLS
 from reidcore.protocols.vehicleid import VehicleIDProtocol
 from reidcore.readers import SYSUMM01, Market1501, RegDB, VehicleID
+from reidcore.sources import read_protocol
 from reidcore.tables import Source
 from reidcore.test_sets import drawn_as_text, require_matches
 
