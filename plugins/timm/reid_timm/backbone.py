@@ -85,9 +85,9 @@ def _published(config: FeaturesSettings, context: Context) -> tuple[Mapping[str,
         return whole_model(config, context.image, pretrained=True).state_dict(), name
     except Exception as error:  # of the network, of the hub, of the disk, or of the file itself
         where = f"https://huggingface.co/{source.hf_hub_id}" if source.hf_hub_id else source.url
-        reason = " ".join(str(error).split()).rstrip(".")
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
         raise DataError(
-            f"timm could not get its weights {name} from {where}: {type(error).__name__}: {reason}. "
+            f"timm could not get its weights {name} from {where}: {reason}. "
             "Download the file there (model.safetensors) where there is a network, and give its "
             "path as weights."
         ) from error
