@@ -171,7 +171,9 @@ def test_ibn_b_normalises_the_sum(block):
 def test_ibn_b_stands_in_stem_layer1_and_layer2():
     for depth in (18, 50):
         network = ResNet(depth, width=0.125, norm="ibn_b")
-        found = [name for name, one in network.named_modules() if isinstance(one, nn.InstanceNorm2d)]
+        found = [
+            name for name, one in network.named_modules() if isinstance(one, nn.InstanceNorm2d)
+        ]
         last = [f"layer{number}.{len(getattr(network, f'layer{number}')) - 1}" for number in (1, 2)]
         assert found == ["stem.norm", *(f"{block}.instance" for block in last)]
 

@@ -187,9 +187,10 @@ class ResNet(Staged):
     (Sun et al. 2018). width: factor on all channel numbers. until: the last stage that is built.
     norm: "ibn_a" replaces the first norm of every block of layer1 to layer3 by `IBN`, in basic
     blocks as in bottlenecks; "ibn_b" puts an instance norm into the stem, in place of its batch
-    norm, and behind the sum of the last block of layer1 and layer2 (Pan et al. 2018). attention: "se" puts a `SqueezeExcitation` on every
-    block's residual (Hu et al. 2018). The stages are the modules `stem`, `layer1` ... `layer4`,
-    their maps are after the ReLU; `resnet_shapes` gives their shapes.
+    norm, and behind the sum of the last block of layer1 and layer2 (Pan et al. 2018). attention:
+    "se" puts a `SqueezeExcitation` on every block's residual (Hu et al. 2018). The stages are the
+    modules `stem`, `layer1` ... `layer4`, their maps are after the ReLU; `resnet_shapes` gives
+    their shapes.
     Raises ValueError for another depth or stage.
     """
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-
-from reid_airnet.settings_context import ContextPool, Fusion
 
 
 def positions(maps: Tensor) -> Tensor:
@@ -34,18 +33,18 @@ class GlobalContext(nn.Module):
     """Changes every position of a map by the same function of its context, the mean over positions
     weighed by attention (Cao et al. 2019, GCNet, fig. 4d).
 
-    [B, C, H, W] -> [B, C, H, W]. The context [B, C] passes linear, layer norm, ReLU, linear; max(1,
-    C * ratio rounded down) channels are inside. fusion: x + t, x * sigmoid(t), or with transforms of
-    their own first the product, then the sum. pool: attention, a softmax over positions of one
-    linear map of the channels, or average.
+    [B, C, H, W] -> [B, C, H, W]. The context [B, C] passes linear, layer norm, ReLU and linear,
+    with C * ratio channels inside, rounded down, at least one. fusion: x + t, x * sigmoid(t), or
+    with transforms of their own first the product, then the sum. pool: attention, a softmax over
+    the positions of one linear map of the channels, or average.
     """
 
     def __init__(
         self,
         channels: int,
         ratio: float = 1 / 16,
-        fusion: Fusion = "add",
-        pool: ContextPool = "attention",
+        fusion: Literal["add", "mul", "both"] = "add",
+        pool: Literal["attention", "average"] = "attention",
     ):
         super().__init__()
         inner = max(1, int(channels * ratio))

@@ -27,9 +27,9 @@ class AttentionPool(nn.Module):
     """W_v^T X X^T W_u with the map X [C, positions], W_v [C, C] and W_u [C] (equation 3, with X for
     its transpose, as the stated shapes need it).
 
-    [B, C, H, W] -> [B, C], at least float32, also under autocast: the sum is quadratic in X and runs
-    over all positions. weights: sum: X^T W_u as it is, mean: divided by the number of positions,
-    softmax: its softmax over the positions. bias: of the values X^T W_v.
+    [B, C, H, W] -> [B, C], at least float32, also under autocast: the sum is quadratic in X and
+    runs over all positions. weights: sum: X^T W_u as it is, mean: divided by the number of
+    positions, softmax: its softmax over the positions. bias: of the values X^T W_v.
     """
 
     def __init__(

@@ -6,14 +6,14 @@ from typing import Literal
 
 import attrs
 
-from reid_airnet.settings_context import ContextPool, Fusion, context_pool, fusion, ratio
+from reid_airnet.settings_context import ContextSettings
 from reidcore.api import Feature, Given, MapName, setting
 
 VECTORS = ("a1", "a2", "i", "m")
 
 
 @attrs.frozen
-class Pool:
+class Pool(ContextSettings):
     """Settings of `airnet.pool`. Each vector names the map that it is pooled from; one that names
     none is not there."""
 
@@ -21,20 +21,20 @@ class Pool:
         "the map whose maximum over the positions is the vector a1", default=None
     )
     a2: MapName | None = setting("the map whose maximum is the vector a2", default=None)
-    i: MapName | None = setting("the map whose attention-based pooling is the vector i", default=None)
+    i: MapName | None = setting(
+        "the map whose attention-based pooling is the vector i", default=None
+    )
     m: MapName | None = setting(
-        "the map that passes a global context block before its maximum is the vector m", default=None
+        "the map that passes a global context block before its maximum is the vector m",
+        default=None,
     )
     attention: Literal["sum", "mean", "softmax"] = setting(
-        "weights of the positions in i: sum: as they are, as printed; mean: divided by the number of "
-        "positions; softmax: a softmax over them",
+        "weights of the positions in i: sum: as they are, as printed; mean: divided by the number "
+        "of positions; softmax: a softmax over them",
         default="sum",
     )
     bias: bool = setting("whether i's values have a bias", default=False)
     shift: bool = setting("whether the normalisations' shift is trained or stays 0", default=False)
-    gc_ratio: float = ratio()
-    gc_fusion: Fusion = fusion()
-    gc_pool: ContextPool = context_pool()
 
     def sources(self) -> dict[str, MapName]:
         """{vector: its map} of the vectors that are there."""

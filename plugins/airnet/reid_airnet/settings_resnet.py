@@ -6,7 +6,7 @@ from typing import Literal
 
 import attrs
 
-from reid_airnet.settings_context import ContextPool, Fusion, context_pool, fusion, ratio
+from reid_airnet.settings_context import ContextSettings
 from reidcore.api import IMAGENET, Feature, Given, setting
 from reidcore.sizes import conv_size, resnet_shapes
 
@@ -16,7 +16,7 @@ COPIES = ("a", "i")
 
 
 @attrs.frozen
-class ResNet:
+class ResNet(ContextSettings):
     """Settings of `airnet.resnet`. The paper counts five stages: its stage n is layer n - 1."""
 
     depth: Literal[18, 34, 50, 101, 152] = setting("layers of the network", default=50)
@@ -34,30 +34,28 @@ class ResNet:
         default=2,
     )
     split: Literal["layer4", "layer3"] = setting(
-        "where the two branches part: before layer4, or behind the first block of layer3, so that its "
-        "other blocks are there twice too",
+        "where the two branches part: before layer4, or behind the first block of layer3, so that "
+        "its other blocks are there twice too",
         default="layer4",
     )
     gc: list[Stage] | None = setting(
-        "stages with a global context block; not given: layer2 and layer3 with batch norm, none with "
-        "instance norm",
+        "stages with a global context block; not given: layer2 and layer3 with batch norm, none "
+        "with instance norm",
         default=None,
     )
     gc_position: Literal["stage", "block"] = setting(
-        "stage: one block on the stage's output; block: one in every residual block, before its sum",
+        "stage: one block on the stage's output; block: one in every residual block, before its "
+        "sum",
         default="stage",
     )
-    gc_ratio: float = ratio()
-    gc_fusion: Fusion = fusion()
-    gc_pool: ContextPool = context_pool()
     weights: str = setting(
-        'what to start from: "" random, "imagenet" torchvision\'s published weights, or the path of a '
-        "checkpoint of the undivided network; both copies start alike",
+        'what to start from: "" random, "imagenet" torchvision\'s published weights, or the path '
+        "of a checkpoint of the undivided network; both copies start alike",
         default="",
     )
     allow: list[str] = setting(
-        "keys of the checkpoint or of the network that may stay unmatched: shell patterns, or leading "
-        "components such as layer4.0",
+        "keys of the checkpoint or of the network that may stay unmatched: shell patterns, or "
+        "leading components such as layer4.0",
         default=[],
     )
 
@@ -71,7 +69,7 @@ class ResNet:
         given.need(
             self.weights != IMAGENET or (self.width == 1 and self.norm == "batch"),
             "weights",
-            f"is {IMAGENET!r}, but torchvision publishes no weights for width = {self.width:g} with "
+            f"is {IMAGENET!r}, but torchvision publishes no weights for width = {self.width:g} and "
             f'norm = "{self.norm}"; give the path of a checkpoint',
         )
         given.weights("weights", self.weights)
