@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument("manifest", help="a manifest, looked up under REID_DATA")
     parser.add_argument("--out", type=Path, required=True, help="where the runs go")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args()
     names = [run.name for run in packaged_runs(Plugins(), "airnet") if run.name.startswith("row")]
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
