@@ -223,6 +223,12 @@ class Loss(nn.Module):
         """The scalar loss, or (loss, {term: scalar to log})."""
         raise NotImplementedError
 
+    def identity_scores(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{vector's name: [B, identities]}: how much each vector speaks for every training
+        identity, by which `reid explain` shows where in a picture that comes from. Empty for a
+        loss that classifies nothing."""
+        return {}
+
     def before_training(self, extract: Extract) -> None:
         """Once before the first epoch; not repeated when a run is resumed."""
 
