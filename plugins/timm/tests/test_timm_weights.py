@@ -3,16 +3,14 @@ timm's own."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from running import environment, reid
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -185,23 +183,15 @@ RUN = [
 
 @pytest.fixture
 def hub(tmp_path_factory, tmp_path):
-    """Runs the command with an empty folder for the hub's files and no network; the folder."""
+    """Runs the command with an empty folder for the hub's files and no network; what it prints."""
     cache = tmp_path_factory.getbasetemp() / "cache"
+    env = environment(cache, HF_HOME=str(tmp_path / "hub"), HF_HUB_OFFLINE="1")
 
-    def reid(*arguments: str, code: int) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "reidcore", *arguments], cwd=tmp_path, capture_output=True,
-            env={
-                **os.environ, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1",
-                "REID_CACHE": str(cache), "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path),
-            },
-            text=True, timeout=200,
-        )  # fmt: skip
-        assert done.returncode == code, done.stdout + done.stderr
+    def run(*arguments: str, code: int) -> str:
+        done = reid(env, tmp_path, *arguments, code=code)
         return done.stdout + done.stderr
 
-    return reid
+    return run
 
 
 def test_timms_own_weights_come_from_the_hub(hub, tmp_path):
