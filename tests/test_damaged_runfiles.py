@@ -17,7 +17,9 @@ from reidcore.plugins import Plugins
 
 NAME_RULE = "expected a name of a-z, 0-9 and _ that starts with a letter, got "
 SAYS = {
-    "wrong type": r"expected ((text or )?table( or list)?|list|int|number|text|true or .*), got .* at \.",
+    "wrong type": (
+        r"expected ((text or )?table|(table or )?list|int|number|text|true or .*), got .* at \."
+    ),
     "wrong length": r"expected a list of \d+, got",
     "out of range": r"expected a number (at least|above|at most|below) ",
     "unknown choice": r"expected one of ",
