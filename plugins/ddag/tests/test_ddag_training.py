@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
+import attrs
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_ddag.published import own_name
-from reidcore.api import BatchShape
+from reid_ddag.published import own_name, sections
+from reid_ddag.settings_two_stream import TwoStream
 from reidcore.model import Model, build_model
 from reidcore.modules import Batch, Images
 from reidcore.packaged import find_packaged
@@ -20,7 +25,7 @@ from reidcore.runfile import parse_runfile
 from reidcore.tables import Optim
 from reidcore.training import rate_factor
 from reidcore.wiring import make_plan
-from tests.oracles import Vectors, oracle
+from tests.oracles import Vectors, folder, oracle
 
 pytestmark = pytest.mark.oracle
 
@@ -56,19 +61,27 @@ class Small(nn.Module):
         return {"layer4": self.base_resnet["b"](self.base_resnet["c"](maps)).relu()}
 
 
-def model_of(vectors: Vectors, backbone: nn.Module) -> Model:
-    """`ddag:sysu` of the file's sizes in float64, its backbone replaced."""
+def plan_for(vectors: Vectors) -> Plan:
+    """`ddag:sysu` of the file's sizes."""
     config = vectors.sidecar["config"]
-    plan = plan_of("sysu", f"loss.graph.dim={config['low_dim']}", "loss.graph.dropout=0.0")
-    given = plan.given
-    given.identities = config["n_class"]
-    given.batch = BatchShape(None)
-    shape = (config["C"], config["H"], config["W"])
-    for name, feature in given.features.items():
-        object.__setattr__(feature, "shape", shape if feature.kind == "map" else shape[:1])
-    assert (config["parts"], config["heads"]) == (
-        plan.heads[1].config.parts, plan.losses[2].config.heads,
+    plan = plan_of(
+        "sysu", f"loss.graph.dim={config['low_dim']}", "loss.graph.dropout=0.0",
+        f"data.image=[{config['H'] * 16}, {config['W'] * 16}]" if "C" in config
+        else f"data.image=[{config['H']}, {config['W']}]",
+        f"head.parts.parts={config['parts']}", f"loss.graph.heads={config['heads']}",
     )  # fmt: skip
+    plan.given.identities = config["n_class"]
+    return plan
+
+
+def model_of(vectors: Vectors, backbone: nn.Module) -> Model:
+    """`ddag:sysu` of the file's sizes in float64, on a backbone with fewer channels."""
+    plan, channels = plan_for(vectors), vectors.sidecar["config"]["C"]
+    plan.given.features = {
+        name: attrs.evolve(feature, shape=(channels, *feature.shape[1:]))
+        for name, feature in plan.given.features.items()
+    }
+    plan = attrs.evolve(plan, backbone=attrs.evolve(plan.backbone, config=TwoStream(depth=18)))
     model = build_model(plan, 0)
     model.backbone = backbone
     return model.double()
@@ -77,11 +90,13 @@ def model_of(vectors: Vectors, backbone: nn.Module) -> Model:
 def place_of(model: Model, key: str) -> Tensor:
     """The model's tensor that belongs to a key of the program, a view in the program's shape."""
     parts = dict(model.parts())
-    if key.startswith(("visible_module.", "thermal_module.", "base_resnet.")):
+    if isinstance(parts["backbone"], Small) and key.split(".")[1] in ("c", "b"):
         return parts["backbone"].state_dict(keep_vars=True)[key]
     name = own_name(key)
     assert name is not None, key
     where, instance, rest = name.split(".", 2)
+    if where == "backbone":
+        return parts["backbone"].state_dict(keep_vars=True)[f"{instance}.{rest}"]
     state = parts[f"{where}.{instance}"].state_dict(keep_vars=True)
     if not rest.endswith((".W", ".a")):
         return state[rest]
@@ -90,13 +105,17 @@ def place_of(model: Model, key: str) -> Tensor:
     return state[f"{layer}.{'weight' if kind == 'W' else 'score'}"][int(head or 0)]
 
 
+def fill(model: Model, state: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for key, value in state.items():
+            place = place_of(model, key)
+            place.copy_(value.reshape(place.shape))
+
+
 def load(model: Model, vectors: Vectors, prefix: str) -> list[str]:
     """Gives the model the file's tensors; returns their keys."""
     keys = [name.removeprefix(prefix) for name in vectors.names(f"{prefix}*")]
-    with torch.no_grad():
-        for key in keys:
-            place = place_of(model, key)
-            place.copy_(vectors.input(prefix + key).reshape(place.shape))
+    fill(model, {key: vectors.input(prefix + key) for key in keys})
     return keys
 
 
@@ -255,3 +274,133 @@ def compare_weights(vectors: Vectors, model: Model, prefix: str, rtol: float) ->
     for name in vectors.names(f"{prefix}*"):
         found = place_of(model, name.removeprefix(prefix))
         vectors.compare(name, same_shape(vectors, name, found), rtol=rtol, atol=1e-11)
+
+
+def recipe(key: str, shape: list[int], seed: int) -> np.ndarray:
+    """The tensor that the side-car describes for a key of the program."""
+    z = np.random.RandomState((zlib.crc32(key.encode()) ^ seed) & 0xFFFFFFFF).standard_normal(shape)
+    kind = key.rpartition(".")[2]
+    if kind == "running_var":
+        return 1 + 0.5 * np.abs(z)
+    if kind == "running_mean":
+        return 0.1 * z
+    if len(shape) == 4:
+        return z * np.sqrt(2 / np.prod(shape[1:])) * (0.1 if key.startswith("wpa.fc") else 1)
+    if key == "wpa.gate":
+        return 0.5 * z
+    if key.endswith("bottleneck.bias"):
+        return 0 * z
+    if len(shape) == 2 and ".W" in key:
+        return z * np.sqrt(1 / shape[0])
+    if key.endswith(".a"):
+        return 0.1 * z
+    if len(shape) == 2:
+        return z * np.sqrt(1 / shape[1])
+    if kind == "weight":
+        return (1 + 0.1 * z) * (0.25 if key.endswith("bn3.weight") else 1)
+    return 0.1 * z
+
+
+def summary(x: Tensor) -> list[float]:
+    """Mean, deviation, largest magnitude, first and last element."""
+    flat = x.detach().flatten()
+    return [
+        flat.mean().item(), flat.std(correction=0).item(), flat.abs().max().item(),
+        flat[0].item(), flat[-1].item(),
+    ]  # fmt: skip
+
+
+def published_keys() -> list[dict]:
+    return json.loads((folder() / "ddag" / "state_dict_keys.json").read_text())["tensors"]
+
+
+def test_the_whole_network_equals_the_programs():
+    """A ResNet-50 of two streams in float64, filled key by key as a published checkpoint would be:
+    stems, trunk and both features of pictures of one modality, then losses and running statistics
+    of a mixed batch."""
+    with oracle("ddag/two_stream_forward") as vectors:
+        config, seed = vectors.sidecar["config"], vectors.sidecar["seed"]
+        sizes = {395: config["n_class"], 512: config["low_dim"], 1024: 2 * config["low_dim"]}
+        graph = {2048: config["low_dim"] * config["heads"], 790: 2 * config["n_class"]}
+        state = {}
+        for tensor in published_keys():
+            key, shape = tensor["key"], tensor["shape"]
+            if not tensor["used_in_forward"] or key.endswith("num_batches_tracked"):
+                continue
+            if key.startswith("out_att."):
+                shape = [{**sizes, **graph}.get(size, size) for size in shape]
+            elif key.startswith(("classifier.", "attention_")):
+                shape = [sizes.get(size, size) for size in shape]
+            state[key] = torch.from_numpy(np.asarray(recipe(key, shape, seed)))
+        for name in vectors.names("p_*"):
+            vectors.compare(name, summary(state[name.removeprefix("p_")]), rtol=1e-9)
+
+        plan = plan_for(vectors)
+        wanted = {**plan.wanted, "backbone": frozenset({"stem", "layer4"})}
+        model = build_model(attrs.evolve(plan, wanted=wanted), 0).double()
+        fill(model, state)
+        random = np.random.RandomState(seed)
+        count, size = config["n_per_modality"], (config["H"], config["W"])
+        visible = random.standard_normal((count, 3, *size))
+        infrared = random.standard_normal((count, 1, *size)).repeat(3, 1)
+        pixels = torch.from_numpy(np.concatenate([visible, infrared]))
+        sums = [visible.sum(), visible.std(), infrared.sum(), infrared.std()]
+        sums += [visible.flat[0], infrared.flat[0]]
+        vectors.compare("input_checksum", sums, rtol=1e-9)
+        labels = vectors.input("labels_half").repeat(2)
+        batch = batch_of(pixels, labels)
+        fine = {"rtol": 1e-6, "atol": 1e-9}
+        model.eval()
+        for number, kind in enumerate(("visible", "infrared")):
+            with torch.no_grad():
+                found = model(batch.images[batch.images.modality == number])
+            vectors.compare(f"eval_{kind}_stem_stat", summary(found["backbone.stem"]), **fine)
+            trunk = found["backbone.layer4"]
+            vectors.compare(f"eval_{kind}_trunk_shape", trunk.shape)
+            vectors.compare(f"eval_{kind}_trunk_stat", summary(trunk), **fine)
+            vectors.compare(f"eval_{kind}_x_pool", found["neck.pooled"], **fine)
+            vectors.compare(f"eval_{kind}_feat_l2", F.normalize(found["neck.bn"]), **fine)
+            vectors.compare(f"eval_{kind}_feat_att_l2", F.normalize(found["parts.x"]), **fine)
+        model.train()
+        with torch.no_grad():
+            features = model(batch.images)
+            classifier, graph = model.losses["id"].classifier, model.losses["graph"]
+            graph.factor.fill_(config["wG"])
+            total, terms = model.loss(features, batch)
+            logits = graph.logits(features["neck.pooled"], labels)
+            alone = separate(model, features, labels)
+        vectors.compare("train_x_pool", features["neck.pooled"], **fine)
+        vectors.compare("train_logits", classifier(features["neck.bn"]), **fine)
+        vectors.compare("train_logits_att", classifier(features["parts.x"]), **fine)
+        vectors.compare("train_log_probs", logits.log_softmax(1), **fine)
+        expected = {
+            **alone, "tri": terms["triplet"], "P": terms["id"] + terms["triplet"],
+            "G": terms["graph.nll"], "total": total,
+        }  # fmt: skip
+        for name, value in expected.items():
+            vectors.compare(f"train_loss_{name}", value, **fine)
+        for name in vectors.names("after_*"):
+            found = place_of(model, name.removeprefix("after_"))[:64]
+            vectors.compare(name, found, **fine)
+
+
+def test_every_key_of_the_program_has_its_place():
+    """Of the 991 tensors that the program saves those that it uses are converted, into exactly the
+    tensors of `ddag:sysu` with 395 identities, and the network has as many parameters."""
+    if not folder().is_dir():
+        pytest.skip(f"no oracle vectors at {folder()}")
+    tensors = published_keys()
+    for tensor in tensors:
+        assert (own_name(tensor["key"]) is not None) is tensor["used_in_forward"], tensor
+    state = {one["key"]: torch.empty(one["shape"], device="meta") for one in tensors}
+    found = {name: value.shape for name, value in sections(state).items()}
+    model = build_model(plan_of("sysu"), 0)
+    built = {
+        f"{role}.{key}": value.shape
+        for role, section in model.sections().items()
+        for key, value in section.items()
+    }
+    assert built.pop("loss.graph.factor") == ()
+    assert found == built
+    said = json.loads((folder() / "ddag" / "state_dict_keys.json").read_text())
+    assert sum(parameter.numel() for parameter in model.parameters()) == said["used_parameters"]
