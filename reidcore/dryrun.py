@@ -24,9 +24,7 @@ from reidcore.tables import RankingTable
 PER_ID = 2
 
 
-def random_batch(
-    plan: Plan, device: torch.device, seed: int = 0, training: bool = False
-) -> Batch:
+def random_batch(plan: Plan, device: torch.device, seed: int = 0, training: bool = False) -> Batch:
     """2 identities x 2 pictures for every modality, or, if `training`, for those of the training
     pictures; random pixels, float32 [B, 3, H, W]."""
     draw = torch.Generator().manual_seed(seed)

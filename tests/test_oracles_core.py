@@ -192,7 +192,9 @@ def test_euclidean_triplet_equals_ddags():
             vectors.compare(f"{prefix}_hard_correct", (negative >= positive).sum())
             for name, metric in (("wrt", "euclidean"), ("wrt_norm", "unit")):
                 x.grad = None
-                config = settings.Triplet(feature="x.x", metric=metric, mining="weighted", soft=True)
+                config = settings.Triplet(
+                    feature="x.x", metric=metric, mining="weighted", soft=True
+                )
                 triplet = build_triplet(config, context_of(x=x.shape[1]))
                 loss, terms = triplet({"x.x": x}, batch_of(labels))
                 loss.backward()

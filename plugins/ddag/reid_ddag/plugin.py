@@ -13,14 +13,16 @@ PAPER = (
     "Ye et al., Dynamic Dual-Attentive Aggregation Learning for Visible-Infrared Person "
     "Re-Identification, ECCV 2020"
 )
+_DEMO = (
+    'read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8, '
+    "infrared_cameras = 2"
+)
 SAMPLE = """\
 format = 1
 
 [data]
-train = { read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8, infrared_cameras = 2 }
-test = [
-  { read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8, infrared_cameras = 2 },
-]
+train = { DEMO }
+test = [{ DEMO }]
 image = [64, 32]
 augment = []
 batch = { use = "core.two_modalities", ids = 2, per_id = 2 }
@@ -68,7 +70,10 @@ epochs = 1
 
 [optim]
 lr = 0.001
-"""
+
+[eval]
+protocol = "cross_modality"
+""".replace("DEMO", _DEMO)
 """The whole method, on a few pictures; a run file in which every component stands."""
 
 

@@ -1,6 +1,6 @@
 """Turns a checkpoint of the authors' program into a run's weights, without executing code from it.
 
-    python -m reid_ddag.published CHECKPOINT RUN_DIR/weights.safetensors
+python -m reid_ddag.published CHECKPOINT RUN_DIR/weights.safetensors
 """
 
 from __future__ import annotations
@@ -94,7 +94,6 @@ def _numpy_scores() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]
     """What NumPy's scalars and arrays are pickled by, under the names that NumPy 1 and 2 give."""
     import _codecs
 
-    multiarray = np.zeros(0).__reduce__()[0].__module__
     functions = {
         "scalar": np.float64(0).__reduce__()[0],
         "_reconstruct": np.zeros(0).__reduce__()[0],
@@ -102,8 +101,7 @@ def _numpy_scores() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]
     allowed: list[Any] = [np.ndarray, np.dtype, _codecs.encode]
     allowed += [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")]
     for name, function in functions.items():
-        modules = {multiarray, "numpy.core.multiarray", "numpy._core.multiarray"}
-        allowed += [(function, f"{module}.{name}") for module in sorted(modules)]
+        allowed += [(function, f"numpy.{core}.multiarray.{name}") for core in ("core", "_core")]
     return allowed
 
 

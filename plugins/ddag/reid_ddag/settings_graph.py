@@ -21,8 +21,8 @@ class Graph:
         at_least=1,
     )
     per_id: int | None = setting(
-        "how many pictures of each identity in the batch are nodes, the paper's N_g: the first ones "
-        "of each modality in turn; all if not set",
+        "how many pictures of each identity in the batch are nodes, the paper's N_g: the first "
+        "ones of each modality in turn; all if not set",
         default=None,
         at_least=1,
     )
@@ -56,10 +56,12 @@ class Graph:
         given.need(
             self.per_id is None or have is None or self.per_id <= have,
             "per_id",
-            f"is {self.per_id}, but batches have {have} pictures of an identity; use at most {have}",
+            f"is {self.per_id}, but batches have {have} pictures of an identity; use at most "
+            f"{have}",
         )
         given.need(
             self.first == 0 or bool(self.balance),
             "first",
-            f"is {self.first:g}, but nothing balances the loss; name losses in balance or remove it",
+            f"is {self.first:g}, but nothing balances the loss; name losses in balance, or remove "
+            "it",
         )

@@ -67,7 +67,8 @@ class TwoStream:
             self.weights != IMAGENET or not any(changed.values()),
             "weights",
             f"is {IMAGENET!r}, but torchvision publishes no weights for "
-            f"{' and '.join(key for key in changed if changed[key])}; give the path of a checkpoint",
+            f"{' and '.join(key for key in changed if changed[key])}; give the path of a "
+            "checkpoint",
         )
         given.weights("weights", self.weights)
         shapes = resnet_shapes(self.depth, given.image, self.last_stride, self.width)

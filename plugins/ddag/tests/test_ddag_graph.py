@@ -153,9 +153,7 @@ def test_nodes_are_taken_from_both_modalities_in_turn(per_id):
     modality = draw.integers(0, 2, 40)
     expected: list[int] = []
     for one in set(pid.tolist()):
-        mine = [
-            [i for i in range(40) if pid[i] == one and modality[i] == kind] for kind in (0, 1)
-        ]
+        mine = [[i for i in range(40) if pid[i] == one and modality[i] == kind] for kind in (0, 1)]
         turns = [side[turn] for turn in range(40) for side in mine if turn < len(side)]
         expected += turns[:per_id]
     batch = batch_of(pid, modality)
