@@ -11,11 +11,14 @@ from typing import Any
 
 import attrs
 
+from reidcore.runfile import RunFile
 from reidcore.structure import structure
-from reidcore.tables import Part
+from reidcore.tables import Part, Source
 from reidcore.toml_text import Problems
 
 KEY = "trial"
+Entry = tuple[Source, Any]
+"""A data set with its reader's config, None for a manifest."""
 
 
 def has_trials(config: type) -> bool:
@@ -37,23 +40,42 @@ def with_trial(problems: Problems, part: Part, config: type, trial: int) -> Part
     return part if mine else attrs.evolve(part, table=table)
 
 
-def trials_of(readers: Iterable[tuple[str, Any]]) -> dict[str, list[int]]:
-    """{reader: trials} of (full name, config) of those that have trials."""
+def _of(entries: Iterable[Entry]) -> dict[str, list[int]]:
+    """{reader: trials} of those that have trials."""
     found: dict[str, list[int]] = {}
-    for use, config in readers:
-        if has_trials(type(config)):
-            trials = found.setdefault(use, [])
+    for source, config in entries:
+        if source.reader is not None and has_trials(type(config)):
+            trials = found.setdefault(source.reader.use, [])
             trials += [config.trial] * (config.trial not in trials)
     return found
 
 
-def mixed_up(trained: Mapping[str, Sequence[int]], use: str, config: Any) -> str:
-    """Why a test set of this reader must not be scored by a model of these trials, "" if it may."""
-    others = [trial for trial in trained.get(use, ()) if trial != config.trial]
-    if not others:
-        return ""
-    return (
-        f"is trial {config.trial} of {use}, but the model is trained on trial "
-        f"{' and '.join(map(str, others))}, among whose people are some of those to test with. Test"
-        f" it on its own trial, or train one with data.trial = {config.trial}"
-    )
+def trained_trials(
+    problems: Problems, run: RunFile, entries: Sequence[Entry]
+) -> dict[str, list[int]]:
+    """The trials that a run trains on, by reader; data.trial must concern some entry."""
+    complete = len(entries) == len(run.sources)  # others' problems are told
+    if run.data.trial is not None and complete and not _of(entries):
+        readers = [source.reader.use for source, _ in entries if source.reader is not None]
+        named = ", ".join(dict.fromkeys(readers)) or "there is none"
+        text = f"trial is for readers that have a setting trial, and none has: {named}"
+        problems.add(("data", KEY), "[data]", text)
+    return _of(entry for entry in entries if entry[0].role == "train")
+
+
+def check_trials(
+    problems: Problems, trained: Mapping[str, Sequence[int]], entries: Iterable[Entry]
+) -> None:
+    """Tells test sets that are of another trial than a model of `trained` is."""
+    for source, config in entries:
+        if source.role == "train" or source.reader is None:
+            continue
+        use = source.reader.use
+        others = [trial for trial in trained.get(use, ()) if trial != config.trial]
+        if others:
+            problems.add(
+                source.path, f"[data] test {source.name!r}",
+                f"is trial {config.trial} of {use}, but the model is trained on trial "
+                f"{' and '.join(map(str, others))}, among whose people are some of those to test "
+                f"with. Test it on its own trial, or train one with data.trial = {config.trial}",
+            )  # fmt: skip

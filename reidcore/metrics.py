@@ -159,21 +159,22 @@ def _precision(
 
     nearest: ascending distances. rank, hits: kept pictures and matches up to here.
     """
-    rank_before, hits_before = rank - 1, hits - 1
-    if ties == "grouped":
-        end = _group_ends(nearest)
-        if precision == "trapezoid":
-            start = _group_starts(nearest)
-            rank_before, hits_before = (
-                torch.where(start > 0, value.gather(1, (start - 1).clamp(min=0)), 0)
-                for value in (rank, hits)
-            )
-        rank, hits = rank.gather(1, end), hits.gather(1, end)
-    here = hits.double() / rank.clamp(min=1)
+    end = _group_ends(nearest) if ties == "grouped" else None
+    here = _quotient(hits, rank) if end is None else _quotient(hits, rank).gather(1, end)
     if precision == "step":
         return here
-    before = torch.where(rank_before > 0, hits_before.double() / rank_before.clamp(min=1), 1.0)
+    if end is None:
+        before = torch.where(rank > 1, _quotient(hits - 1, rank - 1), 1.0)
+    else:
+        last = _group_starts(nearest) - 1
+        known = (last >= 0) & (rank.gather(1, last.clamp(min=0)) > 0)
+        before = torch.where(known, _quotient(hits, rank).gather(1, last.clamp(min=0)), 1.0)
     return (before + here) / 2
+
+
+def _quotient(hits: Tensor, rank: Tensor) -> Tensor:
+    """float64: precision, 0 where nothing is kept yet."""
+    return hits.double() / rank.clamp(min=1)
 
 
 def _group_ends(ascending: Tensor) -> Tensor:

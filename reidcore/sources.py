@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from reidcore.errors import nearest
 from reidcore.manifest import SPLITS
-from reidcore.protocols import Protocol, read_protocol
-from reidcore.structure import shown
+from reidcore.protocols import PROTOCOLS, Protocol
+from reidcore.structure import Fault, shown, structure
 from reidcore.tables import SOURCE_KEYS, Part, Source
 from reidcore.toml_text import Problems
 
@@ -92,3 +92,21 @@ def stated_protocol(problems: Problems, value: Any, path: Path_, place: str) -> 
     protocol, faults = read_protocol(value)
     problems.faults(path, f"{place}: protocol", faults)
     return protocol
+
+
+def read_protocol(value: Any) -> tuple[Protocol | None, list[Fault]]:
+    """(protocol, []) or (None, faults) for what a run file says: a name, or a table with `use` and
+    the protocol's settings."""
+    table = dict(value) if isinstance(value, Mapping) else {"use": value}
+    use = table.pop("use", None)
+    known = ", ".join(PROTOCOLS)
+    if use is None:
+        return None, [Fault((), f"missing key 'use', the protocol: {known}")]
+    if not isinstance(use, str):
+        expected = "text" if isinstance(value, Mapping) else "text or table"
+        path = ("use",) if isinstance(value, Mapping) else ()
+        return None, [Fault(path, f"expected {expected}, got {shown(use)}")]
+    if use not in PROTOCOLS:
+        hint = nearest(use, PROTOCOLS) or f"; there are {known}"
+        return None, [Fault((), f"there is no protocol {use!r}{hint}")]
+    return structure(PROTOCOLS[use], table, ("use",))

@@ -24,7 +24,7 @@ from reidcore.api import (
     VectorName,
     WiringError,
 )
-from reidcore.data_trials import has_trials, mixed_up, trials_of, with_trial
+from reidcore.data_trials import check_trials, has_trials, trained_trials, with_trial
 from reidcore.datasets import DataPlan, Loaded, load_sources
 from reidcore.errors import PluginError, ReidError, UsageError, nearest
 from reidcore.manifest import OPTIONAL, find_data
@@ -198,8 +198,8 @@ def make_plan(
     entries = _entries(resolver, purpose)
     trials = dict(training.get("trials", {})) if training is not None else {}
     if train:
-        trials = _trials(resolver, entries)
-    _check_trials(resolver, entries, trials)
+        trials = trained_trials(resolver.problems, run, entries)
+    check_trials(resolver.problems, trials, entries)
     if resolver.problems.texts:
         # A wrong file is reported also where the data are absent or damaged.
         try:
@@ -279,33 +279,6 @@ def _entries(resolver: _Resolver, purpose: Purpose) -> list[tuple[Source, Any]]:
                 continue
         entries.append((source, reader))
     return entries
-
-
-def _trials(resolver: _Resolver, entries: Sequence[tuple[Source, Any]]) -> dict[str, list[int]]:
-    """The trials that the run trains on, by reader; data.trial must concern somebody."""
-    run = resolver.run
-    readers = [(one.reader.use, config) for one, config in entries if one.reader is not None]
-    if run.data.trial is not None and len(entries) == len(run.sources) and not trials_of(readers):
-        named = ", ".join(dict.fromkeys(use for use, _ in readers)) or "there is none"
-        resolver.problems.add(
-            ("data", "trial"), "[data]",
-            f"trial is for readers that have a setting trial, and none has: {named}",
-        )  # fmt: skip
-    trained = [one for one in entries if one[0].role == "train"]
-    return trials_of((one.reader.use, config) for one, config in trained if one.reader is not None)
-
-
-def _check_trials(
-    resolver: _Resolver,
-    entries: Sequence[tuple[Source, Any]],
-    trained: Mapping[str, Sequence[int]],
-) -> None:
-    for source, config in entries:
-        if source.role == "test" and source.reader is not None:
-            wrong = mixed_up(trained, source.reader.use, config)
-            if wrong:
-                place = f"[data] test {source.name!r}"
-                resolver.problems.add(source.path, place, wrong)
 
 
 def _weights_path(value: str) -> str:

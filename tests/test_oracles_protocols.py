@@ -13,8 +13,9 @@ from archives import write
 from reidcore.api import Row
 from reidcore.datasets import DataPlan, Loaded, load_sources
 from reidcore.metrics import Scores, rank_queries, summarize
-from reidcore.protocols import PROTOCOLS, read_protocol
+from reidcore.protocols import PROTOCOLS
 from reidcore.readers import SYSUMM01
+from reidcore.sources import read_protocol
 from reidcore.tables import Eval, Source
 from reidcore.test_sets import make_test_set
 from tests.oracles import Vectors, oracle

@@ -9,15 +9,12 @@ docs/evaluation.md defines them all. Torch-free; `reidcore.test_sets` is the tor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from reidcore.errors import nearest
 from reidcore.protocols.base import POOL, SIDES, Protocol, SamePlace, Task, Trial
 from reidcore.protocols.cross_camera import CrossCamera, SingleGalleryShot
 from reidcore.protocols.cross_modality import CrossModality, RegDBProtocol
 from reidcore.protocols.sysu import SYSUProtocol
 from reidcore.protocols.vehicleid import VehicleIDProtocol
-from reidcore.structure import Fault, shown, structure
 
 __all__ = [
     "POOL",
@@ -29,7 +26,6 @@ __all__ = [
     "SingleGalleryShot",
     "Task",
     "Trial",
-    "read_protocol",
     "scored_name",
 ]
 
@@ -40,24 +36,6 @@ PROTOCOLS: Mapping[str, type[Protocol]] = {
         CrossModality,
     )
 }  # fmt: skip
-
-
-def read_protocol(value: Any) -> tuple[Protocol | None, list[Fault]]:
-    """(protocol, []) or (None, faults) for what a run file says: a name, or a table with `use` and
-    the protocol's settings."""
-    table = dict(value) if isinstance(value, Mapping) else {"use": value}
-    use = table.pop("use", None)
-    known = ", ".join(PROTOCOLS)
-    if use is None:
-        return None, [Fault((), f"missing key 'use', the protocol: {known}")]
-    if not isinstance(use, str):
-        expected = "text" if isinstance(value, Mapping) else "text or table"
-        path = ("use",) if isinstance(value, Mapping) else ()
-        return None, [Fault(path, f"expected {expected}, got {shown(use)}")]
-    if use not in PROTOCOLS:
-        hint = nearest(use, PROTOCOLS) or f"; there are {known}"
-        return None, [Fault((), f"there is no protocol {use!r}{hint}")]
-    return structure(PROTOCOLS[use], table, ("use",))
 
 
 def scored_name(test: str, task: Task) -> str:
