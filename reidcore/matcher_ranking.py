@@ -242,7 +242,9 @@ class MatcherRanking:
         lefts, counts = i.unique(return_counts=True)
         groups = i.argsort(stable=True).split(counts.tolist())
         for left, where in zip(lefts, groups, strict=True):
-            result[where] = self._listed_row(share, take(left_side, left[None]), right_side, j[where])
+            result[where] = self._listed_row(
+                share, take(left_side, left[None]), right_side, j[where]
+            )
         return result
 
     @torch.no_grad()
