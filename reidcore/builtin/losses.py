@@ -33,12 +33,15 @@ class Softmax(Loss):
         if config.bias:
             nn.init.zeros_(self.classifier.bias)
 
+    def identity_scores(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The logits of every feature."""
+        return {name: self.classifier(features[name]) for name in self.features}
+
     def forward(
         self, features: Mapping[str, Tensor], batch: Batch
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         losses, right = [], []
-        for name in self.features:
-            logits = self.classifier(features[name])
+        for logits in self.identity_scores(features).values():
             losses.append(F.cross_entropy(logits, batch.pid, label_smoothing=self.smoothing))
             right.append((logits.argmax(1) == batch.pid).float().mean())
         return torch.stack(losses).sum(), {"accuracy": torch.stack(right).mean()}

@@ -132,9 +132,9 @@ def reid_backbones() -> Sequence[Component]:
             settings.ResNet,
             "reidcore.builtin.backbones:build_resnet",
             "ResNet without its classifier: stem and layer1 to layer4",
-            "He et al., Deep Residual Learning for Image Recognition, CVPR 2016; norm = ibn_a: Pan "
-            "et al., Two at Once, ECCV 2018; attention = se: Hu et al., Squeeze-and-Excitation "
-            "Networks, CVPR 2018",
+            "He et al., Deep Residual Learning for Image Recognition, CVPR 2016; norm = ibn_a, "
+            "ibn_b: Pan et al., Two at Once, ECCV 2018; attention = se: Hu et al., "
+            "Squeeze-and-Excitation Networks, CVPR 2018",
             _sample(),
         ),
         Component(
