@@ -215,8 +215,11 @@ def reid_losses() -> Sequence[Component]:
             "triplet",
             settings.Triplet,
             "reidcore.builtin.losses:build_triplet",
-            "batch-hard triplet loss on a feature or on a matcher's distance",
-            "Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017",
+            "triplet loss of a batch's hardest pairs, or of weighted ones, on a feature or on a "
+            "matcher's distance",
+            "Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017; "
+            "mining = weighted: Ye et al., Deep Learning for Person Re-identification: A Survey "
+            "and Outlook, TPAMI 2022",
             _sample(loss=_TRIPLET + _SOFTMAX),
         ),
         Component(
