@@ -18,8 +18,8 @@ from reidcore.plugins import Plugins
 NAME_RULE = "expected a name of a-z, 0-9 and _ that starts with a letter, got "
 SAYS = {
     "wrong type": (
-        r'expected (("\w+" or |text or )*table|(table or )?list|table or list|int|number|text|true or .*)'
-        r", got .* at \."
+        r'expected (("\w+" or |text or )*table|(table or )?list|table or list|int|number|text|'
+        r"true or .*), got .* at \."
     ),
     "wrong length": r"expected a list of \d+, got",
     "out of range": r"expected a number (at least|above|at most|below) ",
