@@ -4,16 +4,14 @@ import pytest
 
 from reidcore.testing import iter_checks
 
-SLOW = "run files run dry"
-"""Twelve networks of 40 million parameters, which take minutes on a CPU."""
+
+def marks(check) -> list:
+    """Dry runs of the papers' networks, but not of the demo's, take minutes on a CPU together."""
+    return [pytest.mark.slow] if "run file" in str(check) and "demo" not in str(check) else []
 
 
 @pytest.mark.parametrize(
-    "check",
-    [
-        pytest.param(check, id=str(check), marks=[pytest.mark.slow] * (SLOW in str(check)))
-        for check in iter_checks("airnet")
-    ],
+    "check", [pytest.param(one, id=str(one), marks=marks(one)) for one in iter_checks("airnet")]
 )
 def test_conformance(check, tmp_path_factory, monkeypatch):
     """Each check of the kit, with the demo drawn into a folder of this session."""
