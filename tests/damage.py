@@ -187,7 +187,9 @@ def classes(document: Document, plugins: Plugins) -> Iterator[tuple[int, type, t
             full = (table.keys.get("use") or table.keys["read"]).strip('"')
             kinds = {"data.batch": "sampler", "data.augment": "augmentation"}
             kind = "reader" if "read" in table.keys else kinds.get(name) or tables.KINDS[name]
-            core = tuple({"use", "name", "weight", "read", "root", "splits"} & table.keys.keys())
+            core = tuple(
+                sorted({"use", "name", "weight", "read", "root", "splits"} & table.keys.keys())
+            )
             yield index, plugins.component(kind, full).component.config, core
 
 
