@@ -22,6 +22,13 @@ _ORDERED = 1 << 22
 """Entries of the distance matrix that a shortlist orders at once; each takes some 30 bytes."""
 
 
+_GATHERED = 1 << 22
+"""Bytes of templates that are picked at once on a CPU, so that they are still in its cache when the
+matcher reads them; what is picked at once is memory that is new to the process."""
+_MOVED = 1 << 28
+"""The same for a GPU."""
+
+
 @attrs.frozen(eq=False)
 class Share:
     """One matcher's share in a ranking: its weight, and what is done to its distances."""
@@ -152,11 +159,19 @@ class MatcherRanking:
     def _listed(self, share: Share, rows: slice, listed: Tensor) -> Tensor:
         """[q, N]: one matcher's own distances of some queries' listed gallery pictures."""
         queries, gallery = self._side(share, "query"), self._side(share, "gallery")
-        distances = [
-            self._score(share, take(queries, slice(row, row + 1)), take(gallery, index))
-            for row, index in zip(range(rows.start, rows.stop), listed, strict=True)
-        ]
-        return torch.cat(distances)
+        return torch.stack(
+            [
+                self._picked(share, take(queries, slice(row, row + 1)), gallery, index)
+                for row, index in zip(range(rows.start, rows.stop), listed, strict=True)
+            ]
+        )
+
+    def _picked(self, share: Share, one: Template, others: Template, index: Tensor) -> Tensor:
+        """[N]: one matcher's own distances of one picture and the others at `index` [N]."""
+        size = sum(value[0].numel() * value.element_size() for value in others.values())
+        limit = _GATHERED if self.query.camera.device.type == "cpu" else _MOVED
+        parts = index.split(max(1, limit // size))
+        return torch.cat([self._score(share, one, take(others, part))[0] for part in parts])
 
     def offered(self, distances: Tensor) -> Tensor:
         """`distances` as the first postprocessor gets them, in place: what a shortlist leaves out
@@ -189,8 +204,7 @@ class MatcherRanking:
         lefts, counts = i.unique(return_counts=True)
         groups = i.argsort(stable=True).split(counts.tolist())
         for left, where in zip(lefts, groups, strict=True):
-            row, columns = take(left_side, left[None]), take(right_side, j[where])
-            result[where] = self._score(share, row, columns)[0]
+            result[where] = self._picked(share, take(left_side, left[None]), right_side, j[where])
         return result
 
     @torch.no_grad()
