@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from reidcore.plugins import KINDS, Plugins
+from reidcore.protocols import PROTOCOLS
 from reidcore.runfolder import RESUME_FREE
 from reidcore.settings import describe_settings
 from reidcore.tables import (
@@ -33,6 +34,7 @@ TABLES = {
     "data": Data, "data.normalize": Normalize, "train": Train, "optim": Optim,
     "optim.steps": Steps, "optim.cosine": Cosine, "optim.warmup": Warmup, "eval": Eval,
     "ranking": RankingTable, "ranking.shortlist": Shortlist,
+    **{f"protocol.{name}": protocol for name, protocol in PROTOCOLS.items()},
 }  # fmt: skip
 PART = re.compile(r"(<!-- generated: ([\w.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -7,7 +7,7 @@ Importing this module imports neither torch nor numpy. The torch half of the con
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NewType
 
 import attrs
@@ -201,8 +201,12 @@ class Row:
 class Facts:
     """What a reader knows of its data set without the folder (published figures).
 
-    identities: training identities. cameras: names as in the rows. columns: the optional manifest
-    columns it fills, of camera, time, modality. counts: pictures by split.
+    identities: of the split train. cameras: names as in the rows. columns: the optional manifest
+    columns it fills, of camera, time, modality. counts: pictures by split. protocol: the evaluation
+    protocol of its test pictures. groups: identities by group of splits, such as
+    {("train", "val"): 1041, ("query", "gallery"): 3060}; the splits of a group show the same
+    people, those of two groups nobody in common. Without groups, `identities` stands for whatever
+    splits a run trains on.
     """
 
     identities: int
@@ -211,6 +215,14 @@ class Facts:
     columns: frozenset[str] = frozenset({"camera"})
     counts: Mapping[str, int] = attrs.field(factory=dict)
     protocol: str = "cross_camera"
+    groups: Mapping[tuple[str, ...], int] = attrs.field(factory=dict)
+
+    def identities_in(self, splits: Iterable[str]) -> int:
+        """Identities in all of these splits together."""
+        if not self.groups:
+            return self.identities
+        chosen = set(splits)
+        return sum(count for group, count in self.groups.items() if chosen & set(group))
 
 
 @attrs.frozen

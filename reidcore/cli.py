@@ -324,7 +324,10 @@ def _eval(options: argparse.Namespace) -> int:
     plan = make_plan(run, Plugins(), purpose="eval", make_data=True, training=lock["training"])
     from reidcore.kept import KeptBlocks, scoring_key
     from reidcore.ranking import evaluate, score_table
+    from reidcore.test_sets import require_scorable
     from reidcore.training import make_loader
+
+    require_scorable(plan)
 
     shown = reporter()
     try:

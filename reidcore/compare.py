@@ -16,9 +16,9 @@ import attrs
 from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.progress import duration
 from reidcore.runfolder import RESUME_FREE, check_folder, read_json, write_atomically
+from reidcore.score_names import OTHERS, in_order
 from reidcore.text_table import aligned
 
-_NOT_METRICS = ("cmc", "queries", "queries_without_match")
 _WIDEST = 32  # characters of a setting in the text; the files hold all of it
 
 
@@ -160,7 +160,7 @@ def _scores(folder: Path) -> dict[tuple[str, str, str], dict[str, Score]]:
     try:
         return {
             (test, ranking, stage): {
-                name: _score(value) for name, value in numbers.items() if name not in _NOT_METRICS
+                name: _score(value) for name, value in numbers.items() if name not in OTHERS
             }
             for test, rankings in found.items()
             for ranking, stages in rankings.items()
@@ -259,14 +259,7 @@ def _chosen(rows: Sequence[Row], options: argparse.Namespace) -> list[Row]:
 
 
 def _metrics(rows: Iterable[Row]) -> list[str]:
-    """mAP first, then ranks in order, then the rest."""
-    names = dict.fromkeys(name for row in rows for name in row.scores)
-
-    def place(name: str) -> tuple[int, int]:
-        rank = name.removeprefix("rank-")
-        return (1, int(rank)) if rank.isdecimal() else (0 if name == "mAP" else 2, 0)
-
-    return sorted(names, key=place)
+    return in_order(name for row in rows for name in row.scores)
 
 
 def _best(rows: Sequence[Row], median: bool) -> dict[tuple[str, str], float]:

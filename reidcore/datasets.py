@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from reidcore.api import Facts, Row
-from reidcore.errors import DataError, PluginError, ReidError
+from reidcore.errors import DataError, PluginError, ReidError, nearest
 from reidcore.manifest import (
     camera_numbers,
     columns,
@@ -19,20 +19,27 @@ from reidcore.manifest import (
     modality_names,
     read_manifest,
 )
+from reidcore.protocols import POOL, PROTOCOLS, Protocol
 from reidcore.registration import in_words
 from reidcore.tables import Source
 
 
 @attrs.frozen
 class Loaded:
-    """One entry of data.train or data.test: its rows, or what its reader declares."""
+    """One entry of data.train or data.test: its rows, or what its reader declares.
+
+    missing: the absolute path that was tried, if the data are absent. splits: those that are used.
+    protocol: of a test set. unfit: what a test set lacks for its protocol, "" if nothing.
+    """
 
     source: Source
     rows: tuple[Row, ...] | None
     facts: Facts | None
     note: str = ""
     missing: str = ""
-    """The absolute path that was tried, if the data are absent."""
+    splits: tuple[str, ...] = ()
+    protocol: Protocol | None = None
+    unfit: str = ""
 
     @property
     def columns(self) -> frozenset[str]:
@@ -46,18 +53,36 @@ class Loaded:
         if self.rows is not None:
             return Counter(row.split for row in self.rows)
         assert self.facts is not None
-        counts, splits = self.facts.counts, _splits(self.source)
-        return {split: counts[split] for split in splits if split in counts}
+        counts = self.facts.counts
+        return {split: counts[split] for split in self.splits if split in counts}
+
+    @property
+    def identities(self) -> int:
+        if self.rows is not None:
+            return len({row.pid for row in self.rows})
+        assert self.facts is not None
+        return self.facts.identities_in(self.splits)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        if self.rows is not None:
+            return modality_names(self.rows)
+        assert self.facts is not None
+        return modality_names(Row("", "", modality=name) for name in self.facts.modalities)
 
 
 @attrs.frozen
 class DataPlan:
-    """All data sets of a run."""
+    """All data sets of a run.
+
+    trained: for evaluation, the lock file's record of the training data, which are not read.
+    trials: those trained on, by the reader that divides its people in several ways.
+    """
 
     train: tuple[Loaded, ...]
     test: tuple[Loaded, ...]
     trained: Mapping[str, Any] = attrs.field(factory=dict)
-    """For evaluation: the lock file's record of the training data, which are not read."""
+    trials: Mapping[str, Sequence[int]] = attrs.field(factory=dict)
 
     @property
     def loaded(self) -> tuple[Loaded, ...]:
@@ -65,13 +90,7 @@ class DataPlan:
 
     @property
     def identities(self) -> int:
-        total = 0
-        for one in self.train:
-            if one.rows is not None:
-                total += len({row.pid for row in one.rows})
-            elif one.facts is not None:
-                total += one.facts.identities
-        return total
+        return sum(one.identities for one in self.train)
 
     @property
     def cameras(self) -> int:
@@ -203,7 +222,7 @@ def _load(
         path = find_data(source.manifest)
         rows = cache.setdefault(str(path), ()) or tuple(read_manifest(path))
         cache[str(path)] = rows
-        return _chosen(source, rows, place, f"{path}")
+        return _chosen(source, _protocol(source, None), rows, place, f"{path}")
     default = getattr(reader, "default_root", None)
     if source.root:
         root = find_data(source.root)
@@ -211,23 +230,39 @@ def _load(
         root = Path(default())
     else:
         raise DataError(f"{place}: missing key 'root', the folder of the data set")
+    protocol = _protocol(source, reader)
     if not root.exists() and not (make and default is not None and not source.root):
         facts: Facts = _ask(source, "facts", reader.facts)
+        assumed = _assumed(source, protocol, facts)
         if default is not None and not source.root:
             note = f"{place}: will be made at {root} on first use"
-            return Loaded(source, None, facts, note, "" if allow_missing else str(root))
+            return attrs.evolve(assumed, note=note, missing="" if allow_missing else str(root))
         if not allow_missing:
             raise DataError(f"{place}: data not found at {root.absolute()}")
         has = ", ".join(sorted(facts.columns)) or "none"
         note = (
-            f"{place}: data not found at {root.absolute()}; assumed {facts.identities} identities, "
-            f"columns {has}"
+            f"{place}: data not found at {root.absolute()}; assumed {assumed.identities} "
+            f"identities, columns {has}"
         )
-        return Loaded(source, None, facts, note, str(root.absolute()))
+        return attrs.evolve(assumed, note=note, missing=str(root.absolute()))
     key = f"{reader!r} {root}"
     if key not in cache:
         cache[key] = tuple(_ask(source, "rows", lambda: list(reader.rows(root))))
-    return _chosen(source, cache[key], place, str(root))
+    return _chosen(source, protocol, cache[key], place, str(root))
+
+
+def _protocol(source: Source, reader: Any) -> Protocol | None:
+    """The protocol of a test set: what the run file says, else the reader, else cross_camera."""
+    if source.role == "train" or source.protocol is not None:
+        return source.protocol
+    if reader is None:
+        return PROTOCOLS["cross_camera"]()
+    name = _ask(source, "facts", reader.facts).protocol
+    if name not in PROTOCOLS:
+        use = source.reader.use if source.reader else ""
+        hint = nearest(str(name), PROTOCOLS) or f"; there are {', '.join(PROTOCOLS)}"
+        raise PluginError(f"facts() of {use} states the protocol {name!r}{hint}")
+    return PROTOCOLS[name]()
 
 
 def _ask(source: Source, method: str, call: Callable[[], Any]) -> Any:
@@ -246,24 +281,64 @@ def _ask(source: Source, method: str, call: Callable[[], Any]) -> Any:
         raise PluginError(f"{place}: {method}() of {use} failed: {in_words(error)}") from error
 
 
-def _splits(source: Source) -> tuple[str, ...]:
-    """The splits that are used of a data set."""
-    return source.splits or (("train",) if source.role == "train" else ("query", "gallery"))
+def _splits(source: Source, protocol: Protocol | None, have: Collection[str]) -> tuple[str, ...]:
+    """The splits that are used of a data set that has these."""
+    return source.splits or (("train",) if protocol is None else protocol.splits(have))
 
 
-def _chosen(source: Source, rows: tuple[Row, ...], place: str, where: str) -> Loaded:
+def _assumed(source: Source, protocol: Protocol | None, facts: Facts) -> Loaded:
+    """What is known of absent data."""
+    splits = _splits(source, protocol, facts.counts)
+    loaded = Loaded(source, None, facts, splits=splits, protocol=protocol)
+    return attrs.evolve(loaded, unfit=_unfit(loaded, facts.counts))
+
+
+def _chosen(
+    source: Source, protocol: Protocol | None, rows: tuple[Row, ...], place: str, where: str
+) -> Loaded:
     """Only the wanted splits, with clear errors where a split has no picture."""
     counts = Counter(row.split for row in rows)
     have = ", ".join(f"{split} {count}" for split, count in counts.items()) or "no pictures"
-    splits = _splits(source)
+    splits = _splits(source, protocol, counts)
     chosen = tuple(row for row in rows if row.split in splits)
-    if source.role == "train":
+    loaded = Loaded(source, chosen, None, splits=splits, protocol=protocol)
+    if protocol is None:
         if not chosen:
             raise DataError(
                 f"{place}: no picture of {where} is in split {' or '.join(splits)}; it has {have}"
             )
-    else:
-        for split in ("query", "gallery"):
-            if not any(row.split == split for row in chosen):
-                raise DataError(f"{place}: {where} has no {split} pictures; it has {have}")
-    return Loaded(source, chosen, None)
+        return loaded
+    needed = protocol.splits(splits)
+    lacking = [split for split in needed if not loaded.counts[split]]
+    if needed == POOL and chosen:
+        lacking = []  # a pool may be of any splits
+    if not lacking:
+        return attrs.evolve(loaded, unfit=_unfit(loaded, counts))
+    whole = attrs.evolve(loaded, rows=rows)
+    fitting = _fitting(whole.columns, whole.modalities, counts)
+    if not fitting:
+        raise DataError(f"{place}: {where} has no {lacking[0]} pictures; it has {have}")
+    unfit = f"needs pictures in {' and '.join(needed)}; {where} has {have}"
+    return attrs.evolve(loaded, unfit=f"{unfit}. Protocols that fit: {', '.join(fitting)}")
+
+
+def _unfit(loaded: Loaded, counts: Mapping[str, int]) -> str:
+    """What a test set lacks for its protocol, with protocols that it lacks nothing for."""
+    if loaded.protocol is None:
+        return ""
+    text = loaded.protocol.misfit(loaded.columns, loaded.modalities)
+    fitting = _fitting(loaded.columns, loaded.modalities, counts) if text else []
+    return f"{text}. Protocols that fit: {', '.join(fitting)}" if fitting else text
+
+
+def _fitting(
+    columns: Collection[str], modalities: Sequence[str], counts: Mapping[str, int]
+) -> list[str]:
+    """The protocols that score such a data set with their usual settings."""
+    have = {split for split, count in counts.items() if count}
+    known = ((name, protocol()) for name, protocol in PROTOCOLS.items())
+    return [
+        name
+        for name, protocol in known
+        if have.issuperset(protocol.splits(have)) and not protocol.misfit(columns, modalities)
+    ]

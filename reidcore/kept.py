@@ -169,6 +169,8 @@ def scoring_key(plan: Plan, model: Model) -> str:
         "views": run.eval.views,
         "parts": {wired.part.role: attrs.asdict(wired.config) for wired in parts},
         "pictures": plan.data.hashes,
+        # They choose the pictures whose distances a block holds.
+        "protocols": [(one.source.name, repr(one.protocol)) for one in plan.data.test],
         "versions": plan.distributions,
     }
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())

@@ -20,6 +20,10 @@ from reidcore.tables import FITTED, RankingTable
 
 _ORDERED = 1 << 22
 """Entries of the distance matrix that a shortlist orders at once; each takes some 30 bytes."""
+ROWS = 512
+"""Rows of a block at most, and queries that are scored at a time."""
+_HELD = 1 << 31
+"""Bytes of blocks that are held for further parts of a ranking."""
 
 
 _GATHERED = 1 << 22
@@ -80,6 +84,7 @@ class MatcherRanking:
         self._by_row = by_row
         self._shortlist = shortlist
         self._kept = kept
+        self._held: dict[tuple[str, str, str, int], Tensor] = {}
 
     def _refuse(self, asked: str) -> None:
         why = "scale = 'row_minmax'" if self._by_row else "a shortlist"
@@ -124,16 +129,49 @@ class MatcherRanking:
             return self._score(share, take(left, slice(start, stop)), right)
         device = self.query.camera.device
         result = torch.empty(stop - start, count(right), dtype=torch.float32, device=device)
-        step = self._kept.rows(share.matching, count(right))
+        step = min(ROWS, self._kept.rows(share.matching, count(right)))
         whole = count(left) * count(right)
-        for first in range(start, stop, step):
-            rows = slice(first, min(first + step, stop))
+        # Blocks begin at multiples of their size, so that they are found whichever rows are asked.
+        for first in range(start // step * step, stop, step):
+            rows = slice(first, min(first + step, count(left)))
             shape = rows.stop - first, count(right)
-            result[first - start : rows.stop - start] = self._kept.block(
+            block = self._kept.block(
                 (share.name, a, b), rows, shape, whole,
                 functools.partial(self._score, share, take(left, rows), right),
             )  # fmt: skip
+            here = slice(max(start, first), min(stop, rows.stop))
+            result[here.start - start : here.stop - start] = block[
+                here.start - first : here.stop - first
+            ]
         return result
+
+    def part(self, query: Tensor, gallery: Tensor) -> MatcherRanking:
+        """The ranking of some of the queries and gallery pictures alone, such as those of a trial.
+
+        query, gallery: int64, their places, ascending. The matchers' own distances are taken from
+        blocks of rows that are computed once for all parts, as far as they can be held or kept.
+        """
+        return _Part(self, query, gallery)
+
+    def _picked(self, share: Share, a: str, i: Tensor, b: str, j: Tensor) -> Tensor:
+        """Rows i and columns j of one matcher's own distances."""
+        blocks = i.div(ROWS, rounding_mode="floor")
+        parts = [
+            self._held_block(share, a, b, number)[i[blocks == number] - number * ROWS][:, j]
+            for number in blocks.unique().tolist()
+        ]
+        return torch.cat(parts) if parts else torch.empty(0, len(j), device=i.device)
+
+    def _held_block(self, share: Share, a: str, b: str, number: int) -> Tensor:
+        key = (share.name, a, b, number)
+        if key not in self._held:
+            stop = min((number + 1) * ROWS, count(self._side(share, a)))
+            block = self._rows(share, a, b, number * ROWS, stop)
+            size = sum(held.nbytes for held in self._held.values())
+            while self._held and size + block.nbytes > _HELD:
+                size -= self._held.pop(next(iter(self._held))).nbytes
+            self._held[key] = block
+        return self._held[key]
 
     def _shortlisted(self, shortlist: Shortlisting, start: int, stop: int) -> Tensor:
         result = self.query.camera.new_empty(stop - start, len(self.gallery), dtype=torch.float32)
@@ -227,6 +265,26 @@ class MatcherRanking:
             views = [take(own, rows), *(take(others, index) for index in near)]
             result[rows] = self._score(share, share.matcher.merge(views), others)
         return result
+
+
+class _Part(MatcherRanking):
+    """Some queries and gallery pictures of a whole ranking, by their places."""
+
+    def __init__(self, whole: MatcherRanking, query: Tensor, gallery: Tensor):
+        super().__init__(
+            whole._shares, whole.query[query], whole.gallery[gallery], whole._templates,
+            whole._memory, whole._by_row, whole._shortlist,
+        )  # fmt: skip
+        self._whole = whole
+        device = self.query.camera.device
+        self._places = {"query": query.to(device), "gallery": gallery.to(device)}
+
+    def _side(self, share: Share, side: str) -> Template:
+        return take(self._whole._side(share, side), self._places[side])
+
+    def _rows(self, share: Share, a: str, b: str, start: int, stop: int) -> Tensor:
+        i, j = self._places[a][start:stop], self._places[b]
+        return self._whole._picked(share, a, i, b, j)
 
 
 def _put_behind(result: Tensor, order: Tensor, scored: Tensor) -> None:

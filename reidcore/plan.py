@@ -9,9 +9,10 @@ from typing import Any
 import attrs
 
 from reidcore.api import Component, Feature, Given, Matching
-from reidcore.datasets import DataPlan
+from reidcore.datasets import DataPlan, Loaded
 from reidcore.errors import DataError
 from reidcore.plugins import LoadedComponent, build_function
+from reidcore.protocols import SIDES, scored_name
 from reidcore.runfile import RunFile
 from reidcore.tables import Part, RankingTable
 
@@ -138,10 +139,7 @@ def describe_plan(plan: Plan) -> str:
             who = ", ".join(readers.get(name, [])) or "nobody (not computed)"
             lines.append(f"  {name:24} {feature!s:20} read by {who}")
     lines.append("rankings")
-    tests = {
-        one.source.name: (one.counts.get("query", 0), one.counts.get("gallery", 0))
-        for one in plan.data.test
-    }
+    tests = {name: sizes for one in plan.data.test for name, sizes in _pools(one).items()}
     matching = {wired.part.name: wired.matching for wired in plan.matchers}
     for ranking in plan.rankings:
         used = [matching[name] for name in ranking.weights]
@@ -151,25 +149,53 @@ def describe_plan(plan: Plan) -> str:
         shortlist = ranking.shortlist
         chain = " -> ".join([_mixture(ranking), *ranking.post])
         lines.append(f"  {ranking.name}: {chain}; template {_bytes(stored)} per picture")
-        for test, (queries, gallery) in tests.items():
-            if not queries or not gallery:
+        for test, sizes in tests.items():
+            if not sizes.queries or not sizes.gallery:
                 lines.append(f"    {test}: number of pairs known when the data are there")
                 continue
-            pairs = queries * gallery
+            pairs = sizes.queries * sizes.gallery
             scored, listed = pairs, ""
             if shortlist is not None:
-                scored = queries * min(gallery, shortlist.top)
+                scored = sizes.queries * min(sizes.gallery, shortlist.top) * sizes.trials
                 listed = f" ({scored} of the shortlist)"
             cost = f", {_flops(scored * flops)}" if flops else ""
             held = f"matrix {_bytes(4 * pairs)}" if ranking.post else "no matrix held"
+            trials = f", {sizes.trials} trials of them" if sizes.trials > 1 else ""
             lines.append(
-                f"    {test}: {queries} x {gallery} pairs{listed}, templates "
-                f"{_bytes(stored * (queries + gallery))}, {held}{cost}"
+                f"    {test}: {sizes.queries} x {sizes.gallery} pairs{listed}, templates "
+                f"{_bytes(stored * sizes.pictures)}, {held}{cost}{trials}"
             )
     heavy = [str(wired.part) for wired in plan.parts if wired.descriptor.heavy]
     lines += [f"note: {part}: its wiring imports torch" for part in heavy]
     lines += [f"note: {note}" for note in plan.notes]
     return "\n".join(lines)
+
+
+@attrs.frozen
+class _Sizes:
+    """Queries and gallery pictures over all trials of a task, and distinct pictures in both."""
+
+    queries: int
+    gallery: int
+    pictures: int
+    trials: int = 1
+
+
+def _pools(test: Loaded) -> dict[str, _Sizes]:
+    """The sizes of a test set's tasks; 0 where they are not known."""
+    name, counts = test.source.name, test.counts
+    if test.rows is None or test.protocol is None:
+        queries, gallery = counts.get("query", 0), counts.get("gallery", 0)
+        return {name: _Sizes(queries, gallery, queries + gallery)}
+    found = {}
+    for task in test.protocol.tasks(test.rows):
+        query, others = (
+            {number for trial in task.trials for number in getattr(trial, side)} for side in SIDES
+        )
+        found[scored_name(name, task)] = _Sizes(
+            len(query), len(others), len(query | others), len(task.trials)
+        )
+    return found
 
 
 def _mixture(ranking: RankingTable) -> str:

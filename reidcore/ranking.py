@@ -2,111 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import torch
 from torch import Tensor
 
-from reidcore.api import Row
-from reidcore.datasets import Loaded
 from reidcore.errors import DataError, PluginError, ReidError
 from reidcore.kept import KeptBlocks
-from reidcore.matcher_ranking import MatcherRanking, ranking_of
-from reidcore.metrics import PerQuery, Scores, rank_queries, summarize
+from reidcore.matcher_ranking import ROWS, MatcherRanking, ranking_of
 from reidcore.model import Model, build_part
-from reidcore.modules import Rows
-from reidcore.pictures import PictureLoader, make_rows, meta_of
+from reidcore.modules import Template
+from reidcore.pictures import PictureLoader, meta_of
 from reidcore.plan import Plan, Wired
 from reidcore.progress import Reporter
-from reidcore.scoring import make_templates
+from reidcore.protocols import SIDES, scored_name
+from reidcore.score_names import OTHERS, in_order
+from reidcore.scoring import make_templates, take
 from reidcore.seeds import seeded
-from reidcore.tables import Eval, RankingTable
+from reidcore.tables import RankingTable
+from reidcore.tally import Tally, over_trials, wanted_ranks
+from reidcore.test_sets import Pools, TestSet, make_test_set, pools_of
 from reidcore.text_table import aligned
-
-_ROWS = 512
-"""Queries whose scores are computed at a time."""
-
-
-@attrs.frozen(eq=False)
-class TestSet:
-    """Query and gallery of one test set, with identities numbered over both."""
-
-    name: str
-    query: Rows
-    gallery: Rows
-    query_file: Tensor
-    gallery_file: Tensor
-
-
-def make_test_set(loaded: Loaded, plan: Plan) -> TestSet:
-    """Splits a test entry's rows into query and gallery."""
-    assert loaded.rows is not None
-    every = make_rows(loaded.rows, plan.data.camera_numbers, plan.given.modalities)
-    splits = [row.split for row in loaded.rows]
-    number = {path: index for index, path in enumerate(dict.fromkeys(every.paths))}
-
-    def side(split: str) -> tuple[Rows, Tensor]:
-        rows = every.where([found == split for found in splits])
-        return rows, torch.tensor([number[path] for path in rows.paths], dtype=torch.int64)
-
-    (query, query_file), (gallery, gallery_file) = side("query"), side("gallery")
-    return TestSet(loaded.source.name, query, gallery, query_file, gallery_file)
-
-
-def require_matches(rows: Sequence[Row], name: str, same_camera: str) -> None:
-    """Raises DataError with explaining counts if no query can have a match in the gallery."""
-    gallery: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.split == "gallery":
-            gallery.setdefault(row.pid, []).append(row)
-    reasons = {"identity": 0, "camera": 0, "file": 0}
-    queries = [row for row in rows if row.split == "query"]
-    for query in queries:
-        others = gallery.get(query.pid, [])
-        if not others:
-            reasons["identity"] += 1
-            continue
-        files = [row for row in others if row.path != query.path]
-        if not files:
-            reasons["file"] += 1
-            continue
-        if same_camera != "keep" and query.camera:
-            files = [row for row in files if row.camera != query.camera]
-        if files:
-            return
-        reasons["camera"] += 1
-    cameras = {row.camera for row in rows if row.camera}
-    raise DataError(
-        f"[data] test {name!r}: none of the {len(queries)} queries has a match in the gallery: "
-        f"{reasons['identity']} have an identity that is not in the gallery, {reasons['camera']} "
-        f"have gallery pictures of their identity from their own camera only (eval.same_camera = "
-        f"{same_camera!r}; the data have {len(cameras)} cameras), {reasons['file']} find only "
-        "their own file. "
-        + (
-            'With one camera, set eval.same_camera = "keep".'
-            if reasons["camera"]
-            else "Check the pids of the query and gallery splits."
-        )
-    )
-
-
-def cross_camera(test: TestSet, rows: slice, same_camera: str) -> tuple[Tensor, Tensor]:
-    """(match, ignored) bool [q, G] for some of the queries (Zheng et al. 2015, section 5).
-
-    A match has the query's identity. Ignored are, with "drop", matches of the query's camera, with
-    "drop_all", all pictures of it; always the query's own file. Unknown cameras are nobody's.
-    """
-    query_pid = torch.from_numpy(test.query.pid[rows])
-    gallery_pid = torch.from_numpy(test.gallery.pid)
-    match = query_pid[:, None] == gallery_pid
-    ignored = test.query_file[rows][:, None] == test.gallery_file
-    if same_camera != "keep":
-        query_camera = torch.from_numpy(test.query.camera[rows])[:, None]
-        same = (query_camera == torch.from_numpy(test.gallery.camera)) & (query_camera >= 0)
-        ignored |= same & match if same_camera == "drop" else same
-    return match, ignored
 
 
 def evaluate(
@@ -114,110 +33,198 @@ def evaluate(
 ) -> dict[str, Any]:
     """{test set: {ranking: {stage: scores}}} for every test set and ranking.
 
-    Stages are "plain" and, after each postprocessor, the chain so far, such as "rerank+tlift".
-    kept: where the distances of long jobs are kept until all scores are there, so that an
-    evaluation that was killed goes on. Seeded anew, so that a part that draws random numbers gives
-    the same scores every time.
+    A test set whose protocol has several tasks stands there once for each, as `name/task`. Stages
+    are "plain" and, after each postprocessor, the chain so far, such as "rerank+tlift". A score of
+    several trials is {mean, deviation, values}. kept: where the distances of long jobs are kept
+    until all scores are there, so that an evaluation that was killed goes on. Seeded anew, so that
+    a part that draws random numbers gives the same scores every time.
     """
     with seeded(plan.runfile.train.seed, "evaluate"):
-        scores = _evaluate(plan, model, loader, reporter, kept)
+        results: dict[str, Any] = {}
+        evaluation = _Evaluation(plan, model, loader, reporter, kept)
+        for loaded in plan.data.test:
+            if loaded.rows is None:
+                raise DataError(
+                    f"[data] test {loaded.source.name!r}: data not found at {loaded.missing}"
+                )
+            results |= evaluation.scores(make_test_set(loaded, plan))
     kept.discard()
-    return scores
-
-
-def _evaluate(
-    plan: Plan, model: Model, loader: PictureLoader, reporter: Reporter, kept: KeptBlocks
-) -> dict[str, Any]:
-    settings = plan.runfile.eval
-    ranks = wanted_ranks(settings, plan.runfile.train.best)
-    longest = max(50, *ranks)
-    results: dict[str, Any] = {}
-    built = {wired.part.name: (wired, build_part(plan, wired)) for wired in plan.posts}
-    for loaded in plan.data.test:
-        if loaded.rows is None:
-            raise DataError(
-                f"[data] test {loaded.source.name!r}: data not found at {loaded.missing}"
-            )
-        test = make_test_set(loaded, plan)
-        names = list(dict.fromkeys(name for one in plan.rankings for name in one.matchers))
-        sides = {}
-        for side, rows in (("query", test.query), ("gallery", test.gallery)):
-            reporter.say(f"{test.name}: templates of {len(rows)} {side} pictures")
-            sides[side] = make_templates(model, names, loader, rows, settings.views, settings.batch)
-        results[test.name] = {}
-        kept.begin(test.name)
-        for ranking in plan.rankings:
-            context = ranking_of(
-                model, ranking, meta_of(test.query).to(model.device),
-                meta_of(test.gallery).to(model.device), sides, settings.memory, model.pairs, kept,
-            )  # fmt: skip
-            reporter.say(f"{test.name}: ranking {ranking.name}{_share(ranking, test)}")
-            if not ranking.post:
-                stages = {"plain": _streamed(context, test, settings)}
-            else:
-                stages = _chain(context, test, settings, ranking.post, built)
-            results[test.name][ranking.name] = {
-                stage: as_json(summarize(parts, longest), ranks) for stage, parts in stages.items()
-            }
     return results
 
 
-def wanted_ranks(settings: Eval, best: str) -> list[int]:
-    """The CMC ranks to report: those asked for, and the one that chooses the best epoch."""
-    chosen = [int(best.removeprefix("rank-"))] if best.startswith("rank-") else []
-    return list(dict.fromkeys([*settings.ranks, *chosen]))
+class _Evaluation:
+    def __init__(
+        self,
+        plan: Plan,
+        model: Model,
+        loader: PictureLoader,
+        reporter: Reporter,
+        kept: KeptBlocks,
+    ):
+        self._plan, self._model, self._loader = plan, model, loader
+        self._reporter, self._kept = reporter, kept
+        self._posts = {wired.part.name: (wired, build_part(plan, wired)) for wired in plan.posts}
+
+    def scores(self, test: TestSet) -> dict[str, Any]:
+        """{name: {ranking: {stage: scores}}} of a test set's tasks."""
+        pools = [pools_of(task) for task in test.tasks]
+        stored = self._templates(test, pools)
+        found: dict[str, Any] = {}
+        for task, pool in zip(test.tasks, pools, strict=True):
+            name = scored_name(test.name, task)
+            self._kept.begin(name)
+            found[name] = {}
+            for ranking in self._plan.rankings:
+                self._reporter.say(f"{name}: ranking {ranking.name}{_share(ranking, pool)}")
+                trials = self._trials(test, pool, stored, ranking)
+                found[name][ranking.name] = self._stages(trials, ranking, len(pool.query))
+        return found
+
+    def _templates(self, test: TestSet, pools: Sequence[Pools]) -> Stored:
+        """Templates of all pictures that some trial takes, each made once."""
+        settings = self._plan.runfile.eval
+        names = list(dict.fromkeys(name for one in self._plan.rankings for name in one.matchers))
+        query, gallery = (
+            torch.cat([getattr(pool, side) for pool in pools]).unique() for side in SIDES
+        )
+        parts = {"query ": query, "gallery ": gallery}
+        if torch.isin(query, gallery).any():
+            parts = {"": torch.cat([query, gallery]).unique()}
+        groups = []
+        for side, index in parts.items():
+            self._reporter.say(f"{test.name}: templates of {len(index)} {side}pictures")
+            rows = test.rows.take(index.numpy())
+            made = make_templates(
+                self._model, names, self._loader, rows, settings.views, settings.batch
+            )
+            groups.append((index, made))
+        return Stored(groups)
+
+    def _trials(
+        self, test: TestSet, pool: Pools, stored: Stored, ranking: RankingTable
+    ) -> list[_Trial]:
+        run, model = self._plan.runfile, self._model
+        sides = {side: stored.of(getattr(pool, side)) for side in SIDES}
+        query, gallery = (
+            meta_of(test.rows, getattr(pool, side)).to(model.device) for side in SIDES
+        )
+        whole = ranking_of(
+            model, ranking, query, gallery, sides, run.eval.memory, model.pairs, self._kept
+        )
+        ranks = wanted_ranks(run.eval, run.train.best)
+        # One trial of the whole pool needs no blocks to be held for others.
+        return [
+            _Trial(
+                whole if len(pool.trials) == 1 else whole.part(of_query, of_gallery),
+                test, pool.query[of_query], pool.gallery[of_gallery], of_query,
+                functools.partial(Tally, run.eval, test.protocol, ranks=ranks),
+            )
+            for of_query, of_gallery in pool.trials
+        ]  # fmt: skip
+
+    def _stages(
+        self, trials: Sequence[_Trial], ranking: RankingTable, queries: int
+    ) -> dict[str, Any]:
+        """{stage: scores} over all trials."""
+        if not ranking.post:
+            return {"plain": over_trials(_streamed(trials, queries))}
+        chains = [self._chain(trial, ranking.post) for trial in trials]
+        return {stage: over_trials([chain[stage] for chain in chains]) for stage in chains[0]}
+
+    def _chain(self, trial: _Trial, posts: Sequence[str]) -> dict[str, Tally]:
+        """{stage: scores} before each postprocessor and at the end."""
+        context = trial.context
+        distances = context.between("query", "gallery", 0, len(trial.query))
+        stages = {"plain": trial.tally(lambda rows: distances[rows])}
+        distances = context.offered(distances)
+        done: list[str] = []
+        for name in posts:
+            distances = apply_post(*self._posts[name], distances, context)
+            done.append(name)
+            complete = functools.partial(_complete, context, distances)
+            stages["+".join(done)] = trial.tally(complete)
+        return stages
 
 
-def _share(ranking: RankingTable, test: TestSet) -> str:
-    """What a shortlist leaves of the pairs, for the line that announces the ranking."""
+def _complete(context: MatcherRanking, distances: Tensor, rows: slice) -> Tensor:
+    return context.complete(distances[rows], rows.start)
+
+
+class Stored:
+    """Templates by matcher of groups of pictures: (their numbers, ascending; templates)."""
+
+    def __init__(self, groups: Sequence[tuple[Tensor, Mapping[str, Template]]]):
+        self._groups = tuple(groups)
+
+    def of(self, wanted: Tensor) -> Mapping[str, Template]:
+        """Templates of pictures, by ascending numbers, that are all in one group."""
+        for numbers, templates in self._groups:
+            if torch.isin(wanted, numbers).all():
+                if len(wanted) == len(numbers):
+                    return templates
+                index = torch.searchsorted(numbers, wanted)
+                return {name: take(template, index) for name, template in templates.items()}
+        raise ValueError("some pictures have no template")
+
+
+@attrs.frozen(eq=False)
+class _Trial:
+    """A trial under one ranking.
+
+    query, gallery: int64 [Q] and [G], numbers of the test set's pictures. places: int64 [Q], of the
+    queries in the task's pool. counting: makes a `Tally` of gallery identities and pairs.
+    """
+
+    context: MatcherRanking
+    test: TestSet
+    query: Tensor
+    gallery: Tensor
+    places: Tensor
+    counting: Callable[..., Tally]
+
+    def begin(self) -> Tally:
+        pairs = len(self.query) * len(self.gallery)
+        return self.counting(identity=self.test.identity[self.gallery], pairs=pairs)
+
+    def add(self, tally: Tally, distances: Tensor, rows: slice) -> None:
+        """Counts some queries' distances to the whole gallery."""
+        tally.add(distances, *self.test.masks(self.query[rows], self.gallery))
+
+    def tally(self, distances: Callable[[slice], Tensor]) -> Tally:
+        """The scores of all queries, whose rows of distances come block by block."""
+        found = self.begin()
+        for start in range(0, len(self.query), ROWS):
+            rows = slice(start, min(start + ROWS, len(self.query)))
+            self.add(found, distances(rows), rows)
+        return found
+
+
+def _streamed(trials: Sequence[_Trial], queries: int) -> list[Tally]:
+    """Scores by blocks of queries: no postprocessor needs the matrix, so none is held. All trials
+    take what they need of a block before the next one is computed."""
+    tallies = [trial.begin() for trial in trials]
+    for start in range(0, queries, ROWS):
+        for trial, tally in zip(trials, tallies, strict=True):
+            ends = torch.searchsorted(trial.places, torch.tensor([start, start + ROWS]))
+            rows = slice(*ends.tolist())
+            if rows.start < rows.stop:
+                distances = trial.context.between("query", "gallery", rows.start, rows.stop)
+                trial.add(tally, distances, rows)
+    return tallies
+
+
+def _share(ranking: RankingTable, pool: Pools) -> str:
+    """How many trials there are, and what a shortlist leaves of the pairs, for the line that
+    announces the ranking."""
+    text = f", {len(pool.trials)} trials" if len(pool.trials) > 1 else ""
     if ranking.shortlist is None:
-        return ""
-    top, gallery = min(ranking.shortlist.top, len(test.gallery)), len(test.gallery)
+        return text
+    gallery = len(pool.trials[0][1])
+    top = min(ranking.shortlist.top, gallery)
     return (
-        f", {top} of {gallery} gallery pictures of each query, the nearest by "
+        f"{text}, {top} of {gallery} gallery pictures of each query, the nearest by "
         f"{ranking.shortlist.by}: {top / gallery:.1%} of all pairs"
     )
-
-
-def _streamed(context: MatcherRanking, test: TestSet, settings: Eval) -> list[PerQuery]:
-    """Scores by blocks of queries: no postprocessor needs the matrix, so none is held."""
-    return [
-        _rank(context.between("query", "gallery", rows.start, rows.stop), test, rows, settings)
-        for rows in _blocks(test)
-    ]
-
-
-def _blocks(test: TestSet) -> Iterator[slice]:
-    for start in range(0, len(test.query), _ROWS):
-        yield slice(start, min(start + _ROWS, len(test.query)))
-
-
-def _rank(distances: Tensor, test: TestSet, rows: slice, settings: Eval) -> PerQuery:
-    match, ignored = cross_camera(test, rows, settings.same_camera)
-    device = distances.device
-    return rank_queries(distances, match.to(device), ignored.to(device))
-
-
-def _chain(
-    context: MatcherRanking,
-    test: TestSet,
-    settings: Eval,
-    posts: Sequence[str],
-    built: Mapping[str, tuple[Wired, Any]],
-) -> dict[str, list[PerQuery]]:
-    distances = context.between("query", "gallery", 0, len(test.query))
-    stages = {"plain": [_rank(distances[rows], test, rows, settings) for rows in _blocks(test)]}
-    distances = context.offered(distances)
-    done: list[str] = []
-    for name in posts:
-        wired, post = built[name]
-        distances = apply_post(wired, post, distances, context)
-        done.append(name)
-        stages["+".join(done)] = [
-            _rank(context.complete(distances[rows], rows.start), test, rows, settings)
-            for rows in _blocks(test)
-        ]
-    return stages
 
 
 @torch.no_grad()
@@ -236,20 +243,6 @@ def apply_post(wired: Wired, post: Any, distances: Tensor, context: Any) -> Tens
     return result
 
 
-def as_json(scores: Scores, ranks: Sequence[int]) -> dict[str, Any]:
-    """Scores as fractions, rounded to 6 decimals, with the whole CMC curve."""
-    cmc = [round(value, 6) for value in scores.cmc.tolist()]
-    named = {f"rank-{rank}": cmc[rank - 1] for rank in ranks}
-    return {
-        "mAP": round(scores.map, 6),
-        **named,
-        "mINP": round(scores.minp, 6),
-        "queries": scores.valid,
-        "queries_without_match": scores.total - scores.valid,
-        "cmc": cmc,
-    }
-
-
 def score_table(results: Mapping[str, Any]) -> str:
     """Scores as aligned text, in percent."""
     rows = [
@@ -260,7 +253,7 @@ def score_table(results: Mapping[str, Any]) -> str:
     ]
     if not rows:
         return "no test set"
-    numbers = [key for key in rows[0][3] if key not in ("cmc", "queries", "queries_without_match")]
+    numbers = in_order(key for *_, found in rows for key in found if key not in OTHERS)
     header = ["test set", "ranking", "stage", *numbers, "queries"]
     table = [header]
     for test, ranking, stage, found in rows:

@@ -16,6 +16,7 @@ import attrs
 from reidcore.api import INSTANCE
 from reidcore.errors import UsageError, nearest
 from reidcore.sets import apply_sets, flatten, set_value
+from reidcore.sources import read_source, stated_protocol
 from reidcore.structure import shown, structure
 from reidcore.tables import (
     CORE_TABLES,
@@ -196,7 +197,7 @@ class _Reader:
             if not isinstance(table[key], dict):
                 self.unusable.add(key)
             problems.faults((key,), f"[{key}]", faults)
-        sources, augment, batch = self._data(core["data"])
+        sources, augment, batch = self._data(core["data"], core["eval"])
         parts: list[Part] = []
         for where, kind in KINDS.items():
             if where in LISTS:
@@ -350,7 +351,14 @@ class _Reader:
             rankings.append(ranking)
         return rankings
 
-    def _data(self, data: Data | None) -> tuple[list[Source], list[Part], Part | None]:
+    def _data(
+        self, data: Data | None, evaluation: Eval | None
+    ) -> tuple[list[Source], list[Part], Part | None]:
+        protocol = None
+        if evaluation is not None and evaluation.protocol is not None:
+            protocol = stated_protocol(
+                self.problems, evaluation.protocol, ("eval", "protocol"), "[eval]"
+            )
         if data is None:
             return [], [], None
         sources: list[Source] = []
@@ -359,7 +367,8 @@ class _Reader:
             entries = value if isinstance(value, list) else [value]
             for index, entry in enumerate(entries):
                 path = ("data", role, index) if isinstance(value, list) else ("data", role)
-                source = self._source(role, entry, path)
+                usual = protocol if role == "test" else None
+                source = read_source(self.problems, role, entry, path, usual)
                 if source is not None:
                     sources.append(source)
         names = [source.name for source in sources if source.role == "test"]
@@ -378,60 +387,6 @@ class _Reader:
         if data.batch is not None:
             batch = self._part("batch", "sampler", data.batch, ("data", "batch"))
         return sources, augment, batch
-
-    def _source(
-        self, role: Literal["train", "test"], entry: dict[str, Any], path: tuple[str | int, ...]
-    ) -> Source | None:
-        problems, place = self.problems, f"[data] {role}"
-        table = dict(entry)
-        texts: dict[str, str] = {}
-        for key in ("manifest", "read", "root", "name"):
-            value = table.pop(key, "")
-            if not isinstance(value, str):
-                problems.add(
-                    (*path, key), place, f"expected text, got {shown(value)} at .{key}"
-                )  # fmt: skip
-                return None
-            texts[key] = value
-        splits = table.pop("splits", [])
-        allowed = ("train", "val", "query", "gallery", "test")
-        if not isinstance(splits, list) or not all(s in allowed for s in splits):
-            problems.add(
-                (*path, "splits"),
-                place,
-                f"expected a list of {', '.join(allowed)}, got {shown(splits)} at .splits",
-            )
-            return None
-        if not texts["manifest"] and not texts["read"]:
-            for key in entry:
-                if near := nearest(key, ("manifest", "read")):
-                    problems.add((*path, key), place, f"unknown key {key!r}{near}")
-                    return None
-        if bool(texts["manifest"]) == bool(texts["read"]):
-            problems.add(
-                path, place, "needs either 'manifest', a CSV file, or 'read', a reader such as "
-                "core.demo" + ("; it has both" if texts["manifest"] else f", got {shown(entry)}")
-            )  # fmt: skip
-            return None
-        if texts["manifest"]:
-            if texts["root"]:
-                table["root"] = texts["root"]
-            known = ("manifest", "splits", "name")
-            for key in table:
-                near = nearest(key, [one for one in known if one not in entry])
-                keys = f"; the keys here are {', '.join(known)}"
-                text = f"unknown key {key!r} beside 'manifest'{near or keys}"
-                problems.add((*path, key), place, text)
-            manifest = Path(texts["manifest"])
-            # pictures/manifest.csv is called by its folder.
-            own = manifest.parent.name if manifest.stem == "manifest" else manifest.stem
-            name = texts["name"] or own or manifest.stem
-            return Source(role, path, manifest=texts["manifest"], splits=tuple(splits), name=name)
-        reader = Part(role, "reader", texts["name"], texts["read"], table, path)
-        name = texts["name"] or texts["read"].rpartition(".")[2]
-        return Source(
-            role, path, reader=reader, root=texts["root"], splits=tuple(splits), name=name
-        )
 
     def _repeat(self) -> dict[str, tuple[Any, ...]]:
         table = self.table.get("repeat", {})

@@ -2,7 +2,8 @@
 import.
 
 layout 1: run.toml (as given), lock.json (resolved settings, versions, device, manifest hashes),
-means.csv, scores.json, weights.safetensors, and resume.safetensors while a run is unfinished.
+means.csv, scores.json, weights.safetensors, draws.json where a protocol draws its galleries, and
+resume.safetensors while a run is unfinished.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +24,7 @@ if TYPE_CHECKING:
     from reidcore.runfile import RunFile
 
 LAYOUT = 1
-METRICS = ("mAP", "mINP", "rank-1", "rank-5", "rank-10")
-
-
-def metric_name(text: str) -> str | None:
-    """The score's name as in scores.json, or None if it is none: mAP, mINP, rank-K."""
-    return text if text in METRICS or re.fullmatch(r"rank-[1-9]\d*", text) else None
+DRAWS = "draws.json"
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
@@ -162,7 +157,7 @@ def _held(folder: Path) -> Iterator[None]:
 
 def _only_leftovers(folder: Path) -> bool:
     """A run killed before its first save leaves only these."""
-    known = {"run.toml", "lock.json", "means.csv", "scores.json"}
+    known = {"run.toml", "lock.json", "means.csv", "scores.json", DRAWS}
     return all(path.name in known or path.name.endswith(".tmp") for path in folder.iterdir())
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import attrs
 
 from reidcore.api import setting
+from reidcore.protocols.base import Protocol, SamePlace
+from reidcore.score_names import Counted, Precision, Ties
 
 FORMAT = 1
 KINDS = {
@@ -21,6 +23,8 @@ KINDS = {
 }
 """Run-file table -> kind of component."""
 LISTS = ("head", "matcher", "ranking", "loss", "post")
+SOURCE_KEYS = {"train": ("splits", "name"), "test": ("splits", "name", "protocol")}
+"""Keys of every entry of data.train and data.test."""
 MEANS = ("loss", "epoch", "lr", "seconds", "pictures_per_second")
 """Columns of means.csv beside the losses' own, so that no loss may be called so."""
 
@@ -46,9 +50,15 @@ class Data:
         default=[],
     )
     test: dict[str, Any] | list[dict[str, Any]] = setting(
-        "Test sets, each a table like `train`, with an optional `name`; each needs query and "
-        "gallery pictures.",
+        "Test sets, each a table like `train`, with an optional `name` and `protocol`; each needs "
+        "query and gallery pictures, or a pool `test` from which its protocol takes both.",
         default=[],
+    )
+    trial: int | None = setting(
+        "The trial of data sets that divide their people in several ways: handed to every reader "
+        "that has a setting `trial`.",
+        default=None,
+        at_least=1,
     )
     image: tuple[int, int] = setting(
         "Height and width, in pixels, that pictures are resized to.", at_least=8
@@ -176,13 +186,35 @@ class Optim:
 class Eval:
     """Evaluation."""
 
-    protocol: Literal["cross_camera"] = setting(
-        "Which gallery pictures count for a query.", default="cross_camera"
+    protocol: str | dict[str, Any] | None = setting(
+        "The protocol of test sets that name none: its name, or a table with `use` and its "
+        "settings. If not set, what a data set's reader says, and cross_camera for manifests.",
+        default=None,
     )
-    same_camera: Literal["drop", "drop_all", "keep"] = setting(
-        "cross_camera: of the query's own camera, drop its identity's pictures (Market-1501's "
-        "rule), drop all pictures, or keep all.",
+    same_camera: SamePlace = setting(
+        "For protocols that ask: of the query's own camera, drop its identity's pictures "
+        "(Market-1501's rule), drop all pictures, or keep all.",
         default="drop",
+    )
+    ap: Precision = setting(
+        "Average precision: by steps, or by trapezoids as in Market-1501's program.",
+        default="step",
+    )
+    ties: Ties = setting(
+        "Equal distances: in the gallery's order, grouped under one threshold (average precision "
+        "only), or with matches first (optimistic) or last (pessimistic).",
+        default="gallery",
+    )
+    queries: Counted = setting(
+        "Queries that means are taken over: those with a match, or all, of which the others "
+        "count 0.",
+        default="valid",
+    )
+    tar_at: list[float] = setting(
+        "False accept rates at which the true accept rate is reported.",
+        default=[],
+        above=0,
+        at_most=1,
     )
     every: int = setting(
         "Evaluate every so many epochs; 0 only after the last.", default=0, at_least=0
@@ -290,7 +322,7 @@ class Part:
     def core_keys(self) -> tuple[str, ...]:
         """The keys of its table that are the core's."""
         if self.kind == "reader":
-            return ("read", "root", "splits", "name")
+            return ("read", "root", *SOURCE_KEYS[self.where])
         named = ("name",) if self.where in LISTS else ()
         return ("use", *named, *(("weight",) if self.where == "loss" else ()))
 
@@ -313,3 +345,5 @@ class Source:
     root: str = ""
     splits: tuple[str, ...] = ()
     name: str = ""
+    protocol: Protocol | None = None
+    """What the entry or [eval] says; None leaves it to the reader."""

@@ -23,8 +23,10 @@ from reidcore.pictures import PictureLoader, make_rows
 from reidcore.plan import Plan
 from reidcore.plugins import Plugins
 from reidcore.progress import Reporter
-from reidcore.ranking import evaluate, require_matches
+from reidcore.ranking import evaluate
+from reidcore.repeats import number_of
 from reidcore.runfolder import (
+    DRAWS,
     LAYOUT,
     differences,
     is_finished,
@@ -33,9 +35,11 @@ from reidcore.runfolder import (
     write_json,
     write_means,
 )
+from reidcore.score_names import metric_of
 from reidcore.scoring import extract, make_templates, score, training_pairs
 from reidcore.seeds import generator, seed_all, seeded
 from reidcore.tables import FITTED, Optim
+from reidcore.test_sets import drawn_as_text, protocols_as_json, require_scorable
 from reidcore.weights import load_state, save_sections, save_state
 
 __all__ = ["TrainingRun", "rate_factor", "run_training", "train"]
@@ -273,11 +277,12 @@ class TrainingRun:
             return
         rankings = next(iter(self.scores.values()))
         last = list(next(iter(rankings.values())).values())[-1]
-        value = last[name]
+        score = next(one for one in last if metric_of(one) == name)
+        value = number_of(last[score])
         if value > self._best:
             self._best = value
             save_sections(self.folder / "weights-best.safetensors", self.model.sections())
-            write_json(self.folder / "best.json", {"epoch": epoch + 1, name: value})
+            write_json(self.folder / "best.json", {"epoch": epoch + 1, score: value})
 
     def _save(self, state: Mapping[str, Any], epoch: int, evaluation_due: bool) -> None:
         save_state(
@@ -404,7 +409,9 @@ def make_lock(plan: Plan, sets: Sequence[str], device: torch.device) -> dict[str
             "train_modalities": list(plan.given.train_modalities),
             "columns": sorted(plan.given.train_columns),
             "camera_numbers": plan.data.camera_numbers,
+            "trials": {use: list(trials) for use, trials in plan.data.trials.items()},
         },
+        "protocols": protocols_as_json(plan),
     }  # fmt: skip
 
 
@@ -457,8 +464,7 @@ def run_training(
             reporter.say(f"{folder} is finished; nothing to resume")
             scores = folder / "scores.json"
             return dict(read_json(scores)) if scores.exists() else None
-    for one in plan.data.test:
-        require_matches(one.rows or (), one.source.name, settings.eval.same_camera)
+    require_scorable(plan)
     saved = (folder / "resume.safetensors").exists()
     model = build_model(plan, settings.train.seed, "none" if saved else "need").to(device)
     model.freeze_norms(settings.train.frozen_norm)
@@ -467,6 +473,8 @@ def run_training(
         reporter.say(f"note: {note}")
     if not started:
         write_atomically(folder / "run.toml", settings.text)
+        if drawn := drawn_as_text(plan.data.test):
+            write_atomically(folder / DRAWS, drawn)
         write_json(folder / "lock.json", lock)
     size = sum(p.numel() for p in model.parameters())
     reporter.say(

@@ -24,13 +24,16 @@ from reidcore.api import (
     VectorName,
     WiringError,
 )
-from reidcore.datasets import DataPlan, load_sources
+from reidcore.data_trials import check_trials, has_trials, trained_trials, with_trial
+from reidcore.datasets import DataPlan, Loaded, load_sources
 from reidcore.errors import PluginError, ReidError, UsageError, nearest
 from reidcore.manifest import OPTIONAL, find_data
 from reidcore.plan import Plan, Wired
 from reidcore.plugins import LoadedComponent, Plugins
+from reidcore.protocols import SamePlace
 from reidcore.registration import in_words
 from reidcore.runfile import RunFile
+from reidcore.score_names import METRICS, metric_name
 from reidcore.structure import resolve, structure
 from reidcore.tables import FITTED, Part, RankingTable, Source
 from reidcore.toml_text import Problems
@@ -78,6 +81,13 @@ class _Resolver:
             self.failed.add(part.role)
             return None
         return Wired(part, component, config)
+
+    def reader(self, part: Part) -> Wired | None:
+        """As `wired`, with the trial of [data]."""
+        wired, trial = self.wired(part), self.run.data.trial
+        if wired is None or trial is None or not has_trials(type(wired.config)):
+            return wired
+        return self.wired(with_trial(self.problems, part, type(wired.config), trial))
 
     def add(self, part: Part, field: str, text: str) -> None:
         self.failed.add(part.role)
@@ -185,20 +195,11 @@ def make_plan(
                 resolver.broken.append(str(error))
             except UsageError as error:
                 resolver.problems.add(("plugins",), "key 'plugins'", str(error))
-    entries: list[tuple[Source, Any]] = []
-    for source in run.sources:
-        if purpose == "rank" or (source.role == "train" and not train):
-            continue
-        reader = None
-        if source.reader is not None:
-            wired = resolver.wired(source.reader)
-            if wired is None:
-                continue
-            reader = wired.config
-            if not source.root and not hasattr(reader, "default_root"):
-                resolver.add(source.reader, "", "missing key 'root', the folder of the data set")
-                continue
-        entries.append((source, reader))
+    entries = _entries(resolver, purpose)
+    trials = dict(training.get("trials", {})) if training is not None else {}
+    if train:
+        trials = trained_trials(resolver.problems, run, entries)
+    check_trials(resolver.problems, trials, entries)
     if resolver.problems.texts:
         # A wrong file is reported also where the data are absent or damaged.
         try:
@@ -210,6 +211,11 @@ def make_plan(
             resolver.done()
         data = load_sources(entries, make=make_data, allow_missing=allow_missing)
 
+    for one in data.test:
+        if one.unfit and one.protocol is not None:
+            path, place = (*one.source.path, "protocol"), f"[data] test {one.source.name!r}"
+            text = f"protocol {one.protocol.name} {one.unfit}"
+            resolver.problems.add(path if one.source.protocol else one.source.path, place, text)
     if training is not None:
         data = attrs.evolve(data, trained=training)
     given = Given(
@@ -250,9 +256,29 @@ def make_plan(
     elif batch is not None:
         shape = resolver.call(batch, "batch")
         given = attrs.evolve(given, batch=shape or BatchShape(1024, 32, 32))
+    data = attrs.evolve(data, trials=trials)
     return _connect(
         resolver, data, given, backbone, heads, matchers, losses, posts, batch, augment, procedure
     )
+
+
+def _entries(resolver: _Resolver, purpose: Purpose) -> list[tuple[Source, Any]]:
+    """The entries of data.train and data.test with their readers' configs, None for manifests."""
+    entries: list[tuple[Source, Any]] = []
+    for source in resolver.run.sources:
+        if purpose == "rank" or (source.role == "train" and purpose != "train"):
+            continue
+        reader = None
+        if source.reader is not None:
+            wired = resolver.reader(source.reader)
+            if wired is None:
+                continue
+            reader = wired.config
+            if not source.root and not hasattr(reader, "default_root"):
+                resolver.add(source.reader, "", "missing key 'root', the folder of the data set")
+                continue
+        entries.append((source, reader))
+    return entries
 
 
 def _weights_path(value: str) -> str:
@@ -367,7 +393,7 @@ def _connect(
     others = [part for part in (batch, procedure) if part is not None]
     wanted, unread = _wanted(ready_heads, [*ready_matchers, *ready_losses, *others])
     notes = [*data.notes, *(f"{role}: nothing reads it; it is not built" for role in unread)]
-    if data.test and "camera" not in data.test_columns and run.eval.same_camera != "keep":
+    if any(_needs_cameras(one, run.eval.same_camera) for one in data.test):
         notes.append(
             "no camera column in the test data: no gallery picture is dropped for its camera; "
             "only the query's own file is"
@@ -382,6 +408,12 @@ def _connect(
         wanted=wanted, unread=unread, notes=tuple(notes),
         distributions=resolver.distributions, weights=tuple(resolver.weights),
     )  # fmt: skip
+
+
+def _needs_cameras(test: Loaded, same_camera: SamePlace) -> bool:
+    """Whether a test set lacks the cameras that its protocol would drop pictures for."""
+    policy = test.protocol.same_place(same_camera) if test.protocol is not None else "keep"
+    return policy != "keep" and "camera" not in test.columns
 
 
 def _check_references(
@@ -582,8 +614,6 @@ def _check_roles(resolver: _Resolver) -> None:
 
 
 def _check_best(resolver: _Resolver) -> None:
-    from reidcore.runfolder import METRICS, metric_name
-
     best = resolver.run.train.best
     if best and metric_name(best) is None:
         resolver.problems.add(

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import archives
 import pytest
 
-from reidcore.api import Row
+from reidcore.api import Facts, Row
 from reidcore.datasets import DataPlan, Loaded, load_sources
 from reidcore.errors import DataError
 from reidcore.manifest import write_manifest
+from reidcore.readers import (
+    CUHK03NP,
+    MSMT17,
+    SYSUMM01,
+    Demo,
+    DukeMTMC,
+    Market1501,
+    RegDB,
+    VehicleID,
+    VeRi776,
+)
 from reidcore.tables import Source
 
 
@@ -42,6 +54,37 @@ def test_identities_of_several_training_sets_are_kept_apart():
     both = DataPlan((loaded("train", rows), loaded("train", rows)), ())
     assert both.identities == 4
     assert [row.pid for row in both.training_rows()] == ["0:1", "0:2", "1:1", "1:2"]
+
+
+@pytest.mark.parametrize(
+    ("reader", "splits", "identities"),
+    [
+        (MSMT17(), ("train",), 1041),
+        (MSMT17(), ("train", "val"), 1041),
+        (MSMT17(), ("train", "val", "query", "gallery"), 4101),
+        (Market1501(), ("train", "query", "gallery"), 1502),
+        (Market1501(distractors=False), ("train", "query", "gallery"), 1501),
+        (DukeMTMC(), ("train", "query", "gallery"), 1812),
+        (CUHK03NP(boxes="labeled"), ("train", "query", "gallery"), 1467),
+        (VeRi776(), ("gallery",), 200),
+        (SYSUMM01(), ("train", "val"), 395),
+        (RegDB(), ("train",), 206),
+        (VehicleID(test_list=2400), ("train", "test"), 15564),
+        (Demo(train_identities=7, test_identities=3), ("train", "gallery"), 10),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, tuple | int) else None,
+)
+def test_absent_identities_are_those_of_the_splits(reader, splits, identities, tmp_path):
+    """Without the folder, a run has as many identities as its reader states of its splits."""
+    found = archives.plan(reader, tmp_path / "absent", *splits, allow_missing=True)
+    assert found.identities == identities
+    assert f"assumed {identities} identities" in found.notes[0]
+
+
+def test_a_reader_without_groups_states_one_number():
+    """Then it stands for whatever splits are used."""
+    facts = Facts(9)
+    assert facts.identities_in(["train", "query"]) == facts.identities_in(["val"]) == 9
 
 
 def test_columns_are_those_that_every_test_set_fills():

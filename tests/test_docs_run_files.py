@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from reidcore.plugins import Plugins
+from reidcore.protocols import SIDES
 from reidcore.runfile import parse_runfile
 from reidcore.tables import CORE_TABLES, TOP_KEYS
 from reidcore.wiring import make_plan
@@ -83,12 +84,44 @@ def test_the_sets_of_the_page_fit_the_demo():
         make_plan(parse_runfile(text, Path("demo.toml"), [item]), Plugins([]), allow_missing=True)
 
 
-def test_links_lead_somewhere():
-    """Links inside the page have a heading, links to other files a file."""
-    headings = re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
-    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        else:
-            assert (DOCS / target).exists(), target
+def test_data_sets_of_the_pages_fit_the_demo(tmp_path, monkeypatch):
+    """The tables of data sets that the pages show are accepted in place of the demo's, and so are
+    the repeats over RegDB's trials."""
+    import tomli
+
+    from reidcore.packaged import find_packaged
+    from reidcore.settings import toml_value
+
+    monkeypatch.setenv("REID_DATA", str(tmp_path))
+    rows = "path,pid,split\n" + "".join(f"{n}.jpg,1,{s}\n" for n, s in enumerate(SIDES))
+    (tmp_path / "yard.csv").write_text(rows)
+    text, seen = find_packaged("demo", Plugins([])).text, set()
+    for page in ("data.md", "evaluation.md"):
+        blocks = re.findall(r"^```toml\n(.*?)^```", (DOCS / page).read_text("utf-8"), re.S | re.M)
+        for table in map(tomli.loads, blocks):
+            data = table.get("data", table)
+            sets = [f"data.{role}={toml_value(data[role])}" for role in data]
+            run = parse_runfile(text, Path("demo.toml"), sets)
+            plan = make_plan(run, Plugins([]), allow_missing=True)
+            seen |= {one.protocol.name for one in plan.data.test}
+            for trial in table.get("repeat", {}).get("data.trial", []):
+                again = [*sets, f"data.trial={trial}"]
+                run = parse_runfile(text, Path("demo.toml"), again)
+                plan = make_plan(run, Plugins([]), allow_missing=True)
+                assert plan.data.trials == {"core.regdb": [trial]}
+    assert seen == {"cross_camera", "vehicleid", "sysu", "regdb"}
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
+def test_links_lead_somewhere(page):
+    """Links have a file, and where they name one, a heading in it."""
+    for target in re.findall(r"\]\(([^)]+)\)", (DOCS / page).read_text("utf-8")):
+        if "://" in target:
+            continue
+        file, _, anchor = target.partition("#")
+        linked = DOCS / (file or page)
+        assert linked.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text("utf-8"), re.MULTILINE)
+            anchors = {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+            assert anchor in anchors, target

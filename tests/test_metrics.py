@@ -2,31 +2,54 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
 from reidcore import metrics
 from reidcore.errors import DataError, ReidError
-from reidcore.metrics import PerQuery, rank_queries, summarize
+from reidcore.metrics import (
+    PRECISIONS,
+    TIES,
+    PerQuery,
+    draw_shots,
+    rank_queries,
+    summarize,
+)
 
 
-def by_loop(distances, match, ignored, grouped=False) -> tuple[int, float, float, int]:
-    """(first, ap, inp, matches) of one query; lists of numbers."""
-    kept = sorted(
-        (d, position)
-        for position, (d, skip) in enumerate(zip(distances, ignored, strict=True))
-        if not skip
-    )
-    ranks = [rank for rank, (_, position) in enumerate(kept, 1) if match[position]]
+def kept_list(distances, match, ignored, ties="gallery") -> list[tuple[float, int]]:
+    """(distance, position) of one query's list, as it is ranked."""
+    before = {"optimistic": lambda p: not match[p], "pessimistic": lambda p: match[p]}
+    order = before.get(ties, lambda p: 0)
+    kept = [(d, p) for p, d in enumerate(distances) if not ignored[p]]
+    return sorted(kept, key=lambda entry: (entry[0], order(entry[1]), entry[1]))
+
+
+def by_loop(
+    distances, match, ignored, ties="gallery", precision="step", identity=None
+) -> tuple[int, float, float, int]:
+    """(first, ap, inp, matches) of one query; lists of numbers. Average precision walks along the
+    points of the curve, one for each place, or with grouped ties one for each distance."""
+    kept = kept_list(distances, match, ignored, ties)
+    hits = [match[position] for _, position in kept]
+    ranks = [rank for rank, hit in enumerate(hits, 1) if hit]
     if not ranks:
         return 0, 0.0, 0.0, 0
-    precisions = []
-    for rank in ranks:
-        end = rank
-        if grouped:
-            end = sum(d <= kept[rank - 1][0] for d, _ in kept)
-        precisions.append(sum(r <= end for r in ranks) / end)
-    return ranks[0], sum(precisions) / len(ranks), len(ranks) / ranks[-1], len(ranks)
+    ends = range(1, len(kept) + 1)
+    if ties == "grouped":
+        ends = [sum(d <= value for d, _ in kept) for value in sorted({d for d, _ in kept})]
+    area, before, seen = 0.0, 1.0, 0
+    for end in ends:
+        found = sum(hits[:end])
+        here = found / end
+        height = here if precision == "step" else (before + here) / 2
+        area += (found - seen) / len(ranks) * height
+        before, seen = here, found
+    first = ranks[0]
+    if identity is not None:
+        first = len({identity[position] for _, position in kept[:first]})
+    return first, area, len(ranks) / ranks[-1], len(ranks)
 
 
 def problem(seed: int, queries: int = 9, gallery: int = 40, decimals: int | None = None):
@@ -42,15 +65,34 @@ def problem(seed: int, queries: int = 9, gallery: int = 40, decimals: int | None
     return distances, match, ignored
 
 
-@pytest.mark.parametrize("ties", ["gallery", "grouped"])
+def with_identities(seed: int, decimals: int | None = None):
+    """As `problem`, where matches follow from identities, whose numbers have gaps; the gallery's
+    are the last of the four. One of them has a single picture."""
+    distances, _, ignored = problem(seed, decimals=decimals)
+    draw = torch.Generator().manual_seed(seed + 99)
+    identity = torch.randint(0, 9, distances.shape[1:], generator=draw) * 7 + 3
+    identity[5] = 500
+    wanted = torch.tensor([3, 9999, 10, 17, 500, 24, 31, 38, 45])
+    match = identity == wanted[:, None]
+    ignored[2] |= match[2]
+    return distances, match, ignored, identity
+
+
+@pytest.mark.parametrize("ties", TIES)
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("decimals", [None, 1])
-def test_scores_equal_a_loop_over_the_sorted_list(ties, decimals):
+@pytest.mark.parametrize("by_identity", [False, True], ids=["pictures", "identities"])
+def test_scores_equal_a_loop_over_the_sorted_list(ties, precision, decimals, by_identity):
     """First rank, AP, INP and number of matches equal their definitions, ties included."""
     distances, match, ignored = problem(0, decimals=decimals)
-    each = rank_queries(distances, match, ignored, ties=ties)
+    identity = None
+    if by_identity:
+        distances, match, ignored, identity = with_identities(0, decimals)
+    each = rank_queries(distances, match, ignored, ties, precision, identity)
     for query in range(len(distances)):
         row = (distances[query].tolist(), match[query].tolist(), ignored[query].tolist())
-        first, ap, inp, matches = by_loop(*row, grouped=ties == "grouped")
+        listed = identity.tolist() if identity is not None else None
+        first, ap, inp, matches = by_loop(*row, ties, precision, listed)
         assert (each.first[query].item(), each.matches[query].item()) == (first, matches)
         assert each.ap[query].item() == pytest.approx(ap, rel=1e-12)
         assert each.inp[query].item() == pytest.approx(inp, rel=1e-12)
@@ -71,6 +113,80 @@ def test_summary_equals_means_over_valid_queries():
     expected = [sum(row[0] <= k for row in found) / len(found) for k in range(1, 6)]
     assert scores.cmc.tolist() == pytest.approx(expected, rel=1e-12)
     assert scores.cmc.dtype == torch.float64
+
+
+def test_all_queries_may_count():
+    """Over all queries, those without a match are zeros in every mean."""
+    distances, match, ignored = problem(1)
+    each = rank_queries(distances, match, ignored)
+    valid, every = summarize([each]), summarize([each], counted="all")
+    share = valid.valid / valid.total
+    assert 0 < share < 1 and (every.valid, every.total) == (valid.valid, valid.total)
+    assert every.map == pytest.approx(each.ap.mean().item(), rel=1e-12)
+    assert every.minp == pytest.approx(each.inp.mean().item(), rel=1e-12)
+    torch.testing.assert_close(every.cmc, valid.cmc * share)
+
+
+def test_a_known_list_by_trapezoids():
+    """Matches at ranks 1, 3 and 6: the precision before the first is 1, before the others that of
+    ranks 2 and 5."""
+    match = torch.tensor([[True, False, True, False, False, True]])
+    given = torch.arange(6.0)[None], match, torch.zeros_like(match)
+    each = rank_queries(*given, precision="trapezoid")
+    pieces = (1 + 1) / 2, (1 / 2 + 2 / 3) / 2, (2 / 5 + 3 / 6) / 2
+    assert each.ap.item() == pytest.approx(sum(pieces) / 3)
+
+
+def test_orders_of_ties_enclose_all_others():
+    """Whatever order a gallery has, AP lies between the two that put matches last and first."""
+    distances, match, ignored = problem(13, decimals=1)
+    worst, best = (
+        rank_queries(distances, match, ignored, ties).ap for ties in ("pessimistic", "optimistic")
+    )
+    assert (worst < best).any()
+    for seed in range(5):
+        order = torch.randperm(distances.shape[1], generator=torch.Generator().manual_seed(seed))
+        ap = rank_queries(distances[:, order], match[:, order], ignored[:, order]).ap
+        assert (worst - 1e-12 <= ap).all() and (ap <= best + 1e-12).all()
+
+
+def test_identities_rank_no_worse_than_pictures():
+    """A list of identities is at most as long; with one picture each, it is the same."""
+    *given, identity = with_identities(14)
+    pictures = rank_queries(*given).first
+    alone = torch.arange(len(identity))
+    assert torch.equal(rank_queries(*given, identity=alone).first, pictures)
+    found = rank_queries(*given, identity=identity).first
+    assert (found <= pictures).all() and (found < pictures).any()
+    assert torch.equal(found == 0, pictures == 0)
+
+
+def shots_by_loop(distances, match, ignored, identity, draw, repeats) -> list[int]:
+    """Ranks of one query's match, in galleries that are drawn one by one."""
+    kept = [position for _, position in kept_list(distances, match, ignored)]
+    if not any(match[position] for position in kept):
+        return [0] * repeats
+    pictures: dict[int, list[int]] = {}
+    for rank, position in enumerate(kept):
+        pictures.setdefault(identity[position], []).append(rank)
+    ranks = []
+    for _ in range(repeats):
+        drawn = sorted(draw.choice(found) for found in pictures.values())
+        ranks.append(1 + [match[kept[place]] for place in drawn].index(True))
+    return ranks
+
+
+@pytest.mark.parametrize("decimals", [None, 1])
+def test_drawn_galleries_equal_a_loop(decimals):
+    """Ranks among one drawn picture of each identity equal those of a loop that draws by
+    `RandomState.choice`; identities with one picture draw nothing."""
+    *given, identity = with_identities(15, decimals)
+    found = draw_shots(*given, identity, np.random.RandomState(6), repeats=4)
+    draw = np.random.RandomState(6)
+    rows = zip(*(tensor.tolist() for tensor in given), strict=True)
+    expected = [shots_by_loop(*row, identity.tolist(), draw, 4) for row in rows]
+    assert found.tolist() == expected
+    assert expected[1] == expected[2] == [0] * 4 and len({tuple(row) for row in expected}) > 4
 
 
 def test_a_known_list():
@@ -123,13 +239,13 @@ def test_ignored_pictures_might_as_well_be_absent():
     assert torch.equal(one.inp, rest.inp) and torch.equal(one.first, rest.first)
 
 
-@pytest.mark.parametrize("ties", ["gallery", "grouped"])
+@pytest.mark.parametrize("ties", TIES)
 def test_blocks_of_queries_give_the_scores_of_the_whole(ties, monkeypatch):
     """Ranking in small blocks changes nothing."""
-    distances, match, ignored = problem(5, decimals=1)
-    whole = rank_queries(distances, match, ignored, ties=ties)
-    monkeypatch.setattr(metrics, "_BLOCK", 2 * distances.shape[1])
-    parts = rank_queries(distances, match, ignored, ties=ties)
+    *given, identity = with_identities(5, decimals=1)
+    whole = rank_queries(*given, ties, "trapezoid", identity)
+    monkeypatch.setattr(metrics, "_BLOCK", 2 * len(identity))
+    parts = rank_queries(*given, ties, "trapezoid", identity)
     for name in ("first", "ap", "inp", "matches"):
         assert torch.equal(getattr(whole, name), getattr(parts, name))
 
@@ -179,12 +295,16 @@ def test_nan_in_a_later_block_is_named_by_its_own_number(monkeypatch):
 
 
 @pytest.mark.parametrize("gallery", [0, 5])
-@pytest.mark.parametrize("ties", ["gallery", "grouped"])
-def test_no_match_at_all_is_an_error_with_counts(gallery, ties):
+@pytest.mark.parametrize("ties", TIES)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_no_match_at_all_is_an_error_with_counts(gallery, ties, precision):
     """Without any match, or without a gallery, there is no score but an error."""
     none = torch.zeros(3, gallery, dtype=torch.bool)
-    each = rank_queries(torch.rand(3, gallery), none, none, ties=ties)
-    assert each.first.tolist() == [0, 0, 0]
+    identity = torch.arange(gallery)
+    each = rank_queries(torch.rand(3, gallery), none, none, ties, precision, identity)
+    assert each.first.tolist() == [0, 0, 0] == each.ap.tolist()
+    draw = np.random.RandomState(0)
+    assert draw_shots(torch.rand(3, gallery), none, none, identity, draw, 2).sum() == 0
     with pytest.raises(DataError, match="none of the 3 queries"):
         summarize([each])
 
@@ -194,8 +314,10 @@ def test_wrong_shapes_and_modes_are_refused():
     distances, match, ignored = problem(10)
     with pytest.raises(ValueError, match="must have one shape"):
         rank_queries(distances, match[:, 1:], ignored)
-    with pytest.raises(ValueError, match="'gallery' or 'grouped'"):
+    with pytest.raises(ValueError, match="ties is 'gallery' or 'grouped' or"):
         rank_queries(distances, match, ignored, ties="random")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="precision is 'step' or 'trapezoid', got 'area'"):
+        rank_queries(distances, match, ignored, precision="area")  # type: ignore[arg-type]
 
 
 def test_float32_distances_are_summed_in_float64():
@@ -207,11 +329,11 @@ def test_float32_distances_are_summed_in_float64():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("ties", ["gallery", "grouped"])
+@pytest.mark.parametrize("ties", TIES)
 def test_a_gpu_gives_the_same_scores(ties):
     """Ranks and scores on the GPU are those on the CPU, ties included."""
-    tensors = problem(12, decimals=1)
-    one = rank_queries(*tensors, ties=ties)
-    other = rank_queries(*(tensor.cuda() for tensor in tensors), ties=ties)
+    *given, identity = with_identities(12, decimals=1)
+    one = rank_queries(*given, ties, "trapezoid", identity)
+    other = rank_queries(*(one.cuda() for one in given), ties, "trapezoid", identity.cuda())
     assert torch.equal(one.first, other.first.cpu()) and torch.equal(one.inp, other.inp.cpu())
     torch.testing.assert_close(one.ap, other.ap.cpu(), rtol=1e-12, atol=0)

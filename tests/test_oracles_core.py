@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -15,15 +16,13 @@ from reidcore.builtin.distances import cosine_similarity, euclidean
 from reidcore.builtin.heads import build_bnneck
 from reidcore.builtin.losses import batch_hard, build_softmax, build_triplet
 from reidcore.builtin.matchers import build_cosine
-from reidcore.metrics import PerQuery, rank_queries, summarize
+from reidcore.metrics import draw_shots, rank_queries, summarize
 from reidcore.modules import Batch, Context, Images, Matcher
 from reidcore.tables import Optim, Steps, Warmup
 from reidcore.training import rate_factor
 from tests.oracles import Vectors, oracle
 
 pytestmark = pytest.mark.oracle
-
-TRAPEZOID = "average precision by trapezoids comes with the evaluation protocols"
 
 
 def batch_of(labels: torch.Tensor) -> Batch:
@@ -71,85 +70,108 @@ def parallel_sums(x: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return lambda gradient: groups @ (gradient * length)
 
 
-def ranked(
-    vectors: Vectors, dist: str, ids: tuple[str, str], cams: tuple[str, str] | None, **options
-) -> PerQuery:
-    """Scores of a whole matrix; without cameras nothing is ignored."""
+Masks = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def masks(vectors: Vectors, dist: str, ids: tuple[str, str], cams: tuple[str, str] | None) -> Masks:
+    """Distances, matches, and what is ignored, which is nothing without cameras."""
     query, gallery = (vectors.input(name) for name in ids)
     match = query[:, None] == gallery
     ignored = torch.zeros_like(match)
     if cams is not None:
         query, gallery = (vectors.input(name) for name in cams)
         ignored = match & (query[:, None] == gallery)
-    return rank_queries(vectors.input(dist), match, ignored, **options)
+    return vectors.input(dist), match, ignored
 
 
-def market(vectors: Vectors, case: str, cameras: bool = True, **options) -> PerQuery:
-    """`ranked` for the array names of the Market-style file."""
-    return ranked(
+def market(vectors: Vectors, case: str, cameras: bool = True) -> Masks:
+    """`masks` for the array names of the Market-style file."""
+    return masks(
         vectors,
         f"{case}_dist",
         (f"{case}_q_ids", f"{case}_g_ids"),
         (f"{case}_q_cams", f"{case}_g_cams") if cameras else None,
-        **options,
     )
 
 
 def test_market_style_scores_equal_the_published_evaluators():
     """AP, CMC, INP and mAP equal those of four evaluators, with and without same-camera removal,
-    with queries that have no match, and with ties in either mode."""
+    with queries that have no match, and with ties in every mode; those of Market-1501's own
+    program, by trapezoids and over all queries; and CMC of galleries of one drawn picture each."""
     with oracle("protocols/market_style_eval") as vectors:
         for case in ("plain", "nomatch"):
-            each = market(vectors, case)
+            given = market(vectors, case)
+            each = rank_queries(*given)
             valid = each.matches > 0
             vectors.compare(f"{case}_AP", each.ap[valid], rtol=1e-12)
             vectors.compare(f"{case}_INP", each.inp[valid], rtol=1e-12)
             scores = summarize([each], vectors.arrays[f"{case}_cmc"].size)
             vectors.compare(f"{case}_mAP", scores.map, rtol=1e-12)
             vectors.compare(f"{case}_cmc", scores.cmc, rtol=1e-12)
-            free = market(vectors, case, cameras=False)
+            free = rank_queries(*market(vectors, case, cameras=False))
             scores = summarize([free], vectors.arrays[f"{case}_nocam_cmc"].size)
             vectors.compare(f"{case}_nocam_mAP", scores.map, rtol=1e-12)
             vectors.compare(f"{case}_nocam_cmc", scores.cmc, rtol=1e-6)  # stored in float32
-        for mode, array in (("gallery", "ties_mAP_stable"), ("grouped", "ties_openreid_mAP")):
-            scores = summarize([market(vectors, "ties", ties=mode)])
+            official = rank_queries(*given, precision="trapezoid")
+            scores = summarize([official], vectors.arrays[f"{case}_matlab_cmc"].size, "all")
+            vectors.compare(f"{case}_matlab_mAP", scores.map, rtol=1e-12)
+            vectors.compare(f"{case}_matlab_cmc", scores.cmc, rtol=1e-12)
+        for mode, array in (
+            ("gallery", "ties_mAP_stable"),
+            ("grouped", "ties_openreid_mAP"),
+            ("optimistic", "ties_mAP_optimistic"),
+            ("pessimistic", "ties_mAP_pessimistic"),
+        ):
+            scores = summarize([rank_queries(*market(vectors, "ties"), ties=mode)])
             vectors.compare(array, scores.map, rtol=1e-12)
-        vectors.compare("cuhk_mAP", summarize([market(vectors, "cuhk")]).map, rtol=1e-12)
 
-        vectors.later("*_matlab_*", TRAPEZOID)
-        vectors.later("ties_mAP_*mistic", "bounds over all orders of ties come with the protocols")
-        vectors.later("cuhk_cmc", "single-gallery-shot CMC comes with the protocols")
-        vectors.later("cuhk_numpy_seed", "seeds the single-gallery-shot CMC")
+        given = market(vectors, "cuhk")
+        each = rank_queries(*given)
+        vectors.compare("cuhk_mAP", summarize([each]).map, rtol=1e-12)
+        draw = np.random.RandomState(int(vectors.input("cuhk_numpy_seed")))
+        repeats = int(vectors.number("cuhk_cmc", r"(\d+) repeats"))
+        first = draw_shots(*given, vectors.input("cuhk_g_ids"), draw, repeats)
+        size = vectors.arrays["cuhk_cmc"].size
+        scores = summarize([attrs.evolve(each, first=first)], size)
+        vectors.compare("cuhk_cmc", scores.cmc, rtol=1e-6)  # stored in float32
 
 
 @pytest.mark.parametrize("name", ["eval_cmc_map_20_80", "eval_map_ties_20_80"])
 def test_open_reid_scores_equal_qaconvs_evaluation(name):
-    """AP, mAP, CMC and the number of valid queries equal QAConv's, with ties grouped, with junk
-    detections in the gallery and without."""
+    """AP by steps and by trapezoids, mAP, CMC and the number of valid queries equal QAConv's, with
+    ties grouped, with junk detections in the gallery and without."""
     with oracle(f"qaconv/{name}") as vectors:
-        tolerance = vectors.sidecar["suggested_tolerance"]["float64"]
-        whole = ranked(
-            vectors,
-            "dist",
-            ("query_ids", "gallery_ids"),
-            ("query_cams", "gallery_cams"),
-            ties="grouped",
-        )
-        query, gallery = vectors.input("query_ids"), vectors.input("gallery_ids")
-        match = query[:, None] == gallery
-        same = vectors.input("query_cams")[:, None] == vectors.input("gallery_cams")
-        junk = (gallery == -1).expand_as(match)
-        clean = rank_queries(vectors.input("dist"), match, (match & same) | junk, ties="grouped")
-        for case, each in (("all", whole), ("nojunk", clean)):
-            ap = torch.where(each.matches > 0, each.ap, torch.nan)
-            vectors.compare(f"{case}_ap_step", ap, rtol=tolerance)
-            cmc = vectors.arrays.get(f"{case}_cmc")
-            scores = summarize([each], 1 if cmc is None else cmc.size)
-            vectors.compare(f"{case}_map_step", scores.map, rtol=tolerance)
-            vectors.compare(f"{case}_num_valid_queries", scores.valid)
-            if cmc is not None:
-                vectors.compare(f"{case}_cmc", scores.cmc, rtol=tolerance)
-        vectors.later("*_trapezoid", TRAPEZOID)
+        close = {"rtol": vectors.sidecar["suggested_tolerance"]["float64"]}
+        ids, cams = ("query_ids", "gallery_ids"), ("query_cams", "gallery_cams")
+        distances, match, ignored = masks(vectors, "dist", ids, cams)
+        junk = (vectors.input("gallery_ids") == -1).expand_as(match)
+        for case, left_out in (("all", ignored), ("nojunk", ignored | junk)):
+            for precision in ("step", "trapezoid"):
+                each = rank_queries(distances, match, left_out, "grouped", precision)
+                ap = torch.where(each.matches > 0, each.ap, torch.nan)
+                vectors.compare(f"{case}_ap_{precision}", ap, **close)
+                vectors.compare(f"{case}_map_{precision}", summarize([each]).map, **close)
+            vectors.compare(f"{case}_num_valid_queries", summarize([each]).valid)
+            if (cmc := vectors.arrays.get(f"{case}_cmc")) is not None:
+                vectors.compare(f"{case}_cmc", summarize([each], cmc.size).cmc, **close)
+
+
+def test_qaconvs_published_scores_are_trapezoids_of_grouped_ties():
+    """Rank-1 and mAP of the authors' distances, re-ranked distances and lifted similarities, as
+    the tables of the paper have them."""
+    with oracle("qaconv/pipeline_16_60") as vectors:
+        ids, cams = ("query_ids", "gallery_ids"), ("query_cams", "gallery_cams")
+        distances, *counted = masks(vectors, "dist_pg", ids, cams)
+        for stage, ranked in (
+            ("qaconv", distances),
+            ("rerank", vectors.input("rerank_authors")),
+            ("rerank_tlift", 1 - vectors.input("tlift_score_authors")),
+        ):
+            scores = summarize([rank_queries(ranked, *counted, "grouped", "trapezoid")], 1)
+            vectors.compare(f"rank1_map_{stage}", [scores.cmc.item(), scores.map], rtol=1e-6)
+        vectors.later("*_fea", "QAConv's matcher is its plugin's")
+        for pattern in ("full_dist", "*bn_*", "fc_*", "*_times", "*_float64"):
+            vectors.later(pattern, "what the distances are made from is compared elsewhere")
 
 
 def test_euclidean_triplet_equals_ddags():

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import attrs
 import pytest
 import torch
 
 from reidcore.api import Matching, Row, TensorSpec
+from reidcore.datasets import DataPlan, Loaded
 from reidcore.errors import DataError
 from reidcore.matcher_ranking import MatcherRanking, Share
 from reidcore.metrics import rank_queries, summarize
 from reidcore.modules import Matcher, Meta
-from reidcore.pictures import make_rows
-from reidcore.ranking import TestSet as Sides
-from reidcore.ranking import as_json, cross_camera, require_matches, score_table, wanted_ranks
+from reidcore.protocols import CrossCamera
+from reidcore.ranking import score_table
 from reidcore.repeats import mean_scores
 from reidcore.scoring import score, tile_shape
-from reidcore.tables import Eval
+from reidcore.tables import Eval, Source
+from reidcore.tally import as_json, wanted_ranks
+from reidcore.test_sets import make_test_set, require_matches
 
 VECTOR = Matching({"v": TensorSpec((4,))}, pair_bytes=16)
 
@@ -35,15 +40,26 @@ class Squared(Matcher):
         return (a["v"][:, None] - b["v"]).square().sum(-1)
 
 
-def sides(query: list[Row], gallery: list[Row]) -> Sides:
-    rows = make_rows([*query, *gallery], {"": -1, "1": 1, "2": 2}, ("visible",))
-    files = torch.tensor([hash(path) for path in rows.paths])
-    is_query = [True] * len(query) + [False] * len(gallery)
-    is_gallery = [not one for one in is_query]
-    return Sides(
-        "t", rows.where(is_query), rows.where(is_gallery),
-        files[: len(query)], files[len(query) :],
-    )  # fmt: skip
+def pictured(query: list[Row], gallery: list[Row], same_camera: str = "drop"):
+    """Pictures of the splits query and gallery, under cross_camera."""
+    rows = [attrs.evolve(row, split="query") for row in query]
+    rows += [attrs.evolve(row, split="gallery") for row in gallery]
+    source = Source("test", ("data", "test"), name="t")
+    loaded = Loaded(source, tuple(rows), None, protocol=CrossCamera())
+    plan = SimpleNamespace(
+        data=DataPlan((), (loaded,)),
+        given=SimpleNamespace(modalities=("visible",)),
+        runfile=SimpleNamespace(eval=Eval(same_camera=same_camera)),
+    )
+    return make_test_set(loaded, plan)
+
+
+def masks(found) -> tuple[list[list[bool]], list[list[bool]]]:
+    """(match, ignored) of all its queries and gallery pictures."""
+    (task,) = found.tasks
+    (trial,) = task.trials
+    match, ignored = found.masks(torch.tensor(trial.query), torch.tensor(trial.gallery))
+    return match.tolist(), ignored.tolist()
 
 
 @pytest.mark.parametrize(
@@ -62,15 +78,15 @@ def test_same_camera_rules(rule: str, ignored: list[bool]):
         Row("g0", "a", "1"), Row("g1", "a", "2"), Row("g2", "b", "1"), Row("g3", "b", "2"),
         Row("q", "a", "2"),
     ]  # fmt: skip
-    match, found = cross_camera(sides(query, gallery), slice(0, 1), rule)
-    assert match.tolist() == [[True, True, False, False, True]]
-    assert found.tolist() == [ignored]
+    match, found = masks(pictured(query, gallery, rule))
+    assert match == [[True, True, False, False, True]]
+    assert found == [ignored]
 
 
 def test_unknown_cameras_are_never_the_same():
     """Without a camera column nothing is dropped for its camera."""
-    _, ignored = cross_camera(sides([Row("q", "a")], [Row("g", "a")]), slice(0, 1), "drop")
-    assert not ignored.any()
+    _, ignored = masks(pictured([Row("q", "a")], [Row("g", "a")]))
+    assert ignored == [[False]]
 
 
 def test_no_match_is_explained_with_counts():
@@ -80,14 +96,19 @@ def test_no_match_is_explained_with_counts():
         Row("g0", "a", "1", "gallery"), Row("q1", "b", "1", "gallery"),
     ]  # fmt: skip
     with pytest.raises(DataError) as caught:
-        require_matches(rows, "own", "drop")
-    text = str(caught.value)
-    assert "none of the 3 queries" in text
-    assert "1 have an identity that is not in the gallery" in text
-    assert "1 have gallery pictures of their identity from their own camera only" in text
-    assert "1 find only their own file" in text
-    assert 'same_camera = "keep"' in text
-    require_matches(rows, "own", "keep")
+        require_matches(rows, "own", CrossCamera(), "drop")
+    assert str(caught.value) == (
+        "[data] test 'own': none of the 3 queries has a match in the gallery: 1 have an identity "
+        "that is not in the gallery, 1 have gallery pictures of their identity from their own "
+        "camera only (eval.same_camera = 'drop'; the data have 1 cameras), 1 find only their own "
+        'file. With one camera, set eval.same_camera = "keep".'
+    )
+    require_matches(rows, "own", CrossCamera(), "keep")
+    require_matches(rows, "own", CrossCamera(same_camera="keep"), "drop")
+    with pytest.raises(DataError, match=r'With one camera, set protocol\.same_camera = "keep"'):
+        require_matches(rows, "own", CrossCamera(same_camera="drop"), "keep")
+    with pytest.raises(DataError, match="Check the pids of the query and gallery splits"):
+        require_matches(rows[2:], "own", CrossCamera(), "drop")
 
 
 @pytest.mark.parametrize("memory_pairs", [1, 7, 50, 10_000])

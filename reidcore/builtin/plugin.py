@@ -101,7 +101,6 @@ def _sample(
     augment: str = "",
     post: str = "",
     data: str = _DEMO,
-    test: str = "",
     backbone: str = _RESNET,
 ) -> str:
     """A small run, by default on the demo data, as a complete run file."""
@@ -110,7 +109,7 @@ format = 1
 
 [data]
 train = {data}
-test = [{test or data}]
+test = [{data}]
 image = [64, 32]
 augment = [{augment}]
 batch = {batch}
@@ -373,30 +372,28 @@ def reid_readers() -> Sequence[Component]:
             "sysu_mm01",
             SYSUMM01,
             "",
-            "SYSU-MM01: 491 people, four visible and two near-infrared cameras; the pool that its "
-            "protocol draws from is the split test",
+            "SYSU-MM01: 491 people, four visible and two near-infrared cameras; scored by the "
+            "protocol sysu",
             "Wu et al., RGB-Infrared Cross-Modality Person Re-Identification, ICCV 2017",
-            _sample(data='{ read = "core.sysu_mm01", root = "SYSU-MM01" }', test=_DEMO),
+            _sample(data='{ read = "core.sysu_mm01", root = "SYSU-MM01" }'),
         ),
         Component(
             "regdb",
             RegDB,
             "",
-            "RegDB: 412 people, a visible and a thermal camera; the pool that its protocol draws "
-            "from is the split test",
+            "RegDB: 412 people, a visible and a thermal camera; scored by the protocol regdb",
             "Nguyen et al., Person Recognition System Based on a Combination of Body Images from "
             "Visible Light and Thermal Cameras, Sensors 2017",
-            _sample(data='{ read = "core.regdb", root = "RegDB" }', test=_DEMO),
+            _sample(data='{ read = "core.regdb", root = "RegDB" }'),
         ),
         Component(
             "vehicleid",
             VehicleID,
             "",
-            "VehicleID: 13,164 vehicles to train on, no cameras; the pool that its protocol draws "
-            "from is the split test",
+            "VehicleID: 13,164 vehicles to train on, no cameras; scored by the protocol vehicleid",
             "Liu et al., Deep Relative Distance Learning: Tell the Difference Between Similar "
             "Vehicles, CVPR 2016",
-            _sample(data='{ read = "core.vehicleid", root = "VehicleID_V1.0" }', test=_DEMO),
+            _sample(data='{ read = "core.vehicleid", root = "VehicleID_V1.0" }'),
         ),
     ]
 

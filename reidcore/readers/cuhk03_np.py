@@ -19,6 +19,7 @@ FILES = {
     "labeled": {"train": 7368, "query": 1400, "gallery": 5328},
 }
 IDENTITIES = {"train": 767, "query": 700, "gallery": 700}
+TEST = ("query", "gallery")
 CAMERAS = ("1", "2")
 
 ARCHIVE = NamedPictures(
@@ -49,6 +50,7 @@ class CUHK03NP:
             cameras=CAMERAS,
             columns=frozenset({"camera"}),
             counts=FILES[self.boxes] if self.counts == "published" else {},
+            groups={("train",): IDENTITIES["train"], TEST: IDENTITIES["gallery"]},
         )
 
     def rows(self, root: Path) -> list[Row]:

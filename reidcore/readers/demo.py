@@ -49,6 +49,7 @@ class Demo:
             modalities=modalities,
             columns=frozenset({"camera", "time", "modality"}),
             counts={"train": self.train_identities * self.pictures},
+            groups={("train",): self.train_identities, ("query", "gallery"): self.test_identities},
         )
 
     def default_root(self) -> Path:

@@ -40,6 +40,10 @@ class DukeMTMC:
             cameras=[str(camera) for camera in OFFSETS],
             columns=frozenset({"camera", "time"}),
             counts=FILES if self.counts == "published" else {},
+            groups={
+                ("train",): IDENTITIES["train"],
+                ("query", "gallery"): IDENTITIES["gallery"],
+            },
         )
 
     def rows(self, root: Path) -> list[Row]:

@@ -72,6 +72,11 @@ class Market1501:
             cameras=[str(number) for number in range(1, 7)],
             columns=frozenset({"camera", "time"}),
             counts=counts,
+            groups={
+                ("train",): IDENTITIES["train"],
+                # All distractors are of one identity.
+                ("query", "gallery"): IDENTITIES["query"] + self.distractors,
+            },
         )
 
     def rows(self, root: Path) -> list[Row]:

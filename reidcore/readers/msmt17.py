@@ -53,6 +53,7 @@ class MSMT17:
             cameras=[str(number) for number in range(1, 1 + CAMERAS)],
             columns=frozenset({"camera"}),
             counts=LISTED if self.counts == "published" else {},
+            groups={group: IDENTITIES[group] for group in (TRAINING, TEST)},
         )
 
     def rows(self, root: Path) -> list[Row]:

@@ -54,6 +54,8 @@ class RegDB:
             modalities=list(MODALITIES.values()),
             columns=frozenset({"modality"}),
             counts=dict.fromkeys(SPLITS, pictures) if self.counts == "published" else {},
+            protocol="regdb",
+            groups={(split,): IDENTITIES for split in SPLITS},
         )
 
     def rows(self, root: Path) -> list[Row]:

@@ -44,6 +44,8 @@ class SYSUMM01:
             modalities=["visible", "infrared"],
             columns=frozenset({"camera", "modality"}),
             counts=counts if self.counts == "published" else {},
+            protocol="sysu",
+            groups={(split,): number for split, number in IDENTITIES.items()},
         )
 
     def rows(self, root: Path) -> list[Row]:

@@ -45,7 +45,12 @@ class VehicleID:
 
     def facts(self) -> Facts:
         # Numbers of pictures are told differently by different papers.
-        return Facts(identities=IDENTITIES, columns=frozenset())
+        return Facts(
+            identities=IDENTITIES,
+            columns=frozenset(),
+            protocol="vehicleid",
+            groups={("train",): IDENTITIES, ("test",): self.test_list},
+        )
 
     def rows(self, root: Path) -> list[Row]:
         """Rows of train and of the chosen test list, in the order of the lists.

@@ -40,6 +40,10 @@ class VeRi776:
             cameras=[str(number) for number in range(1, 1 + CAMERAS)],
             columns=frozenset({"camera"}),
             counts=FILES if self.counts == "published" else {},
+            groups={
+                ("train",): IDENTITIES["train"],
+                ("query", "gallery"): IDENTITIES["gallery"],
+            },
         )
 
     def rows(self, root: Path) -> list[Row]:

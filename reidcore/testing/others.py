@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from reidcore.api import Facts, Row
 from reidcore.calibration import Pairs
 from reidcore.manifest import columns, find_data
 from reidcore.matcher_ranking import ranking_of
@@ -218,6 +219,7 @@ def _check_rows(config: Any, root: Path) -> None:
         ("columns of train", facts.columns, columns(train)),
         ("columns of query and gallery", facts.columns, columns(test) if test else facts.columns),
         ("counts", dict(facts.counts), {split: counts[split] for split in facts.counts}),
+        *_groups(facts, rows),
     ):
         if declared != found:
             wrong.append(f"{what} are declared as {declared}, but the rows have {found}")
@@ -227,6 +229,20 @@ def _check_rows(config: Any, root: Path) -> None:
         wrong.append(f"{len(absent)} pictures are not there, such as {absent[0]}")
     if wrong:
         raise ConformanceError("; ".join(wrong))
+
+
+def _groups(facts: Facts, rows: Sequence[Row]) -> Iterator[tuple[str, Any, Any]]:
+    """(what, declared, found) of groups of splits; those without rows are not at hand."""
+    seen: Counter[str] = Counter()
+    for group, declared in facts.groups.items():
+        people = {row.pid for row in rows if row.split in group}
+        seen.update(people)
+        if people:
+            yield f"identities of {' and '.join(group)}", declared, len(people)
+    if facts.groups:
+        twice = sum(count > 1 for count in seen.values())
+        yield "identities in two groups", 0, twice
+        yield "identities", facts.identities, facts.identities_in(["train"])
 
 
 def order_follows_from_the_generator(stand: Stand) -> None:

@@ -1,0 +1,91 @@
+"""The scores of one trial, gathered block by block, and their means over trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+from torch import Tensor
+
+from reidcore.metrics import PerQuery, Scores, draw_shots, rank_queries, summarize
+from reidcore.protocols import Protocol, SingleGalleryShot
+from reidcore.repeats import mean_scores
+from reidcore.score_names import USUAL, Ways, tar_name
+from reidcore.tables import Eval
+from reidcore.verification import TrueAccepts
+
+
+def wanted_ranks(settings: Eval, best: str) -> list[int]:
+    """The CMC ranks to report: those asked for, and the one that chooses the best epoch."""
+    chosen = [int(best.removeprefix("rank-"))] if best.startswith("rank-") else []
+    return list(dict.fromkeys([*settings.ranks, *chosen]))
+
+
+class Tally:
+    """Scores as [eval] and the protocol count them.
+
+    identity: int64 [G], of the gallery. pairs: how many pairs of a query and a gallery picture
+    there will be at most.
+    """
+
+    def __init__(
+        self,
+        settings: Eval,
+        protocol: Protocol,
+        identity: Tensor,
+        pairs: int,
+        ranks: Sequence[int],
+    ):
+        self.ways = Ways(settings.ap, settings.ties, settings.queries, protocol.cmc)
+        self._identity = identity
+        self._ranks = list(ranks)
+        self._parts: list[PerQuery] = []
+        self._accepts = TrueAccepts(settings.tar_at, pairs)
+        self._shots = protocol if isinstance(protocol, SingleGalleryShot) else None
+        # The generator of the program whose numbers these are.
+        self._draw = np.random.RandomState(self._shots.seed if self._shots else 0)
+
+    def add(self, distances: Tensor, match: Tensor, ignored: Tensor) -> None:
+        """The next queries' rows; match and ignored may be on another device than distances."""
+        given = distances, match.to(distances.device), ignored.to(distances.device)
+        identity = self._identity.to(distances.device)
+        counted = identity if self.ways.cmc == "identity" else None
+        each = rank_queries(*given, self.ways.ties, self.ways.precision, counted)
+        if self._shots is not None:
+            first = draw_shots(*given, identity, self._draw, self._shots.repeats)
+            each = attrs.evolve(each, first=first.to(distances.device))
+        self._parts.append(each)
+        self._accepts.add(*given)
+
+    def scores(self) -> dict[str, Any]:
+        """What scores.json holds of a stage. Raises DataError if no query has a match."""
+        found = summarize(self._parts, max(50, *self._ranks), self.ways.counted)
+        return as_json(found, self._ranks, self.ways, self._accepts.shares())
+
+
+def as_json(
+    scores: Scores,
+    ranks: Sequence[int],
+    ways: Ways = USUAL,
+    accepts: Mapping[float, float] | None = None,
+) -> dict[str, Any]:
+    """Scores as fractions, rounded to 6 decimals, with the whole CMC curve; names say how they are
+    counted."""
+    cmc = [round(value, 6) for value in scores.cmc.tolist()]
+    return {
+        ways.name("mAP"): round(scores.map, 6),
+        **{ways.name(f"rank-{rank}"): cmc[rank - 1] for rank in ranks},
+        ways.name("mINP"): round(scores.minp, 6),
+        **{tar_name(rate): round(share, 6) for rate, share in (accepts or {}).items()},
+        "queries": scores.valid,
+        "queries_without_match": scores.total - scores.valid,
+        "cmc": cmc,
+    }
+
+
+def over_trials(tallies: Sequence[Tally]) -> dict[str, Any]:
+    """The scores of one trial as they are, of several as mean, deviation and values."""
+    found = [tally.scores() for tally in tallies]
+    return found[0] if len(found) == 1 else mean_scores(found)

@@ -1,0 +1,63 @@
+"""Verification: how many pairs of one identity a threshold accepts that few strangers pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import torch
+from torch import Tensor
+
+
+def strangers_let_pass(rate: float, strangers: int) -> int:
+    """How many pairs of strangers a false accept rate allows: `rate` times `strangers`, rounded
+    down, with the decimal number that was written."""
+    return int(Decimal(repr(rate)) * strangers)
+
+
+class TrueAccepts:
+    """TAR@FAR, the true accept rate at given false accept rates, gathered block by block.
+
+    All pairs of a query and a gallery picture count that are not ignored. At rate f, of N pairs of
+    strangers the f * N nearest, rounded down, may pass, and the threshold is the distance of the
+    next one: accepted is what is nearer than that. TAR is the share of the matching pairs that are
+    accepted. Pairs at the very threshold are refused, so that equal distances never let more
+    strangers pass than allowed.
+
+    rates: false accept rates in (0, 1]. pairs: how many pairs there will be at most; of all
+    distances of strangers, only those are held that a threshold may lie among.
+    """
+
+    def __init__(self, rates: Sequence[float], pairs: int):
+        self._rates = tuple(rates)
+        self._most = strangers_let_pass(max(self._rates, default=0.0), pairs) + 1
+        self._matching: list[Tensor] = []
+        self._nearest: Tensor | None = None
+        self._strangers = 0
+
+    def add(self, distances: Tensor, match: Tensor, ignored: Tensor) -> None:
+        """Some queries' rows: distances, match and ignored as for `metrics.rank_queries`."""
+        if not self._rates:
+            return
+        self._matching.append(distances[match & ~ignored].cpu())
+        strangers = distances[~match & ~ignored]
+        self._strangers += len(strangers)
+        held = strangers if self._nearest is None else torch.cat([self._nearest, strangers])
+        if len(held) > self._most:
+            held = held.topk(self._most, largest=False, sorted=False).values
+        self._nearest = held
+
+    def shares(self) -> dict[float, float]:
+        """{false accept rate: true accept rate}; 0 where there is no matching pair."""
+        if self._nearest is None:
+            return {}
+        matching = torch.cat(self._matching)
+        ascending = self._nearest.sort().values.cpu()
+        found = {}
+        for rate in self._rates:
+            allowed = strangers_let_pass(rate, self._strangers)
+            accepted = len(matching)
+            if allowed < self._strangers:
+                accepted = int((matching < ascending[allowed]).sum())
+            found[rate] = accepted / max(1, len(matching))
+        return found
