@@ -43,28 +43,26 @@ def apply_kernels(kernels: Tensor, vectors: Tensor) -> Tensor:
     return (kernels @ vectors.unsqueeze(2)).squeeze(2)
 
 
-class Compression(nn.Sequential):
+def compression(
+    inputs: int,
+    channels: int,
+    widths: Sequence[int] | None = None,
+    kernel: int = 1,
+    last: Literal["bn_relu", "bn", "none"] = "bn_relu",
+) -> nn.Sequential:
     """Convolutions without bias, each with batch normalisation and ReLU; the last as `last` says.
-    [B, C_o, H, W] -> [B, channels, H, W]."""
-
-    def __init__(
-        self,
-        inputs: int,
-        channels: int,
-        widths: Sequence[int] | None = None,
-        kernel: int = 1,
-        last: Literal["bn_relu", "bn", "none"] = "bn_relu",
-    ):
-        super().__init__()
-        every = [*((channels, channels) if widths is None else widths), channels]
-        for number, width in enumerate(every, start=1):
-            self.append(nn.Conv2d(inputs, width, kernel, padding=kernel // 2, bias=False))
-            follows = last if number == len(every) else "bn_relu"
-            if follows != "none":
-                self.append(nn.BatchNorm2d(width))
-            if follows == "bn_relu":
-                self.append(nn.ReLU())
-            inputs = width
+    [B, inputs, H, W] -> [B, channels, H, W]."""
+    layers = nn.Sequential()
+    every = [*((channels, channels) if widths is None else widths), channels]
+    for number, width in enumerate(every, start=1):
+        layers.append(nn.Conv2d(inputs, width, kernel, padding=kernel // 2, bias=False))
+        follows = last if number == len(every) else "bn_relu"
+        if follows != "none":
+            layers.append(nn.BatchNorm2d(width))
+        if follows == "bn_relu":
+            layers.append(nn.ReLU())
+        inputs = width
+    return layers
 
 
 class Controller(nn.Module):
@@ -119,7 +117,7 @@ class Compressing(nn.Module):
     def __init__(self, config: CompressedSettings, context: Context):
         super().__init__()
         self.source = config.source
-        self.compression = Compression(
+        self.compression = compression(
             context.map(config.source)[0], config.channels, config.compress_widths,
             config.compress_kernel, config.compress_last,
         )  # fmt: skip

@@ -14,7 +14,7 @@ from reidcore.api import Table
 from reidcore.modules import Context, Matcher, Template
 
 CACHED = (256, 512)
-"""Queries and gallery pictures of a tile on a CPU: 1 MiB, about what a core's second cache holds."""
+"""Queries and gallery pictures of a tile on a CPU: 1 MiB, about a core's second cache."""
 LAUNCHED = (4096, 4096)
 """The same on a GPU: 128 MiB."""
 
@@ -66,7 +66,9 @@ def _unit_tile(ours: Tensor, theirs: Tensor, queries: Tensor, below: Tensor, out
             total += value.double().square_()
     x, y = x2.sqrt(), y2.sqrt()
     p, q = x.clamp(min=EPSILON), y.clamp(min=EPSILON)
-    squares = (x / p - y / q).square() + (apart - (x - y).square()) / (p * q)
+    turned = (apart - (x - y).square()) / (p * q)
+    # 0 beside a zero vector, where rounding would be divided by 1e-12.
+    squares = (x / p - y / q).square() + turned.where((x > 0) & (y > 0), 0)
     out.copy_(squares.clamp(min=0).sqrt())
 
 

@@ -47,8 +47,8 @@ class _Guided(_Compression):
         "the map that the controller reads: the source or the compressed one", default="backbone"
     )
     controller_grid: tuple[int, int] | None = setting(
-        "rows and columns that the controller's input is averaged to, for maps from which no kernel "
-        "can be cut; [1, 1]: the controller reads the pooled vector and its last layer makes the "
+        "rows and columns that the controller's input is averaged to, for maps from which no "
+        "kernel can be cut; [1, 1]: the controller reads the pooled vector and its last layer makes the "
         "whole kernel",
         default=None,
         at_least=1,
@@ -120,8 +120,8 @@ class SelfGuided(_Guided):
 
     channels: int = _channels(512)
     dynamic_form: Literal["pooled", "map"] = setting(
-        "whether the kernel meets the pooled vector or every location before pooling; equal but for "
-        "rounding, and the first needs as many times less work as there are locations",
+        "whether the kernel meets the pooled vector or every location before pooling; equal but "
+        "for rounding, and the first needs as many times less work as there are locations",
         default="pooled",
     )
     post_conv: Literal["none", "relu", "bn"] = setting(

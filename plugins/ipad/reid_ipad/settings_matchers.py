@@ -37,8 +37,8 @@ class Mutual:
         given.need(
             len(shape) == 2 and shape[1] == length,
             "kernel",
-            f"is {'x'.join(map(str, shape))}, but {self.feature!r} of length {length} needs filters "
-            f"x {length}; name both of one head, such as `ipad.mutual_guided`",
+            f"is {'x'.join(map(str, shape))}, but {self.feature!r} of length {length} needs "
+            f"filters x {length}; name both of one head, such as `ipad.mutual_guided`",
         )
         filters = shape[0]
         inputs = length * (len(given.views) if self.flip_mode == "matched" else 1)

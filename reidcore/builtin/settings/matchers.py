@@ -39,8 +39,8 @@ class Euclidean:
     features: list[VectorName] = setting("the vectors to concatenate", check=not_empty)
     squared: bool = setting("whether the distance is squared", default=False)
     unit: Literal["none", "merged", "views"] = setting(
-        "what is scaled to unit length after concatenation: nothing, a picture's mean over its test "
-        "views, or each view before that mean",
+        "what is scaled to unit length after concatenation: nothing, a picture's mean over its "
+        "test views, or each view before that mean",
         default="none",
     )
 
