@@ -48,7 +48,8 @@ class CoAttention(Matcher):
         super().__init__()
         self.feature = config.feature
         self.dense = config.form == "dense"
-        channels = context.map(config.feature)[0]
+        channels, self.height, _ = context.map(config.feature)
+        self.views = len(context.views)
         keys = config.keys or max(1, channels // 2)
         self.theta = nn.Linear(channels, keys, bias=False)
         self.phi = nn.Linear(channels, keys, bias=False)
@@ -57,6 +58,9 @@ class CoAttention(Matcher):
         return {"map": at_least_float32(features[self.feature])}
 
     def merge(self, views: Sequence[Template]) -> Template:
+        # Pictures whose views stand below each other already, as in query expansion, are averaged.
+        if self.views == 1 or views[0]["map"].shape[2] != self.height:
+            return super().merge(views)
         return {"map": torch.cat([view["map"] for view in views], 2)}
 
     def attended(self, a: Template, b: Template) -> tuple[Tensor, Tensor]:

@@ -99,7 +99,7 @@ class Mutual(Matcher):
         self.feature, self.kernel = config.feature, config.kernel
         self.length = context.vector(config.feature)
         self.feature_norm = config.feature_norm
-        self.matched = config.flip_mode == "matched"
+        self.matched = config.flip_mode == "matched" and len(context.views) > 1
         self.store: torch.dtype = getattr(torch, config.store)
 
     def template(self, features: Mapping[str, Tensor]) -> Template:
@@ -109,7 +109,8 @@ class Mutual(Matcher):
         }
 
     def merge(self, views: Sequence[Template]) -> Template:
-        if self.matched:
+        # Pictures whose views stand beside each other already, as in query expansion, are averaged.
+        if self.matched and views[0]["vector"].shape[1] == self.length:
             merged = {key: torch.cat([view[key] for view in views], -1) for key in views[0]}
         else:
             merged = super().merge(views)

@@ -48,8 +48,8 @@ class _Guided(_Compression):
     )
     controller_grid: tuple[int, int] | None = setting(
         "rows and columns that the controller's input is averaged to, for maps from which no "
-        "kernel can be cut; [1, 1]: the controller reads the pooled vector and its last layer makes the "
-        "whole kernel",
+        "kernel can be cut; [1, 1]: the controller reads the pooled vector and its last layer "
+        "makes the whole kernel",
         default=None,
         at_least=1,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import product
 
+import attrs
 import pytest
 import torch
 from torch import Tensor
@@ -29,11 +30,15 @@ def self_attention(shape: tuple[int, int, int], keys: int | None = None):
     return head.double()
 
 
-def co_attention(shape: tuple[int, int, int], keys: int | None = None, form="pooled_query"):
+def co_attention(
+    shape: tuple[int, int, int], keys: int | None = None, form="pooled_query", views=("plain",)
+):
     config = CoAttention(feature="x.map", form=form, keys=keys)
-    config.describe(given_map(*shape))
+    given = attrs.evolve(given_map(*shape), views=views)
+    promised = config.describe(given)
+    assert promised.template["map"].shape == (shape[0], len(views) * shape[1], shape[2])
     torch.manual_seed(0)
-    return build_co_attention(config, Context(given_map(*shape), "mutual")).double()
+    return build_co_attention(config, Context(given, "mutual")).double()
 
 
 @pytest.mark.oracle
@@ -135,10 +140,12 @@ def test_sizes_are_near_those_of_the_dynamic_layers():
 
 def test_the_locations_of_all_views_are_weighed_together():
     shape = (6, 3, 2)
-    matcher = co_attention(shape)
+    matcher = co_attention(shape, views=("plain", "flip"))
     views = [matcher.template({"x.map": random_maps(2, *shape, seed=seed)}) for seed in (0, 1)]
     merged = matcher.merge(views)
     assert merged["map"].shape == (2, 6, 6, 2)
     torch.testing.assert_close(
         matcher.distance(merged, merged), matcher.distance(*[matcher.merge(views[::-1])] * 2)
     )
+    twice = matcher.merge([merged, {"map": 3 * merged["map"]}])
+    torch.testing.assert_close(twice["map"], 2 * merged["map"])

@@ -325,6 +325,9 @@ def test_views_are_averaged_by_parts_or_matched():
         promised = Settings(feature="x.vector", kernel="x.kernel", flip_mode=mode)
         for key, spec in promised.describe(given(5, 5, VIEWS)).template.items():
             assert a[key].shape[1:] == spec.shape
+        # Query expansion merges pictures, not views.
+        twice = matcher.merge([a, {key: 3 * value for key, value in a.items()}])
+        torch.testing.assert_close(twice["kernel"], 2 * a["kernel"])
 
 
 def test_the_plan_states_the_costs_of_the_paper():
