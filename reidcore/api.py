@@ -376,21 +376,22 @@ class Given:
             raise WiringError(field, f"names the file {value!r}, which is not at {path}")
         return path
 
-    def weights(self, field: str, value: str) -> str:
+    def weights(self, field: str, value: str, published: str = IMAGENET) -> str:
         """What a part starts from, as its setting `field` says: the absolute path of a checkpoint,
-        looked up under REID_WEIGHTS, else under the current folder, or "imagenet" as it is.
+        looked up under REID_WEIGHTS, else under the current folder, or `published` as it is, the
+        part's word for weights that somebody publishes and it finds itself.
 
         "" if `value` is empty, or where the weights of a trained run are loaded afterwards. The
         wiring method calls this, so that the core knows the file and stops a run without it; the
         build function asks `Context.weights` again.
         """
-        if value not in ("", IMAGENET):
+        if value not in ("", published):
             self.need(
                 value.endswith(CHECKPOINTS),
                 field,
-                f"is {value!r}, which is neither {IMAGENET!r} nor a file that ends in "
+                f"is {value!r}, which is neither {published!r} nor a file that ends in "
                 f"{', '.join(CHECKPOINTS)}",
             )
         if not value or self.find_weights is None:
             return ""
-        return value if value == IMAGENET else self.find_weights(value)
+        return value if value == published else self.find_weights(value)

@@ -90,13 +90,19 @@ def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     index.add_argument(
         "--seed", metavar="N", type=int, default=0, help="seed of the split (default: 0)"
     )
-    index.add_argument(
+    _add_reader(index)
+    index.add_argument("--force", action="store_true", help="replace an existing manifest")
+    index.set_defaults(func=run_index)
+
+
+def _add_reader(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--read",
         metavar="READER",
-        help="the reader of the published data set in FOLDER, such as core.market1501, instead of "
-        "a pattern",
+        help="the reader of the published data set in the folder, such as core.market1501, which "
+        "knows its names and numbers",
     )
-    index.add_argument(
+    command.add_argument(
         "--set",
         dest="sets",
         action="append",
@@ -104,8 +110,6 @@ def _add_index(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="KEY=VALUE",
         help="a key of the reader, such as counts=any",
     )
-    index.add_argument("--force", action="store_true", help="replace an existing manifest")
-    index.set_defaults(func=run_index)
 
 
 def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -120,8 +124,11 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         ),
     )
     check.add_argument(
-        "manifest", metavar="MANIFEST", help="CSV file, or a folder that holds manifest.csv"
+        "manifest",
+        metavar="MANIFEST",
+        help="CSV file, a folder that holds manifest.csv, or with --read a data set's folder",
     )
+    _add_reader(check)
     check.add_argument(
         "--fast",
         action="store_true",
@@ -147,8 +154,7 @@ def run_index(options: argparse.Namespace) -> int:
     from reidcore.errors import UsageError
     from reidcore.manifest import write_manifest
 
-    if options.read is None and options.sets:
-        raise UsageError("--set changes a key of a reader, which --read names")
+    _check_sets(options)
     if options.read is not None and (options.pattern is not None or options.split is not None):
         raise UsageError("a reader knows names and splits; leave away --pattern and --split")
     pattern = options.pattern if options.pattern is not None else ONE_FOLDER_EACH
@@ -198,6 +204,13 @@ def run_index(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_sets(options: argparse.Namespace) -> None:
+    from reidcore.errors import UsageError
+
+    if options.read is None and options.sets:
+        raise UsageError("--set changes a key of a reader, which --read names")
+
+
 def _read(reader: str, sets: Sequence[str], folder: Path) -> list[Row]:
     """What the reader of this full name finds in `folder`."""
     from reidcore.errors import DataError
@@ -233,19 +246,21 @@ def run_check(options: argparse.Namespace) -> int:
     from reidcore.errors import DataError
     from reidcore.manifest import read_manifest, unused_columns
 
+    _check_sets(options)
     path = _locate(options.manifest)
-    if path.is_dir():
+    if path.is_dir() and options.read is None:
         path /= "manifest.csv"
         if not path.exists():
             raise DataError(
                 f"there is no {path}; make it with: reid data index {shlex.quote(options.manifest)}"
             )
-    rows = read_manifest(path)
+    read = options.read is not None
+    rows = _read(options.read, options.sets, path) if read else read_manifest(path)
     with _progress(len({row.path for row in rows})) as advance:
         report = check_rows(rows, decode=not options.fast, advance=advance)
     print(path)
     _print_counts(report.counts)
-    if unused := unused_columns(path):
+    if not read and (unused := unused_columns(path)):
         print(f"warning: columns that are not used: {'; '.join(unused)}")
     _print_report(report, None if options.all else _SHOWN)
     return DataError.exit_code if report.failed else 0

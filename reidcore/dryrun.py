@@ -25,16 +25,19 @@ from reidcore.tables import RankingTable
 PER_ID = 2
 
 
-def random_batch(plan: Plan, device: torch.device, seed: int = 0) -> Batch:
-    """2 identities x 2 pictures for every modality, random pixels, float32 [B, 3, H, W]."""
+def random_batch(plan: Plan, device: torch.device, seed: int = 0, training: bool = False) -> Batch:
+    """2 identities x 2 pictures for every modality, or, if `training`, for those of the training
+    pictures; random pixels, float32 [B, 3, H, W]."""
     draw = torch.Generator().manual_seed(seed)
-    modalities = max(1, len(plan.given.modalities))
+    every = plan.given.modalities
+    trained = [number for number, name in enumerate(every) if name in plan.given.train_modalities]
+    numbers = torch.tensor((training and trained) or list(range(max(1, len(every)))))
     identities = min(2, max(1, plan.given.identities))
-    size = identities * PER_ID * modalities
+    size = identities * PER_ID * len(numbers)
     order = torch.arange(size)
     images = Images(
         torch.rand(size, 3, *plan.given.image, generator=draw),
-        order // (identities * PER_ID),
+        numbers[order // (identities * PER_ID)],
         order % max(1, plan.given.cameras),
     )
     return Batch(images.to(device), (order // PER_ID % identities).to(device))
@@ -64,7 +67,8 @@ def dry_run(plan: Plan, model: Model) -> list[str]:
         batch = random_batch(plan, model.device)
         notes = []
         if plan.losses:
-            notes = train_once(plan, copied, batch)
+            training = random_batch(plan, model.device, training=True)
+            notes = train_once(plan, copied, training)
         copied.eval()
         with torch.no_grad():
             check_features(plan, copied(batch.images), len(batch))

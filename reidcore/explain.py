@@ -1,4 +1,5 @@
-"""Why pictures match: channel norms and Grad-CAM of any named map, and what parts say themselves.
+"""Why pictures match: channel norms of any named map, Grad-CAM in it of distances and of named
+vectors, and what parts say themselves.
 
 A backbone, head or loss may have `explain(features, images)`, a matcher `explain(a, b)`; both
 return {name: Heat | Lines | Table} (see `reidcore.api`). `Search.explain` calls them for pairs of a
@@ -18,8 +19,10 @@ from torch import Tensor, nn
 from reidcore.api import INSTANCE, Feature, Heat, Lines, Row, Table
 from reidcore.errors import DataError, PluginError, ReidError, UsageError, nearest
 from reidcore.explanations import Explanation
+from reidcore.gradcam import cams, closeness, identity_score, similarity
+from reidcore.manifest import label_names
 from reidcore.model import Model
-from reidcore.modules import Images, Rows, grad_cam
+from reidcore.modules import Images, Loss, Rows
 from reidcore.pictures import PictureLoader
 from reidcore.plan import Plan, Wired
 from reidcore.runfolder import load_model
@@ -56,17 +59,50 @@ def choose_maps(plan: Plan, names: Sequence[str] | None) -> tuple[str, ...]:
 
     Raises UsageError for a name that is no map of the run.
     """
-    known = {
+    if names is None:
+        known = _of_kind(plan, "map")
+        return tuple(name for name in known if _is_wanted(plan, name))[-1:]
+    return _chosen(plan, "map", names)
+
+
+def choose_vectors(plan: Plan, names: Sequence[str]) -> tuple[str, ...]:
+    """The named vectors. Raises UsageError for a name that is no vector of the run."""
+    return _chosen(plan, "vector", names)
+
+
+def choose_identity(plan: Plan, name: str | None) -> int | None:
+    """The number of a training identity, None without a name.
+
+    Raises UsageError for a name that the training data do not have, or without the losses, which
+    score identities, or without those data.
+    """
+    if name is None:
+        return None
+    if not plan.losses:
+        raise UsageError(f"identity {name!r} is scored by losses, which are not loaded")
+    there = all(one.rows is not None for one in plan.data.train)
+    names = label_names(plan.data.training_rows()) if there else []
+    if name not in names:
+        found = f"There are {len(names)}." if there else "The training data are not there."
+        raise UsageError(f"no training identity {name!r}{nearest(name, names) or '.'} {found}")
+    return names.index(name)
+
+
+def _of_kind(plan: Plan, kind: str) -> dict[str, Feature]:
+    """The features of one kind that the run has, computed or not."""
+    return {
         f"{instance}.{output}": feature
         for instance, wired in _providers(plan).items()
         for output, feature in wired.outputs.items()
-        if feature.kind == "map"
+        if feature.kind == kind
     }
-    if names is None:
-        return tuple(name for name in known if _is_wanted(plan, name))[-1:]
+
+
+def _chosen(plan: Plan, kind: str, names: Sequence[str]) -> tuple[str, ...]:
+    known = _of_kind(plan, kind)
     for name in names:
         if name not in known:
-            raise UsageError(_no_map(plan, name, known))
+            raise UsageError(_none_such(plan, kind, name, known))
     return tuple(dict.fromkeys(names))
 
 
@@ -79,20 +115,21 @@ def _is_wanted(plan: Plan, name: str) -> bool:
     return output in plan.wanted[_providers(plan)[instance].part.role]
 
 
-def _no_map(plan: Plan, name: str, known: Mapping[str, Feature]) -> str:
+def _none_such(plan: Plan, kind: str, name: str, known: Mapping[str, Feature]) -> str:
     listed = ", ".join(f"{key} ({feature})" for key, feature in known.items()) or "none"
+    listed = f"{kind.capitalize()}s of the run: {listed}"
     if name in plan.given.features:
-        return f"{name!r} is a {plan.given.features[name]}, not a map. Maps of the run: {listed}"
-    return f"the run has no map {name!r}{nearest(name, known) or '.'} Maps of the run: {listed}"
+        return f"{name!r} is a {plan.given.features[name]}, not a {kind}. {listed}"
+    return f"the run has no {kind} {name!r}{nearest(name, known) or '.'} {listed}"
 
 
-def with_maps(model: Model, folder: Path, maps: Sequence[str]) -> Model:
-    """The run's model, built again where it does not compute all of these maps.
+def with_features(model: Model, folder: Path, names: Sequence[str]) -> Model:
+    """The run's model, built again where it does not compute all of these features.
 
-    Raises UsageError for maps behind what the run has trained.
+    Raises UsageError for features behind what the run has trained.
     """
     plan = model.plan
-    more = [name for name in maps if not _is_wanted(plan, name)]
+    more = [name for name in names if not _is_wanted(plan, name)]
     if not more:
         return model
     wanted = {role: set(outputs) for role, outputs in plan.wanted.items()}
@@ -110,12 +147,20 @@ def with_maps(model: Model, folder: Path, maps: Sequence[str]) -> Model:
 
 
 def explain_pair(
-    model: Model, matchers: Sequence[str], maps: Sequence[str], images: Images
+    model: Model,
+    matchers: Sequence[str],
+    maps: Sequence[str],
+    images: Images,
+    vectors: Sequence[str] = (),
+    identity: int | None = None,
 ) -> dict[str, Explanation]:
     """What the core and the model's parts say about two pictures, the query first.
 
     Of every map the channel norm and, for every matcher that depends on it, Grad-CAM of minus the
-    pair's distance. Views other than the plain one are left out.
+    pair's distance. In every map that a named vector depends on, Grad-CAM of the cosine of the two
+    pictures' vectors and, for every loss that scores identities by it, of the score of `identity`,
+    or of each picture's highest. Views other than the plain one are left out. Raises UsageError for
+    a vector that depends on none of the maps.
     """
     plan = model.plan
     wired = {one.part.role: one for one in plan.parts}
@@ -125,9 +170,12 @@ def explain_pair(
         for name in maps:
             found[f"norm.{name}"] = _heat(name, channel_norm(values[name]), "channel norm")
         for matcher in matchers:
-            for name, cam in _cams(model, matcher, values, features).items():
+            score = closeness(model.matchers[matcher], features)
+            for name, cam in cams(score, values).items():
                 of = f"Grad-CAM of {matcher!r} in {name}"
                 found[f"gradcam.{matcher}.{name}"] = _heat(of, cam, "what brings the two closer")
+        for vector in vectors:
+            found |= _explained_vector(model, vector, values, features, identity)
         for role, part in model.parts():
             if role.startswith("matcher."):
                 if wired[role].part.name in matchers:
@@ -162,25 +210,44 @@ def _forward(
     return {name: raw[name] for name in maps}, features
 
 
-def _cams(
-    model: Model, matcher: str, values: Mapping[str, Tensor], features: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """{map: Grad-CAM [2, h, w]} of minus the distance, for the maps that the matcher depends on."""
-    if not values:
-        return {}
-    part = model.matchers[matcher]
-    template = part.merge([part.template(features)])
-    distance = part.distance(take(template, slice(0, 1)), take(template, slice(1, 2))).squeeze()
-    if not distance.requires_grad:
-        return {}
-    gradients = torch.autograd.grad(
-        -distance, list(values.values()), retain_graph=True, allow_unused=True
-    )
-    return {
-        name: grad_cam(value, gradient)
-        for (name, value), gradient in zip(values.items(), gradients, strict=True)
-        if gradient is not None
-    }
+def _explained_vector(
+    model: Model,
+    vector: str,
+    values: Mapping[str, Tensor],
+    features: Mapping[str, Tensor],
+    identity: int | None,
+) -> dict[str, Explanation]:
+    """`gradcam.VECTOR.MAP` and, of losses that score identities, `gradcam.LOSS.VECTOR.MAP`."""
+    scores = {vector: (similarity(features[vector]), "what brings the two vectors closer")}
+    of = "each one's likeliest identity" if identity is None else "the identity"
+    for wired in model.plan.losses:
+        by_vector = _identity_scores(wired, model.losses[wired.part.name], features)
+        if vector in by_vector:
+            score = identity_score(by_vector[vector], identity)
+            scores[f"{wired.part.name}.{vector}"] = (score, f"what speaks for {of}")
+    found: dict[str, Explanation] = {}
+    for scored, (score, meaning) in scores.items():
+        for name, cam in cams(score, values).items():
+            found[f"gradcam.{scored}.{name}"] = _heat(
+                f"Grad-CAM of {scored!r} in {name}", cam, meaning
+            )
+    if not found:
+        raise UsageError(
+            f"{vector!r} depends on none of the maps {', '.join(values) or '(there are none)'}"
+        )
+    return found
+
+
+def _identity_scores(
+    wired: Wired, loss: Loss, features: Mapping[str, Tensor]
+) -> Mapping[str, Tensor]:
+    try:
+        return loss.identity_scores(features)
+    except Exception as error:
+        raise PluginError(
+            f"{wired.part}: identity_scores failed: {type(error).__name__}: {error} "
+            f"({wired.component.distribution} {wired.component.version})"
+        ) from error
 
 
 def _heat(of: str, values: Tensor, meaning: str) -> Heat:
@@ -268,8 +335,11 @@ def explained_pairs(
     pairs: Sequence[Explained],
     loader: PictureLoader,
     rows: Rows,
+    vectors: Sequence[str] = (),
+    identity: int | None = None,
 ) -> Iterator[Explained]:
     """The pairs with their explanations. rows: every pair's query and gallery picture in turn."""
     for pair, batch in zip(pairs, loader.plain(rows, 2), strict=True):
         images = batch.images.to(model.device)
-        yield attrs.evolve(pair, found=explain_pair(model, matchers, maps, images))
+        found = explain_pair(model, matchers, maps, images, vectors, identity)
+        yield attrs.evolve(pair, found=found)

@@ -30,6 +30,16 @@ def add_parser(
         "last map that the ranking computes)",
     )  # fmt: skip
     parser.add_argument(
+        "--feature", dest="vectors", action="append", default=[], metavar="NAME",
+        help="a vector, such as neck.bn: draw where in the maps it comes from; may be given "
+        "several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--identity", metavar="NAME",
+        help="with --feature and --losses, the training identity that is spoken for (default: each "
+        "picture's likeliest)",
+    )  # fmt: skip
+    parser.add_argument(
         "--top", type=int, default=3, metavar="N", help="matches of each query (default 3)"
     )
     parser.add_argument(
@@ -56,8 +66,9 @@ def _explain(options: argparse.Namespace) -> int:
     check_new(options.output)
     run = load(options.folder, options.file, options.device, options.losses)
     explained = run.explain(
-        options.query, options.gallery, options.top, options.ranking, options.maps, options.limit
-    )
+        options.query, options.gallery, options.top, options.ranking, options.maps, options.limit,
+        options.vectors, options.identity,
+    )  # fmt: skip
     pairs, files = write_explanations(options.output, explained)
     print(f"wrote {options.output}: {files} files on {pairs} pairs, listed in index.csv")
     return 0

@@ -199,12 +199,12 @@ class MatcherRanking:
         queries, gallery = self._side(share, "query"), self._side(share, "gallery")
         return torch.stack(
             [
-                self._picked(share, take(queries, slice(row, row + 1)), gallery, index)
+                self._listed_row(share, take(queries, slice(row, row + 1)), gallery, index)
                 for row, index in zip(range(rows.start, rows.stop), listed, strict=True)
             ]
         )
 
-    def _picked(self, share: Share, one: Template, others: Template, index: Tensor) -> Tensor:
+    def _listed_row(self, share: Share, one: Template, others: Template, index: Tensor) -> Tensor:
         """[N]: one matcher's own distances of one picture and the others at `index` [N]."""
         size = sum(value[0].numel() * value.element_size() for value in others.values())
         limit = _GATHERED if self.query.camera.device.type == "cpu" else _MOVED
@@ -242,7 +242,9 @@ class MatcherRanking:
         lefts, counts = i.unique(return_counts=True)
         groups = i.argsort(stable=True).split(counts.tolist())
         for left, where in zip(lefts, groups, strict=True):
-            result[where] = self._picked(share, take(left_side, left[None]), right_side, j[where])
+            result[where] = self._listed_row(
+                share, take(left_side, left[None]), right_side, j[where]
+            )
         return result
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reidcore.api import Given
+from reidcore.api import IMAGENET, Given
 
 __all__ = [
     "Ask",
@@ -176,9 +176,9 @@ class Context:
         self.initial = initial
         self.notes: list[str] = []
 
-    def weights(self, field: str, value: str) -> str:
+    def weights(self, field: str, value: str, published: str = IMAGENET) -> str:
         """As `Given.weights`, "" also where trained weights follow."""
-        return "" if self.initial == "none" else self.given.weights(field, value)
+        return "" if self.initial == "none" else self.given.weights(field, value, published)
 
     def say(self, text: str) -> None:
         """Tells the user something about how the part was built."""
@@ -222,6 +222,12 @@ class Loss(nn.Module):
     ) -> Tensor | tuple[Tensor, Mapping[str, Tensor]]:
         """The scalar loss, or (loss, {term: scalar to log})."""
         raise NotImplementedError
+
+    def identity_scores(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """{vector's name: [B, identities]}: how much each vector speaks for every training
+        identity, by which `reid explain` shows where in a picture that comes from. Empty for a
+        loss that classifies nothing."""
+        return {}
 
     def before_training(self, extract: Extract) -> None:
         """Once before the first epoch; not repeated when a run is resumed."""

@@ -222,25 +222,39 @@ class Search:
         ranking: str | None = None,
         maps: Sequence[str] | None = None,
         limit: int | None = None,
+        vectors: Sequence[str] = (),
+        identity: str | None = None,
     ) -> Iterator[Explained]:
         """Why the `top` nearest gallery pictures of the first `limit` queries match, pair by pair.
 
-        maps: names such as backbone.layer3, by default the last map that the ranking computes. What
-        is found in them and what the run's parts add: `reidcore.explain`. The pictures' files are
-        read again. Raises UsageError for a map that the run does not have.
+        maps: names such as backbone.layer3, by default the last map that the ranking computes.
+        vectors: names such as neck.bn, to find in the maps what speaks for each. identity: the name
+        of a training identity that losses score, by default each picture's likeliest. What is found
+        and what the run's parts add: `reidcore.explain`. The pictures' files are read again. Raises
+        UsageError for a map, vector or identity that the run does not have.
         """
-        from reidcore.explain import choose_maps, explained_pairs, listed_pairs, with_maps
+        from reidcore.explain import (
+            choose_identity,
+            choose_maps,
+            choose_vectors,
+            explained_pairs,
+            listed_pairs,
+            with_features,
+        )
 
         if limit is not None and limit < 1:
             raise UsageError(f"limit must be at least 1, got {limit}")
         chosen = choose_maps(self.plan, maps)
-        model = with_maps(self.model, self.folder, chosen)
+        chosen_vectors = choose_vectors(self.plan, vectors)
+        number = choose_identity(self.plan, identity)
+        model = with_features(self.model, self.folder, [*chosen, *chosen_vectors])
         pairs = listed_pairs(self.rank(query, gallery, top, ranking), limit)
         rows = self._numbered([row for pair in pairs for row in (pair.query, pair.gallery)])
         loader = PictureLoader(self.plan.runfile.data, self.plan.runfile.train.seed)
         return explained_pairs(
-            model, list(self._ranking(ranking).weights), chosen, pairs, loader, rows
-        )
+            model, list(self._ranking(ranking).weights), chosen, pairs, loader, rows,
+            chosen_vectors, number,
+        )  # fmt: skip
 
     def _ranking(self, name: str | None) -> RankingTable:
         if name is None:

@@ -138,7 +138,7 @@ def wrong_types(annotation: Any) -> list[str]:
     kind = field_type(annotation)
     origin = typing.get_origin(kind) or kind
     if origin in (typing.Union, types.UnionType):
-        return ["3", '"x"']
+        return ["3", "[]"] if str in typing.get_args(kind) else ["3", '"x"']
     if isinstance(origin, type) and attrs.has(origin):
         return ["3", "[]"]
     return {

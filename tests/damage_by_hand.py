@@ -233,6 +233,23 @@ def data(many: Damager, readers: Damager) -> None:
         many.value(kind, "[data]", "augment", value, name)
 
 
+def protocols(many: Damager, readers: Damager) -> None:
+    """Names and settings of protocols, and trials that no reader has."""
+    for value, name, says in (
+        ('"sysuu"', "sysuu", "did you mean 'sysu'?"),
+        ('"zzz"', "zzz", "there are cross_camera, single_gallery_shot, vehicleid, sysu, regdb, c"),
+        ('{ use = "regbd" }', "regbd", "did you mean 'regdb'?"),
+    ):
+        many.value("unknown protocol", "[eval]", "protocol", value, name, says=says, single=True)
+    many.value(
+        "misspelt key", "[eval]", "protocol", '{ use = "sysu", serch = ["all"] }', "serch",
+        says="did you mean 'search'?", single=True,
+    )  # fmt: skip
+    many.value("protocol of training", "[data]", "train",
+               '{ manifest = "people.csv", protocol = "sysu" }', "protocol")  # fmt: skip
+    many.value("trial of nobody", "[data]", "trial", "3", "trial", single=True)
+
+
 def contradictions(many: Damager, readers: Damager) -> None:
     """Keys and parts that are each fine and do not fit together."""
     for schedule in ("{}", "{ to = 0.1 }"):
@@ -401,5 +418,5 @@ def sets(many: Damager, readers: Damager) -> None:
 
 
 HAND = (
-    references, components, names, formats, data, contradictions, repeats, syntax, sets,
+    references, components, names, formats, data, protocols, contradictions, repeats, syntax, sets,
 )  # fmt: skip

@@ -18,7 +18,8 @@ from reidcore.plugins import Plugins
 NAME_RULE = "expected a name of a-z, 0-9 and _ that starts with a letter, got "
 SAYS = {
     "wrong type": (
-        r'expected (("\w+" or )*table|table or list|list|int|number|text|true or .*), got .* at \.'
+        r'expected (("\w+" or |text or )*table|(table or )?list|table or list|int|number|text|'
+        r"true or .*), got .* at \."
     ),
     "wrong length": r"expected a list of \d+, got",
     "out of range": r"expected a number (at least|above|at most|below) ",
@@ -61,6 +62,9 @@ SAYS = {
     "newer format": r"key 'format' is \d+, but this core reads format = 1; upgrade",
     "missing format": r"key 'format' is missing",
     "bad weight": r"expected a number of at least 0, got",
+    "unknown protocol": r"protocol: there is no protocol '\w+'(, did you mean|; there are cross_)",
+    "protocol of training": r"'protocol' is for test sets",
+    "trial of nobody": r"trial is for readers that have a setting trial, and none has: ",
     "neither manifest nor read": r"needs either 'manifest', a CSV .* such as core.demo, got table",
     "manifest and read": r"needs either 'manifest', .*; it has both",
     "unknown key beside manifest": r"unknown key '\w+' beside 'manifest'",

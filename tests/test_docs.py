@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shlex
 import shutil
@@ -12,6 +13,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from distributions import python as installed
+from distributions import write_distribution
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 REID = (sys.executable, "-m", "reidcore")
@@ -122,3 +126,34 @@ def test_the_readme_shows_the_packaged_demo():
     shown = re.search(r"^```toml\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
     assert shown is not None
     assert shown[1] == (ROOT / "reidcore" / "runs" / "demo.toml").read_text()
+
+
+def test_the_reader_of_the_data_page_works(tmp_path: Path):
+    """The reader printed in docs/data.md lists a harbour's pictures, a run trains on them, and its
+    own mistakes are told as its own."""
+    site, harbour = tmp_path / "site", tmp_path / "harbour"
+    write_distribution(site, "harbour", blocks("data.md", "python")[0])
+    draw = random.Random(0)
+    for gate in (1, 2, 3):
+        for boat in range(6):
+            folder = harbour / f"gate{gate}" / f"boat-{boat:04d}"
+            folder.mkdir(parents=True)
+            for number in range(2):
+                colour = tuple(draw.randrange(256) for _ in range(3))
+                Image.new("RGB", (24, 16), colour).save(folder / f"{number:06d}.jpg")
+    (harbour / "test.txt").write_text("boat-0004\nboat-0005\n")
+    checked = installed(site, *REID[1:], "data", "check", str(harbour), "--read", "harbour.boats")
+    assert "no errors" in checked.stdout, checked.stderr
+    split = {"train": 24, "query": 4, "gallery": 8}
+    for name, pictures in split.items():
+        assert re.search(rf"{name} +{pictures} ", checked.stdout), checked.stdout
+    demo = (ROOT / "reidcore" / "runs" / "demo.toml").read_text()
+    boats = f'{{ read = "harbour.boats", root = "{harbour.as_posix()}" }}'
+    run = demo.replace('{ read = "core.demo" }', boats).replace("ids = 8", "ids = 4")
+    (tmp_path / "boats.toml").write_text(run)
+    command = [*REID[1:], "run", str(tmp_path / "boats.toml"), "--set", "train.epochs=1"]
+    done = installed(site, *command)
+    assert "4 identities" in done.stdout and done.returncode == 0, done.stderr
+    (harbour / "test.txt").unlink()
+    told = installed(site, *command, "--set", "name=again")
+    assert told.returncode == 4 and "test.txt" in told.stderr

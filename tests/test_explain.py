@@ -20,12 +20,13 @@ from PIL import Image
 from running import TINY
 
 import reidcore
-from reidcore.api import Heat, Lines, Table
+from reidcore.api import Feature, Given, Heat, Lines, Table
+from reidcore.builtin import margin_losses, settings
 from reidcore.cli import main
 from reidcore.drawing import Side, enlarged, heat_picture, heated, line_picture, scaled
-from reidcore.errors import PluginError
-from reidcore.explain import channel_norm, explain_pair, explained_part, with_maps
-from reidcore.modules import Images, grad_cam
+from reidcore.errors import PluginError, UsageError
+from reidcore.explain import channel_norm, explain_pair, explained_part, with_features
+from reidcore.modules import Context, Images, grad_cam
 from reidcore.testing import ConformanceError, iter_checks
 
 PARTS = """
@@ -199,7 +200,7 @@ def test_grad_cam_equals_finite_differences(work, run, matcher: str, stage: str)
     channel of each picture is raised in turn inside the network. The network's own memory format
     is kept, so the maps that heads get may be copies."""
     name, step = f"backbone.{stage}", 1e-5
-    model = with_maps(
+    model = with_features(
         reidcore.load(work / "run", device="cpu").model, work / "run", [name]
     ).double()
     assert model.channels_last
@@ -228,6 +229,101 @@ def test_grad_cam_equals_finite_differences(work, run, matcher: str, stage: str)
     expected.clamp_(min=0)
     assert expected.max() > 0
     np.testing.assert_allclose(cam, expected, rtol=1e-4, atol=1e-4 * float(expected.max()))
+
+
+def losses_of(work: Path, names: list[str]):
+    """The run's model with its losses, in float64, and that computes the named features."""
+    whole = reidcore.load(work / "run", device="cpu", losses=True)
+    return with_features(whole.model, work / "run", names).double()
+
+
+@pytest.mark.parametrize("identity", [None, 2])
+@pytest.mark.parametrize("stage", ["layer2", "layer3"])
+def test_grad_cam_of_a_vector_equals_finite_differences(work, stage: str, identity):
+    """Of the cosine of the pair's vectors, and of the classifier's logit of one identity, or of
+    each picture's likeliest: each channel of each picture is raised in turn inside the network."""
+    name, vector, step = f"backbone.{stage}", "neck.bn", 1e-5
+    model = losses_of(work, [name])
+    pixels = torch.rand(2, 3, 64, 48, generator=torch.Generator().manual_seed(0)).double()
+    images = Images(pixels, *torch.zeros(2, 2, dtype=torch.int64))
+    found = explain_pair(model, [], [name], images, [vector], identity)
+    cams = {kind: found[f"gradcam.{kind}{vector}.{name}"].values for kind in ("", "id.")}
+    assert f"gradcam.triplet.{vector}.{name}" not in found
+    with torch.no_grad():
+        features = model(images)
+    values, weight = features[name], model.losses["id"].classifier.weight.detach()
+    wanted = (features[vector] @ weight.T).argmax(1) if identity is None else [identity] * 2
+    change = torch.zeros_like(values)
+    layer = getattr(model.backbone.network, stage)
+    layer.register_forward_hook(lambda module, given, output: output + change)
+
+    @torch.no_grad()
+    def scores(picture: int, channel: int, by: float) -> dict[str, float]:
+        change.zero_()[picture, channel] = by
+        query, gallery = model(images)[vector].tolist()
+        norms = [sum(x * x for x in one) ** 0.5 for one in (query, gallery)]
+        inner = sum(x * y for x, y in zip(query, gallery, strict=True))
+        logits = [
+            sum(w * x for w, x in zip(weight[k].tolist(), one, strict=True))
+            for k, one in zip(wanted, (query, gallery), strict=True)
+        ]
+        return {"": inner / norms[0] / norms[1], "id.": sum(logits)}
+
+    expected = {kind: torch.zeros(2, *values.shape[2:], dtype=torch.float64) for kind in cams}
+    for picture, channel in np.ndindex(*values.shape[:2]):
+        above, below = scores(picture, channel, step), scores(picture, channel, -step)
+        for kind, total in expected.items():
+            slope = (above[kind] - below[kind]) / (2 * step) / values[0, 0].numel()
+            total[picture] += slope * values[picture, channel]
+    for kind, total in expected.items():
+        total.clamp_(min=0)
+        assert total.max() > 0
+        np.testing.assert_allclose(cams[kind], total, rtol=1e-4, atol=1e-4 * float(total.max()))
+
+
+def test_a_vector_is_found_only_in_maps_before_it(work, run):
+    """Without losses by the pair's cosine alone; where no map is before it, that is an error."""
+    images = Images(torch.rand(2, 3, 32, 16), *torch.zeros(2, 2, dtype=torch.int64))
+    maps = ["backbone.layer2", "backbone.layer3"]
+    model = with_features(run.model, work / "run", maps)
+    found = explain_pair(model, [], maps, images, ["neck.bn"])
+    assert [name for name in found if name.startswith("gradcam.")] == [
+        f"gradcam.neck.bn.{name}" for name in maps
+    ]
+    with pytest.raises(UsageError, match=r"'neck\.bn' depends on none of the maps"):
+        explain_pair(model, [], [], images, ["neck.bn"])
+
+
+def test_the_command_explains_vectors(work, capsys, monkeypatch):
+    """By both scores, in every named map; the identity is named as in the training data, and the
+    vector before the norm, which the ranking does not compute, is computed."""
+    monkeypatch.chdir(work)
+    command = ["explain", "run", "--query", "query", "--gallery", "gallery", "--top", "1"]
+    command += ["--limit", "1", "--device", "cpu", "--feature", "neck.pooled", "--losses"]
+    command += ["--feature", "neck.bn", "--map", "backbone.layer3", "--map", "backbone.layer2"]
+    assert main([*command, "--identity", "0001", "-o", "vectors"]) == 0
+    names = {row["explanation"] for row in rows(work / "vectors" / "index.csv")}
+    for name in ("backbone.layer3", "backbone.layer2"):
+        for scored in ("neck.pooled", "neck.bn", "id.neck.bn"):
+            assert f"gradcam.{scored}.{name}" in names
+        assert f"gradcam.id.neck.pooled.{name}" not in names
+    assert main([*command, "--identity", "0001x", "-o", "new"]) == 2
+    said = capsys.readouterr().err
+    assert "no training identity '0001x', did you mean '0001'? There are 4." in said
+
+
+@pytest.mark.parametrize("use", ["arcface", "cosface", "circle"])
+def test_losses_score_identities_by_what_they_train(use: str):
+    """The cosines to each identity's weight, which come without the margin."""
+    context = Context(Given((1, 1), identities=3, features={"x.v": Feature.vector(4)}), "loss")
+    config = getattr(
+        settings, {"arcface": "ArcFace", "cosface": "CosFace", "circle": "Circle"}[use]
+    )
+    loss = getattr(margin_losses, f"build_{use}")(config(feature="x.v"), context)
+    x = torch.randn(2, 4)
+    scores = loss.identity_scores({"x.v": x})
+    expected = F.cosine_similarity(x[:, None], loss.weight[None], dim=2)
+    torch.testing.assert_close(scores, {"x.v": expected})
 
 
 def test_losses_explain_where_they_are_loaded(work, run):
@@ -276,7 +372,7 @@ def test_the_published_definition():
                     f"{name}_cam_up", enlarged(scaled(cam), *size), rtol=1e-9, atol=1e-12
                 )
         for pattern in ("abp_[gbrWvl]*", "abp_*_target", "W_?"):
-            vectors.later(pattern, "attention-based pooling is a component of its own")
+            vectors.later(pattern, "in plugins/airnet: attention-based pooling is its own")
 
 
 def class_gradient(vectors, x: torch.Tensor, target: int) -> torch.Tensor:
@@ -426,6 +522,11 @@ def test_mistakes_are_told(work, tmp_path, monkeypatch, capsys):
         (["--map", "backbone.layr3"], "no map 'backbone.layr3', did you mean 'backbone.layer3'? "
          "Maps of the run: backbone.stem (map 8x8x4), "),
         (["--map", "neck.bn"], "'neck.bn' is a vector 32, not a map"),
+        (["--feature", "neck.bnn"], "no vector 'neck.bnn', did you mean 'neck.bn'? Vectors of the "
+         "run: neck.pooled (vector 32), neck.bn (vector 32)"),
+        (["--feature", "backbone.layer3"], "'backbone.layer3' is a map 32x2x1, not a vector"),
+        (["--feature", "neck.bn", "--identity", "0001"], "identity '0001' is scored by losses, "
+         "which are not loaded"),
         (["--map", "backbone.layer4"], "the run computes no 'backbone.layer4', and it has no "
          "weights for it"),
         (["--limit", "0"], "limit must be at least 1, got 0"),

@@ -16,7 +16,7 @@ from reidcore.api import Given, WiringError
 from reidcore.builtin import settings
 from reidcore.cli import main
 from reidcore.errors import DataError
-from reidcore.modules import open_run
+from reidcore.modules import Context, open_run
 from reidcore.networks import OSNet, ResNet, load_weights, read_weights
 from reidcore.weights import save_sections
 
@@ -220,6 +220,17 @@ def test_a_word_that_is_no_file_is_refused():
     """A misspelt "imagenet" is not taken for a file that is not there."""
     with pytest.raises(WiringError, match="'imagnet', which is neither 'imagenet' nor a file"):
         settings.ResNet(weights="imagnet").outputs(Given((64, 32)))
+
+
+def test_a_part_may_have_its_own_word_for_published_weights():
+    """The word comes back as it is and is no file to look for; "imagenet" is then no word."""
+    given = Given((64, 32), find_weights=lambda value: f"/found/{value}")
+    assert given.weights("weights", "hub", "hub") == "hub"
+    assert given.weights("weights", "own.pth", "hub") == "/found/own.pth"
+    with pytest.raises(WiringError, match="'imagenet', which is neither 'hub' nor a file"):
+        given.weights("weights", "imagenet", "hub")
+    assert Context(given, "backbone").weights("weights", "hub", "hub") == "hub"
+    assert Context(given, "backbone", initial="none").weights("weights", "hub", "hub") == ""
 
 
 RUN = """\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -72,11 +73,35 @@ def test_triplet_equals_a_loop_over_anchors(metric, soft):
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "unit"])
-def test_triplet_gradient_equals_finite_differences(metric):
+@pytest.mark.parametrize("soft", [False, True])
+def test_weighted_triplet_equals_a_loop_over_anchors(metric, soft):
+    """Positives, the anchor among them, count by exp(d), negatives by exp(-d)."""
+    config = settings.Triplet(feature="x.a", metric=metric, mining="weighted", soft=soft)
+    value, _ = build_triplet(config, Context(given(), "triplet"))(x := features(), batch_of(LABELS))
+    rows, total = x["x.a"].tolist(), 0.0
+    for i, pid in enumerate(LABELS):
+        means = []
+        for same, sign in ((True, 1), (False, -1)):
+            distances = [
+                distance_by_loop(rows[i], row, metric)
+                for row, p in zip(rows, LABELS, strict=True)
+                if (p == pid) is same
+            ]
+            weights = [math.exp(sign * d) for d in distances]
+            products = [d * w for d, w in zip(distances, weights, strict=True)]
+            means.append(sum(products) / sum(weights))
+        gap = means[0] - means[1]
+        total += math.log1p(math.exp(gap)) if soft else max(0.0, gap + 0.3)
+    # The program adds 1e-6 to the sum of weights.
+    assert value.item() == pytest.approx(total / len(LABELS), rel=1e-4)
+
+
+@pytest.mark.parametrize("mining", ["hard", "weighted"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "unit"])
+def test_triplet_gradient_equals_finite_differences(metric, mining):
     """The gradient by autograd is the slope of the loss."""
-    loss = build_triplet(
-        settings.Triplet(feature="x.a", metric=metric), Context(given(), "triplet")
-    )
+    config = settings.Triplet(feature="x.a", metric=metric, mining=mining)
+    loss = build_triplet(config, Context(given(), "triplet"))
     x = features()["x.a"].requires_grad_()
     batch = batch_of(LABELS)
     assert torch.autograd.gradcheck(lambda value: loss({"x.a": value}, batch)[0], x)
@@ -98,8 +123,8 @@ def test_triplet_of_equal_vectors_has_a_finite_gradient():
 def test_anchors_without_a_negative_count_as_solved():
     """A batch of one identity gives loss 0 and a gradient without NaN."""
     x = torch.randn(4, 5, requires_grad=True)
-    for soft in (False, True):
-        config = settings.Triplet(feature="x.a", soft=soft)
+    for soft, mining in itertools.product((False, True), ("hard", "weighted")):
+        config = settings.Triplet(feature="x.a", soft=soft, mining=mining)
         value, _ = build_triplet(config, Context(given(), "triplet"))({"x.a": x}, batch_of([1] * 4))
         (gradient,) = torch.autograd.grad(value, x)
         assert value.item() == 0 and torch.equal(gradient, torch.zeros_like(x))

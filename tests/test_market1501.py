@@ -406,8 +406,14 @@ def test_a_reader_writes_a_manifest(drawn: Path, capsys: pytest.CaptureFixture[s
         (r.path, r.pid, r.camera, r.split, r.time) for r in expected
     ]
     capsys.readouterr()
-    assert main(["data", "check", "market.csv"]) == 0
-    assert "no errors" in capsys.readouterr().out
+    for source in (["market.csv"], ["market", "--read", "core.market1501", "--set", "counts=any"]):
+        assert main(["data", "check", *source]) == 0
+        assert "no errors" in capsys.readouterr().out
+    next((drawn / "market" / "query").glob("*.jpg")).write_bytes(b"torn")
+    assert main(["data", "check", *source]) == 4
+    assert "is not a picture that Pillow knows" in capsys.readouterr().out
+    assert main(["data", "check", *source[:3]]) == 4  # other numbers than the published ones
+    assert "is not the whole of Market-1501" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

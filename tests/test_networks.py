@@ -152,19 +152,48 @@ def test_ibn_stands_in_the_first_norm_of_three_stages():
         )
 
 
-def test_published_names_of_ibn_become_our_own():
-    """A checkpoint under IBN-Net's key names fills an IBN-a network completely."""
-    ours, theirs = (ResNet(18, width=0.125, norm="ibn_a") for _ in range(2))
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+def test_ibn_b_normalises_the_sum(block):
+    """Every channel of every picture of the last block's sum is normalised before the ReLU; the
+    blocks before it are plain."""
+    stage = resnet_stage(block, 8, 4, 2, 1, norm="ibn_b").double()
+    assert isinstance(stage[0].instance, nn.Identity)
+    x = torch.randn(2, 8, 3, 2, dtype=torch.float64) + 1
+    inner = stage[0](x)
+    total = stage[1].residual(inner) + inner
+    out = stage(x)
+    for b in range(2):
+        for c in range(out.shape[1]):
+            expected = [max(0.0, one) for one in normalised(total[b, c].flatten().tolist())]
+            assert out[b, c].flatten().tolist() == pytest.approx(expected, rel=1e-10, abs=1e-14)
+
+
+def test_ibn_b_stands_in_stem_layer1_and_layer2():
+    for depth in (18, 50):
+        network = ResNet(depth, width=0.125, norm="ibn_b")
+        found = [
+            name for name, one in network.named_modules() if isinstance(one, nn.InstanceNorm2d)
+        ]
+        last = [f"layer{number}.{len(getattr(network, f'layer{number}')) - 1}" for number in (1, 2)]
+        assert found == ["stem.norm", *(f"{block}.instance" for block in last)]
+
+
+@pytest.mark.parametrize("norm", ["ibn_a", "ibn_b"])
+def test_published_names_of_ibn_become_our_own(norm):
+    """A checkpoint under IBN-Net's key names fills such a network completely."""
+    ours, theirs = (ResNet(18, width=0.125, norm=norm) for _ in range(2))
     renamed = {}
     for key, value in theirs.state_dict().items():
         for own, published in (
             ("stem.conv.", "conv1."), ("stem.norm.", "bn1."), (".norm1.instance.", ".bn1.IN."),
             (".norm1.batch.", ".bn1.BN."), (".norm", ".bn"), (".shortcut.conv.", ".downsample.0."),
             (".shortcut.norm.", ".downsample.1."), (".shortcut.bn.", ".downsample.1."),
+            (".instance.", ".IN."),
         ):  # fmt: skip
             key = key.replace(own, published)
         renamed[key] = value
-    assert "layer3.1.bn1.IN.weight" in renamed and "layer4.0.downsample.1.bias" in renamed
+    instance = {"ibn_a": "layer3.1.bn1.IN.weight", "ibn_b": "layer2.1.IN.weight"}[norm]
+    assert instance in renamed and "layer4.0.downsample.1.bias" in renamed
     report = load_weights(ours, renamed, ours.own_name)
     assert report.matched == report.total
     assert all(map(torch.equal, ours.parameters(), theirs.parameters()))

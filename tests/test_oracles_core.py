@@ -175,7 +175,8 @@ def test_qaconvs_published_scores_are_trapezoids_of_grouped_ties():
 
 
 def test_euclidean_triplet_equals_ddags():
-    """Loss, gradient and number of satisfied anchors equal DDAG's, duplicates included."""
+    """Loss, gradient and number of satisfied anchors equal DDAG's, and with weights AGW's,
+    duplicates included."""
     with oracle("ddag/triplet") as vectors:
         for number, case in enumerate(vectors.sidecar["cases"]):
             prefix = f"c{number}"
@@ -189,7 +190,18 @@ def test_euclidean_triplet_equals_ddags():
             vectors.compare(f"{prefix}_hard_grad", x.grad, rtol=1e-7, atol=atol)
             positive, negative = batch_hard(euclidean(x, x), labels)
             vectors.compare(f"{prefix}_hard_correct", (negative >= positive).sum())
-        vectors.later("*_wrt_*", "the weighted regularised triplet (AGW) belongs to DDAG's issue")
+            for name, metric in (("wrt", "euclidean"), ("wrt_norm", "unit")):
+                x.grad = None
+                config = settings.Triplet(
+                    feature="x.x", metric=metric, mining="weighted", soft=True
+                )
+                triplet = build_triplet(config, context_of(x=x.shape[1]))
+                loss, terms = triplet({"x.x": x}, batch_of(labels))
+                loss.backward()
+                vectors.compare(f"{prefix}_{name}_loss", loss, rtol=1e-10)
+                vectors.compare(f"{prefix}_{name}_grad", x.grad, rtol=1e-7, atol=atol)
+                right = len(labels) * (1 - terms["hard"].double())
+                vectors.compare(f"{prefix}_{name}_correct", right.round().long())
 
 
 def test_cosine_triplet_equals_airnets_equation():

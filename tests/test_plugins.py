@@ -86,17 +86,17 @@ class TestLoading:
         """The message names distribution, module, error and the core that the plugin asks for."""
         write_distribution(
             site,
-            "broken",
+            "unsound",
             "from reidcore.api import no_such_thing",
             version="0.3.0",
             requires=["reidcore>=1.2"],
         )
         with pytest.raises(PluginError) as caught:
-            Plugins().load("broken")
+            Plugins().load("unsound")
         text = str(caught.value)
         assert text.startswith(
-            "plugin broken (reid-plugin-broken 0.3.0) could not be loaded from "
-            "reid_broken.plugin: ImportError: cannot import name 'no_such_thing'"
+            "plugin unsound (reid-plugin-unsound 0.3.0) could not be loaded from "
+            "reid_unsound.plugin: ImportError: cannot import name 'no_such_thing'"
         )
         assert text.endswith(". It asks for 'reidcore>=1.2'.")
         assert isinstance(caught.value.__cause__, ImportError)

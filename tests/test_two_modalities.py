@@ -17,9 +17,13 @@ from reidcore.api import BatchShape, Given, WiringError
 from reidcore.builtin import settings
 from reidcore.builtin.samplers import TwoModalities, build_two_modalities
 from reidcore.cli import main
+from reidcore.dryrun import random_batch
 from reidcore.errors import UsageError
 from reidcore.modules import Context, Rows, open_run
+from reidcore.plugins import Plugins
 from reidcore.readers import SYSUMM01, Demo
+from reidcore.runfile import parse_runfile
+from reidcore.wiring import make_plan
 from tests.oracles import Vectors, oracle
 
 
@@ -269,6 +273,24 @@ def test_a_check_counts_the_training_modalities(work, capsys):
     assert main(["check", "--no-dry", "tiny.toml"]) == 2
     error = capsys.readouterr().err
     assert "core.demos" in error and "two modalities" not in error
+
+
+def test_a_dry_run_trains_on_the_training_pictures_modalities(work):
+    """Where only test pictures are infrared, the training batch is visible; what is ranked, and
+    training on both, shows both in equal numbers."""
+    cpu = torch.device("cpu")
+    mixed = parse_runfile(
+        TINY[: TINY.index("test =")] + INFRARED[INFRARED.index("test =") :], Path("tiny.toml"),
+        ['data.batch.use="core.identities"'],
+    )  # fmt: skip
+    plan = make_plan(mixed, Plugins(), allow_missing=True)
+    assert plan.given.modalities == ("visible", "infrared")
+    for training, expected in ((True, [0] * 4), (False, [0] * 4 + [1] * 4)):
+        batch = random_batch(plan, cpu, training=training)
+        assert batch.images.modality.tolist() == expected
+        assert batch.pid.tolist() == [0, 0, 1, 1] * (len(expected) // 4)
+    plan = make_plan(parse_runfile(INFRARED, Path("tiny.toml")), Plugins(), allow_missing=True)
+    assert random_batch(plan, cpu, training=True).images.modality.tolist() == [0] * 4 + [1] * 4
 
 
 def test_a_run_trains_on_them(work, capsys):

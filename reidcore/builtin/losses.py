@@ -33,12 +33,15 @@ class Softmax(Loss):
         if config.bias:
             nn.init.zeros_(self.classifier.bias)
 
+    def identity_scores(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The logits of every feature."""
+        return {name: self.classifier(features[name]) for name in self.features}
+
     def forward(
         self, features: Mapping[str, Tensor], batch: Batch
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
         losses, right = [], []
-        for name in self.features:
-            logits = self.classifier(features[name])
+        for logits in self.identity_scores(features).values():
             losses.append(F.cross_entropy(logits, batch.pid, label_smoothing=self.smoothing))
             right.append((logits.argmax(1) == batch.pid).float().mean())
         return torch.stack(losses).sum(), {"accuracy": torch.stack(right).mean()}
@@ -58,8 +61,29 @@ def batch_hard(distances: Tensor, pid: Tensor) -> tuple[Tensor, Tensor]:
     return positive, negative
 
 
+def weighted(distances: Tensor, pid: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances [B] of every row to its positives and to its negatives, averaged with weights (Ye
+    et al. 2022, Deep Learning for Person Re-identification, section 4.1, and its program).
+
+    As `batch_hard`, but an anchor's positives, itself included, weigh exp(d), its negatives
+    exp(-d), divided by their sum. The gradient flows through the weights.
+    """
+    same = pid[:, None] == pid
+
+    def average(signed: Tensor, mask: Tensor) -> Tensor:
+        # The program shifts by the row's maximum with zeros for what is masked, and adds 1e-6.
+        shift = signed.masked_fill(~mask, 0).amax(1, keepdim=True)
+        weights = (signed - shift).exp().masked_fill(~mask, 0)
+        weights = weights / (weights.sum(1, keepdim=True) + 1e-6)
+        return (distances * weights).sum(1)
+
+    negative = average(-distances, ~same).masked_fill(same.all(1), torch.inf)
+    return average(distances, same), negative
+
+
 class Triplet(Loss):
-    """Batch-hard triplet loss, the mean over all anchors (Hermans et al. 2017).
+    """Triplet loss, the mean over all anchors, of the hardest positive and negative in the batch
+    (Hermans et al. 2017), or of `weighted` ones.
 
     max(0, positive - negative + margin), or with a soft margin log(1 + exp(positive - negative)).
     Logs `hard`, the share of anchors whose positive is not closer by the margin (by 0 if soft).
@@ -70,6 +94,7 @@ class Triplet(Loss):
         self.feature = config.feature
         self.metric = config.metric
         self.soft = config.soft
+        self.mined = weighted if config.mining == "weighted" else batch_hard
         self.margin = 0.0 if config.soft else config.margin
         # The loss trains the matcher, but the model owns it.
         self.matcher = None
@@ -93,7 +118,7 @@ class Triplet(Loss):
     def forward(
         self, features: Mapping[str, Tensor], batch: Batch
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        positive, negative = batch_hard(self.distances(features), batch.pid)
+        positive, negative = self.mined(self.distances(features), batch.pid)
         excess = positive - negative + self.margin
         losses = F.softplus(excess) if self.soft else F.relu(excess)
         return losses.mean(), {"hard": (excess.detach() > 0).float().mean()}

@@ -34,10 +34,14 @@ class CosineSoftmax(Loss):
         """[B, identities] of cosines [B, identities]; own: bool, where a row meets its identity."""
         raise NotImplementedError
 
+    def identity_scores(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The cosines to every identity's weight, without margin and scale."""
+        return {self.feature: cosine_similarity(features[self.feature], self.weight)}
+
     def forward(
         self, features: Mapping[str, Tensor], batch: Batch
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        cosine = cosine_similarity(features[self.feature], self.weight)
+        cosine = self.identity_scores(features)[self.feature]
         own = batch.pid[:, None] == torch.arange(len(self.weight), device=batch.pid.device)
         accuracy = (cosine.argmax(1) == batch.pid).float().mean()
         return F.cross_entropy(self.logits(cosine, own), batch.pid), {"accuracy": accuracy}

@@ -132,9 +132,9 @@ def reid_backbones() -> Sequence[Component]:
             settings.ResNet,
             "reidcore.builtin.backbones:build_resnet",
             "ResNet without its classifier: stem and layer1 to layer4",
-            "He et al., Deep Residual Learning for Image Recognition, CVPR 2016; norm = ibn_a: Pan "
-            "et al., Two at Once, ECCV 2018; attention = se: Hu et al., Squeeze-and-Excitation "
-            "Networks, CVPR 2018",
+            "He et al., Deep Residual Learning for Image Recognition, CVPR 2016; norm = ibn_a, "
+            "ibn_b: Pan et al., Two at Once, ECCV 2018; attention = se: Hu et al., "
+            "Squeeze-and-Excitation Networks, CVPR 2018",
             _sample(),
         ),
         Component(
@@ -215,8 +215,11 @@ def reid_losses() -> Sequence[Component]:
             "triplet",
             settings.Triplet,
             "reidcore.builtin.losses:build_triplet",
-            "batch-hard triplet loss on a feature or on a matcher's distance",
-            "Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017",
+            "triplet loss of a batch's hardest pairs, or of weighted ones, on a feature or on a "
+            "matcher's distance",
+            "Hermans et al., In Defense of the Triplet Loss for Person Re-Identification, 2017; "
+            "mining = weighted: Ye et al., Deep Learning for Person Re-identification: A Survey "
+            "and Outlook, TPAMI 2022",
             _sample(loss=_TRIPLET + _SOFTMAX),
         ),
         Component(

@@ -11,8 +11,14 @@ from torch import Tensor, nn
 from reidcore.networks.common import Staged, conv, init_convolutions
 from reidcore.sizes import RESNET_BLOCKS, RESNET_STAGES, resnet_base, resnet_expansion
 
-Norm = Literal["batch", "ibn_a"]
+Norm = Literal["batch", "ibn_a", "ibn_b"]
 Attention = Literal["none", "se"]
+_NORMED: dict[Norm, tuple[str, ...]] = {
+    "batch": (),
+    "ibn_a": ("layer1", "layer2", "layer3"),
+    "ibn_b": ("layer1", "layer2"),
+}
+"""Stages whose blocks have the norm."""
 
 
 class IBN(nn.Module):
@@ -54,6 +60,15 @@ def _first_norm(channels: int, norm: Norm) -> nn.Module:
     return IBN(channels) if norm == "ibn_a" else nn.BatchNorm2d(channels)
 
 
+def _stem_norm(channels: int, norm: Norm) -> nn.Module:
+    instance = norm == "ibn_b"
+    return nn.InstanceNorm2d(channels, affine=True) if instance else nn.BatchNorm2d(channels)
+
+
+def _last_norm(channels: int, norm: Norm) -> nn.Module:
+    return nn.InstanceNorm2d(channels, affine=True) if norm == "ibn_b" else nn.Identity()
+
+
 def _attention(channels: int, attention: Attention) -> nn.Module:
     return SqueezeExcitation(channels) if attention == "se" else nn.Identity()
 
@@ -69,8 +84,9 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with a shortcut (He et al. 2016, fig. 5 left).
 
-    [B, inputs, H, W] -> [B, channels, H / stride, W / stride], rounded up. norm: of the first
-    convolution. attention: on the residual, before it is added to the shortcut.
+    [B, inputs, H, W] -> [B, channels, H / stride, W / stride], rounded up. norm: "ibn_a" is that of
+    the first convolution, "ibn_b" an instance norm of the sum, before the last ReLU. attention: on
+    the residual, before it is added to the shortcut.
     """
 
     expansion = 1
@@ -91,6 +107,7 @@ class BasicBlock(nn.Module):
         self.attention = _attention(channels, attention)
         self.relu = nn.ReLU(inplace=True)
         self.shortcut = _shortcut(inputs, channels, stride)
+        self.instance = _last_norm(channels, norm)
 
     def residual(self, x: Tensor) -> Tensor:
         """What is added to the shortcut."""
@@ -98,7 +115,7 @@ class BasicBlock(nn.Module):
         return self.attention(self.norm2(self.conv2(x)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.residual(x) + self.shortcut(x))
+        return self.relu(self.instance(self.residual(x) + self.shortcut(x)))
 
 
 class Bottleneck(nn.Module):
@@ -130,6 +147,7 @@ class Bottleneck(nn.Module):
         self.attention = _attention(outputs, attention)
         self.relu = nn.ReLU(inplace=True)
         self.shortcut = _shortcut(inputs, outputs, stride)
+        self.instance = _last_norm(outputs, norm)
 
     def residual(self, x: Tensor) -> Tensor:
         """What is added to the shortcut."""
@@ -138,7 +156,7 @@ class Bottleneck(nn.Module):
         return self.attention(self.norm3(self.conv3(x)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.residual(x) + self.shortcut(x))
+        return self.relu(self.instance(self.residual(x) + self.shortcut(x)))
 
 
 def resnet_stage(
@@ -150,11 +168,15 @@ def resnet_stage(
     norm: Norm = "batch",
     attention: Attention = "none",
 ) -> nn.Sequential:
-    """`blocks` residual blocks, the first with `stride`; channels * block.expansion come out."""
+    """`blocks` residual blocks, the first with `stride`; channels * block.expansion come out. The
+    norm "ibn_b" is that of the last block alone."""
     outputs = channels * block.expansion
+    norms: list[Norm] = [norm] * blocks
+    if norm == "ibn_b":
+        norms[:-1] = ["batch"] * (blocks - 1)
     return nn.Sequential(
-        block(inputs, channels, stride, norm, attention),
-        *(block(outputs, channels, 1, norm, attention) for _ in range(blocks - 1)),
+        block(inputs, channels, stride, norms[0], attention),
+        *(block(outputs, channels, 1, one, attention) for one in norms[1:]),
     )
 
 
@@ -164,9 +186,11 @@ class ResNet(Staged):
     depth: layers. last_stride: stride of layer4, 1 or 2; with 1 its map has twice the resolution
     (Sun et al. 2018). width: factor on all channel numbers. until: the last stage that is built.
     norm: "ibn_a" replaces the first norm of every block of layer1 to layer3 by `IBN`, in basic
-    blocks as in bottlenecks (Pan et al. 2018). attention: "se" puts a `SqueezeExcitation` on every
-    block's residual (Hu et al. 2018). The stages are the modules `stem`, `layer1` ... `layer4`,
-    their maps are after the ReLU; `resnet_shapes` gives their shapes.
+    blocks as in bottlenecks; "ibn_b" puts an instance norm into the stem, in place of its batch
+    norm, and behind the sum of the last block of layer1 and layer2 (Pan et al. 2018). attention:
+    "se" puts a `SqueezeExcitation` on every block's residual (Hu et al. 2018). The stages are the
+    modules `stem`, `layer1` ... `layer4`, their maps are after the ReLU; `resnet_shapes` gives
+    their shapes.
     Raises ValueError for another depth or stage.
     """
 
@@ -174,6 +198,7 @@ class ResNet(Staged):
         (r"^conv1\.", "stem.conv."),
         (r"^bn1\.", "stem.norm."),
         (r"\.bn(\d)\.IN\.", r".norm\1.instance."),
+        (r"\.IN\.", ".instance."),
         (r"\.bn(\d)\.BN\.", r".norm\1.batch."),
         (r"\.bn(\d)\.", r".norm\1."),
         (r"\.downsample\.0\.", ".shortcut.conv."),
@@ -198,7 +223,7 @@ class ResNet(Staged):
         self.stem = nn.Sequential(
             OrderedDict(
                 conv=conv(3, channels, 7, 2),
-                norm=nn.BatchNorm2d(channels),
+                norm=_stem_norm(channels, norm),
                 relu=nn.ReLU(inplace=True),
                 pool=nn.MaxPool2d(3, stride=2, padding=1),
             )
@@ -208,9 +233,9 @@ class ResNet(Staged):
         for stage, blocks, stride in zip(
             self.stages[1:], RESNET_BLOCKS[depth], strides, strict=False
         ):
-            first = norm if stage != "layer4" else "batch"
+            used = norm if stage in _NORMED[norm] else "batch"
             self.add_module(
-                stage, resnet_stage(block, inputs, channels, blocks, stride, first, attention)
+                stage, resnet_stage(block, inputs, channels, blocks, stride, used, attention)
             )
             inputs = channels * block.expansion
             channels *= 2

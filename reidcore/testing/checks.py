@@ -9,6 +9,7 @@ from functools import partial
 import attrs
 
 from reidcore.errors import ReidError
+from reidcore.packaged import PackagedRun, packaged_runs
 from reidcore.plugins import CORE, Plugins, find_plugins
 from reidcore.registration import LoadedComponent, in_words
 
@@ -33,7 +34,7 @@ CHECKS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Kind of component -> its checks. Each is a function of `reidcore.testing.parts` or `.others`."""
 
-_PACKAGE = ("packaging", "plugin module imports no torch", "run files run dry")
+_PACKAGE = ("packaging", "plugin module imports no torch")
 _OUTSIDE = ("imports only the public modules of the core",)
 
 
@@ -81,6 +82,9 @@ def _checks(name: str, plugins: Plugins) -> Iterator[Check]:
     if plugin.found in find_plugins():
         for text in (*_PACKAGE, *(() if plugin.found == CORE else _OUTSIDE)):
             yield Check(f"{name}: {text}", partial(_of_package, text, name, plugins))
+        for run in packaged_runs(plugins, name):
+            check = partial(_of_run_file, run, plugins)
+            yield Check(f"{name}: run file {run.name} runs dry", check)
     for component in plugin.components:
         for text in CHECKS[component.kind]:
             function = partial(_of_component, text, component, plugins)
@@ -108,6 +112,10 @@ def _function(module: str, text: str) -> Callable[..., None]:
 
 def _of_package(text: str, name: str, plugins: Plugins) -> None:
     _function("packages", text)(plugins.load(name), plugins)
+
+
+def _of_run_file(run: PackagedRun, plugins: Plugins) -> None:
+    _function("packages", "run file runs dry")(run, plugins)
 
 
 def _of_component(text: str, component: LoadedComponent, plugins: Plugins) -> None:

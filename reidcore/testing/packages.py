@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from reidcore.packaged import packaged_runs
+from reidcore.packaged import PackagedRun
 from reidcore.plugins import CORE, LoadedPlugin, Plugins
 from reidcore.testing.checks import ConformanceError
 
@@ -86,16 +86,15 @@ def _core_imports(file: Path) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name  # type: ignore[attr-defined]
 
 
-def run_files_run_dry(plugin: LoadedPlugin, plugins: Plugins) -> None:
-    """Every run file in the wheel is wired and passes the dry run, with or without its data: the
-    demo's stand in for a manifest that is not there."""
+def run_file_runs_dry(run: PackagedRun, plugins: Plugins) -> None:
+    """A run file in the wheel is wired and passes the dry run, with or without its data: the demo's
+    stand in for a manifest that is not there."""
     from reidcore.errors import DataError
     from reidcore.testing.stands import run_dry
 
-    for run in packaged_runs(plugins, plugin.found.name):
-        path = Path(f"{run.name}.toml")
-        try:
-            run_dry(run.text, path, plugins)
-        except DataError:
-            demo = '{ read = "core.demo" }'
-            run_dry(run.text, path, plugins, f"data.train={demo}", f"data.test={demo}")
+    path = Path(f"{run.name}.toml")
+    try:
+        run_dry(run.text, path, plugins)
+    except DataError:
+        demo = '{ read = "core.demo" }'
+        run_dry(run.text, path, plugins, f"data.train={demo}", f"data.test={demo}")

@@ -76,7 +76,7 @@ def trained(plan: Plan, seed: int = 0) -> Model:
     with seeded("conformance"):
         model = build_model(plan, seed)
         if plan.losses:
-            train_once(plan, model, random_batch(plan, torch.device("cpu")))
+            train_once(plan, model, random_batch(plan, torch.device("cpu"), training=True))
         return model.eval()
 
 

@@ -51,13 +51,6 @@ def test_each_is_wired(name, capsys):
     assert "ok: keys and wiring" in capsys.readouterr().out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in WARD])
-def test_each_passes_a_dry_run(name, capsys):
-    assert main(["check", f"qaconv:{name}"]) == 0
-    assert "ok: keys, wiring and dry run" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("name", "backbone"), [("market-to-duke", 8_543_296), ("market-to-duke-r152", 43_179_072)]
 )

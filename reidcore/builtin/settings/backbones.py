@@ -56,9 +56,9 @@ class ResNet:
     width: float = setting(
         "factor on all channel numbers; the stem has 64 times as many", default=1.0, above=0
     )
-    norm: Literal["batch", "ibn_a"] = setting(
+    norm: Literal["batch", "ibn_a", "ibn_b"] = setting(
         "ibn_a: instance norm for half the channels of the first norm in every block of layer1 to "
-        "layer3",
+        "layer3; ibn_b: instance norm in the stem and behind the last block of layer1 and layer2",
         default="batch",
     )
     attention: Literal["none", "se"] = setting(
@@ -75,9 +75,10 @@ class ResNet:
             f'attention = "{self.attention}"': self.attention != "none",
         }
         _note_weights(given, self.weights, " and ".join(key for key in changed if changed[key]))
-        if self.norm == "ibn_a":
+        last = {"ibn_a": "layer3", "ibn_b": "layer2"}.get(self.norm)
+        if last:
             _need_extents(
-                given, shapes["layer3"], 2, "instance norm of layer3 needs more than one position"
+                given, shapes[last], 2, f"instance norm of {last} needs more than one position"
             )
         return {stage: Feature.map(*shape) for stage, shape in shapes.items()}
 

@@ -70,6 +70,11 @@ class Triplet:
         "scaled to unit length",
         default="euclidean",
     )
+    mining: Literal["hard", "weighted"] = setting(
+        "the hardest positive and negative of each anchor, or all of them with weights that grow "
+        "with hardness (AGW's, which has soft = true)",
+        default="hard",
+    )
     margin: float = setting(
         "by how much a negative must be farther than a positive, in units of the distance",
         default=0.3,

@@ -1,0 +1,1 @@
+"""The losses and miners of pytorch-metric-learning in runs of reidcore."""

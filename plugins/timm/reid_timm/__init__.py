@@ -1,0 +1,1 @@
+"""The models of timm (PyTorch Image Models) as backbones of reidcore."""

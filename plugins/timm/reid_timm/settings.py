@@ -1,0 +1,57 @@
+"""Settings and wiring of the plugin's backbone. Importing this imports neither torch nor timm; the
+wiring method does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from reidcore.api import Feature, Given, setting
+
+PRETRAINED = "pretrained"
+"""What `weights` says for the weights that timm publishes."""
+OWN_OPTIONS = (
+    "cache_dir", "checkpoint_path", "feature_cls", "features_only", "img_size", "in_chans",
+    "num_classes", "out_indices", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
+)  # fmt: skip
+"""Arguments of `timm.create_model` that follow from the run, or from other settings."""
+
+
+def _foreign(options: dict[str, Any]) -> str | None:
+    own = [key for key in OWN_OPTIONS if key in options]
+    return f"{own[0]!r} is not for the user to say: the plugin passes it itself" if own else None
+
+
+@attrs.frozen
+class Features:
+    """Settings of `timm.features`."""
+
+    model: str = setting(
+        "a model of timm, such as resnet50 or vit_small_patch16_224; with the tag of its published "
+        "weights, such as resnet50.a1_in1k, where there are several"
+    )
+    weights: str = setting(
+        'what to start from: "" random, "pretrained" the weights that timm downloads, or the path '
+        "of a checkpoint",
+        default="",
+    )
+    allow: list[str] = setting(
+        "keys of the checkpoint or of the network that may stay unmatched: shell patterns, or "
+        "leading components such as layer4.0",
+        default=[],
+    )
+    options: dict[str, Any] = setting(
+        "further keyword arguments of the model in timm, such as drop_path_rate = 0.1 or "
+        "output_stride = 16",
+        default={},
+        check=_foreign,
+    )
+
+    def outputs(self, given: Given) -> dict[str, Feature]:
+        from reid_timm.models import check_model, stage_shapes
+
+        check_model(self)
+        given.weights("weights", self.weights, PRETRAINED)
+        shapes = stage_shapes(self, given.image)
+        return {stage: Feature.map(*shape) for stage, shape in shapes.items()}
