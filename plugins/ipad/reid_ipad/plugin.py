@@ -8,7 +8,10 @@ from reid_ipad.settings_heads import Compressed, MutualGuided, SelfAttention, Se
 from reid_ipad.settings_matchers import CoAttention, Mutual
 from reidcore.api import Component, hookimpl
 
-PAPER = "Instance and Pair-Aware Dynamic Networks for Re-Identification, arXiv 2103.05395, 2021"
+PAPER = (
+    "Jiao et al., Instance and Pair-Aware Dynamic Networks for Re-Identification, arXiv "
+    "2103.05395, 2021"
+)
 _SELF = """
 [[head]]
 name = "own"
