@@ -18,6 +18,7 @@ from reidcore.model import Model, build_part, widened
 from reidcore.modules import Batch, Images, Meta, Template
 from reidcore.plan import Plan, Wired
 from reidcore.ranking import apply_post
+from reidcore.scoring import view_of
 from reidcore.seeds import seeded
 from reidcore.tables import RankingTable
 
@@ -184,9 +185,9 @@ def _match_once(model: Model, wired: Wired, batch: Batch) -> Template:
     """The batch's template, after checking it and the distances within the batch."""
     matcher, matching = model.matchers[wired.part.name], wired.matching
     assert matching is not None
-    features = model(batch.images)
+    seen = [model(view_of(batch.images, view)) for view in model.plan.given.views]
     with blamed(wired, "template"):
-        template = matcher.merge([matcher.template(features)])
+        template = matcher.merge([matcher.template(features) for features in seen])
     size = len(batch)
     for key, spec in matching.template.items():
         found = template.get(key)

@@ -20,8 +20,11 @@ CONFIGS = [
     settings.Cosine(features=["x.a", "x.b"], each=True),
     settings.Euclidean(features=["x.a", "x.b"]),
     settings.Euclidean(features=["x.a", "x.b"], squared=True),
+    settings.Euclidean(features=["x.a", "x.b"], unit="merged"),
 ]
-ids = ["cosine", "cosine-each", "euclidean", "euclidean-squared"]
+ids = [
+    "cosine", "cosine-each", "euclidean", "euclidean-squared", "euclidean-merged"
+]  # fmt: skip
 every_matcher = pytest.mark.parametrize("config", CONFIGS, ids=ids)
 
 
@@ -48,6 +51,8 @@ def by_loop(
         return [v for part in parts for v in part]
 
     p, q = joined(a, i), joined(b, j)
+    if getattr(config, "unit", "none") != "none":
+        p, q = ([v / math.hypot(*x) for v in x] for x in (p, q))
     if isinstance(config, settings.Cosine):
         dot = sum(x * y for x, y in zip(p, q, strict=True))
         return (1 - dot / math.hypot(*p) / math.hypot(*q)) / 2
@@ -186,3 +191,21 @@ def test_euclidean_distance_of_near_duplicates_is_as_exact_as_stated():
         assert ((actual - expected).abs() < 1e-3 * norm).all()
         if size:
             torch.testing.assert_close(actual, expected, rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("unit", ["none", "merged", "views"])
+def test_lengths_of_views_count_as_set(unit):
+    """The mean over views, that mean at unit length, or the mean of views at unit length."""
+    matcher = build(settings.Euclidean(features=["x.a", "x.b"], unit=unit))
+    views, other = [features(3, seed) for seed in (0, 1)], features(4, 2)
+    joined = [torch.cat([view["x.a"], view["x.b"]], 1) for view in (*views, other)]
+    if unit == "views":
+        joined = [one / one.norm(dim=1, keepdim=True) for one in joined]
+    a, b = (joined[0] + joined[1]) / 2, joined[2]
+    if unit == "merged":
+        a, b = (one / one.norm(dim=1, keepdim=True) for one in (a, b))
+    found = matcher.distance(
+        matcher.merge([matcher.template(view) for view in views]),
+        matcher.merge([matcher.template(other)]),
+    )
+    torch.testing.assert_close(found, (a[:, None] - b).norm(dim=2))

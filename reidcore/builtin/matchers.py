@@ -43,7 +43,7 @@ class Cosine(Matcher):
 
 
 class Euclidean(Matcher):
-    """Euclidean distance, or its square, of the concatenated features.
+    """Euclidean distance, or its square, of the concatenated features, of unit length if so set.
 
     For its precision see `reidcore.builtin.distances.squared_euclidean`.
     """
@@ -52,13 +52,18 @@ class Euclidean(Matcher):
         super().__init__()
         self.features = config.features
         self.squared = config.squared
+        self.unit = config.unit
 
     def template(self, features: Mapping[str, Tensor]) -> Template:
-        return {"vector": torch.cat([exact(features[name]) for name in self.features], 1)}
+        vectors = torch.cat([exact(features[name]) for name in self.features], 1)
+        return {"vector": F.normalize(vectors, dim=1) if self.unit == "views" else vectors}
 
     def distance(self, a: Template, b: Template) -> Tensor:
-        measure = squared_euclidean if self.squared else euclidean
-        return measure(a["vector"], b["vector"])
+        # A mean of unit vectors is none, so what is merged is scaled here.
+        x, y = a["vector"], b["vector"]
+        if self.unit == "merged":
+            x, y = F.normalize(x, dim=1), F.normalize(y, dim=1)
+        return squared_euclidean(x, y) if self.squared else euclidean(x, y)
 
 
 def build_cosine(config: CosineSettings, context: Context) -> Cosine:

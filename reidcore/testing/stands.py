@@ -21,6 +21,7 @@ from reidcore.plan import Plan, Wired
 from reidcore.plugins import Plugins
 from reidcore.registration import LoadedComponent
 from reidcore.runfile import RunFile, parse_runfile
+from reidcore.scoring import view_of
 from reidcore.seeds import seeded
 from reidcore.testing.checks import ConformanceError
 from reidcore.wiring import make_plan
@@ -98,7 +99,9 @@ def batch_of(plan: Plan) -> Batch:
 @torch.no_grad()
 def template_of(model: Model, matcher: Matcher, images: Images) -> Template:
     """What ranking stores of the pictures."""
-    return matcher.merge([matcher.template(model.eval()(images))])
+    model.eval()
+    views = [model(view_of(images, view)) for view in model.plan.given.views]
+    return matcher.merge([matcher.template(features) for features in views])
 
 
 def meta_of(images: Images, seed: int) -> Meta:

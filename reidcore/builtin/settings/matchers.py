@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import attrs
 
 from reidcore.api import Given, Matching, TensorSpec, VectorName, setting
@@ -36,6 +38,11 @@ class Euclidean:
 
     features: list[VectorName] = setting("the vectors to concatenate", check=not_empty)
     squared: bool = setting("whether the distance is squared", default=False)
+    unit: Literal["none", "merged", "views"] = setting(
+        "what is scaled to unit length after concatenation: nothing, a picture's mean over its "
+        "test views, or each view before that mean",
+        default="none",
+    )
 
     def describe(self, given: Given) -> Matching:
         return _vector_matching(given, self.features, unit=False)
