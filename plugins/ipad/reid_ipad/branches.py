@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_ipad.settings_heads import Compressed as CompressedSettings
+from reid_ipad.settings_heads import Compression
 from reid_ipad.settings_heads import MutualGuided as MutualGuidedSettings
 from reid_ipad.settings_heads import SelfGuided as SelfGuidedSettings
 from reidcore.api import Heat, Table
@@ -114,7 +115,7 @@ class Controller(nn.Module):
 class Compressing(nn.Module):
     """Base of the heads: a compression of their source."""
 
-    def __init__(self, config: CompressedSettings, context: Context):
+    def __init__(self, config: Compression, context: Context):
         super().__init__()
         self.source = config.source
         self.compression = compression(

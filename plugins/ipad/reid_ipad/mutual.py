@@ -28,7 +28,8 @@ def mutual_distances(
     result. post: both products are scaled to unit length first. One filter after another, two
     products of matrices give a tile's differences, whose squares are added: differences first,
     because |x|^2 + |y|^2 - 2xy would lose pictures that are nearly equal. Beside the result this
-    takes the memory of one tile, of three in float64 with `post`.
+    takes a tile's differences (with `post` five such, three of them in float64), and of kernels in
+    16 bits a tile's in full.
     """
     (ours, theirs), (queries, gallery) = kernels, vectors
     found = queries.new_empty(len(queries), len(gallery))

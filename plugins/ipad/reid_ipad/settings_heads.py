@@ -15,10 +15,11 @@ def _channels(default: int) -> Any:
 
 
 @attrs.frozen
-class _Compression:
-    """Convolutions that make a map narrower."""
+class Compression:
+    """What heads share: convolutions that make a map narrower."""
 
     source: MapName = setting("the backbone's map")
+    channels: int = _channels(512)
     compress_widths: list[int] | None = setting(
         "channels of the convolutions before the last one; not set: two, as wide as the last",
         default=None,
@@ -34,7 +35,7 @@ class _Compression:
 
 
 @attrs.frozen
-class _Guided(_Compression):
+class _Guided(Compression):
     """A compression and, beside it, the controller that makes a picture's dynamic kernel."""
 
     squeeze: int = setting(
@@ -104,7 +105,7 @@ class _Guided(_Compression):
 
 
 @attrs.frozen
-class Compressed(_Compression):
+class Compressed(Compression):
     """Settings of `ipad.compressed`."""
 
     channels: int = _channels(128)
@@ -118,7 +119,6 @@ class Compressed(_Compression):
 class SelfGuided(_Guided):
     """Settings of `ipad.self_guided`."""
 
-    channels: int = _channels(512)
     dynamic_form: Literal["pooled", "map"] = setting(
         "whether the kernel meets the pooled vector or every location before pooling; equal but "
         "for rounding, and the first needs as many times less work as there are locations",
@@ -157,10 +157,9 @@ class MutualGuided(_Guided):
 
 
 @attrs.frozen
-class SelfAttention(_Compression):
+class SelfAttention(Compression):
     """Settings of `ipad.self_attention`."""
 
-    channels: int = _channels(512)
     keys: int | None = setting(
         "channels in which locations are compared; not set: half of `channels`",
         default=None,
