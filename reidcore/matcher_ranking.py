@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 import torch
@@ -26,6 +27,9 @@ _HELD = 1 << 31
 """Bytes of blocks that are held for further parts of a ranking."""
 
 
+_TOGETHER, _CHEAP = 16, 10**4
+"""Pictures whose listed pairs are scored as one block, where a pair takes at most so many FLOP: the
+pairs that nobody asked for cost less than a call for each picture."""
 _GATHERED = 1 << 22
 """Bytes of templates that are picked at once on a CPU, so that they are still in its cache when the
 matcher reads them; what is picked at once is memory that is new to the process."""
@@ -62,7 +66,7 @@ class MatcherRanking:
     distances between other sides would not compare with it and are refused. shortlist: what it
     leaves out gets larger distances than all that is scored for the query, in the order of the
     matcher that chooses; distances between other sides are refused. kept: where the blocks of long
-    jobs are kept and looked for.
+    jobs are kept and looked for. memo: what `of_gallery` found for the same gallery and shares.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class MatcherRanking:
         by_row: bool = False,
         shortlist: Shortlisting | None = None,
         kept: KeptBlocks | None = None,
+        memo: dict[str, Any] | None = None,
     ):
         self.query = query
         self.gallery = gallery
@@ -85,6 +90,17 @@ class MatcherRanking:
         self._shortlist = shortlist
         self._kept = kept
         self._held: dict[tuple[str, str, str, int], Tensor] = {}
+        self._memo = {} if memo is None else memo
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether two pictures' distance does not depend on which of them is the query."""
+        return all(share.matching.symmetric for share in self._shares)
+
+    def of_gallery(self, key: str, make: Callable[[], Any]) -> Any:
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
 
     def _refuse(self, asked: str) -> None:
         why = "scale = 'row_minmax'" if self._by_row else "a shortlist"
@@ -121,6 +137,40 @@ class MatcherRanking:
         elif self._shortlist is not None:
             return self._shortlisted(self._shortlist, start, stop)
         return self._sum(lambda share: self._rows(share, a, b, start, stop))
+
+    @torch.no_grad()
+    def within(self, side: str, entries: int) -> Iterator[tuple[int, int, Tensor]]:
+        self._refuse(f"distances between {side} and {side}")
+        size = len(getattr(self, side))
+        step = min(self._step(side, size), max(1, entries // max(1, size)))
+        for start in range(0, size, step):
+            rows = slice(start, min(start + step, size))
+            first = start if self.symmetric else 0
+            part = functools.partial(self._part_of_side, side=side, rows=rows, first=first)
+            yield start, first, self._sum(part)
+
+    def _step(self, side: str, size: int) -> int:
+        """Rows of a side at a time, so that the matchers' long jobs are kept often enough."""
+        kept = self._kept
+        if kept is None:
+            return max(1, size)
+        long = [one.matching for one in self._shares if kept.takes(one.matching, size, size)]
+        return min([max(1, size), *(kept.rows(matching, size) for matching in long)])
+
+    def _part_of_side(self, share: Share, side: str, rows: slice, first: int) -> Tensor:
+        """One matcher's own distances of some of a side's pictures to those from `first` on."""
+        own = self._side(share, side)
+        size = count(own)
+        compute = functools.partial(
+            self._score, share, take(own, rows), take(own, slice(first, None))
+        )
+        if self._kept is None or not self._kept.takes(share.matching, size, size):
+            return compute()
+        if not self.symmetric:
+            return self._rows(share, side, side, rows.start, rows.stop)
+        shape = rows.stop - rows.start, size - first
+        whole = size * (size + shape[0]) // 2
+        return self._kept.block((share.name, side, f"{side}-half"), rows, shape, whole, compute)
 
     def _rows(self, share: Share, a: str, b: str, start: int, stop: int) -> Tensor:
         """Rows of one matcher's own distances, from kept blocks where the whole takes long."""
@@ -238,13 +288,21 @@ class MatcherRanking:
     def _pairs(self, share: Share, a: str, i: Tensor, b: str, j: Tensor) -> Tensor:
         left_side, right_side = self._side(share, a), self._side(share, b)
         result = torch.empty(len(i), dtype=torch.float32, device=i.device)
-        # One row of the pairwise form per distinct left side: listed pairs come in such groups.
+        if not len(i):
+            return result
+        # Listed pairs come in groups of one left side.
         lefts, counts = i.unique(return_counts=True)
-        groups = i.argsort(stable=True).split(counts.tolist())
-        for left, where in zip(lefts, groups, strict=True):
-            result[where] = self._listed_row(
-                share, take(left_side, left[None]), right_side, j[where]
-            )
+        together = _TOGETHER if share.matching.pair_flops <= _CHEAP else 1
+        ends = counts.cumsum(0)[together - 1 :: together].tolist()
+        groups = i.argsort(stable=True).tensor_split(ends)
+        for some, where in zip(lefts.split(together), groups, strict=False):
+            own = take(left_side, some)
+            if together == 1:
+                result[where] = self._listed_row(share, own, right_side, j[where])
+                continue
+            rights, column = j[where].unique(return_inverse=True)
+            block = self._score(share, own, take(right_side, rights))
+            result[where] = block[torch.searchsorted(some, i[where]), column]
         return result
 
     @torch.no_grad()
@@ -288,6 +346,15 @@ class _Part(MatcherRanking):
         i, j = self._places[a][start:stop], self._places[b]
         return self._whole._picked(share, a, i, b, j)
 
+    def _part_of_side(self, share: Share, side: str, rows: slice, first: int) -> Tensor:
+        places = self._places[side]
+        return self._whole._picked(share, side, places[rows], side, places[first:])
+
+
+def rows_at_once(gallery: int, memory: float) -> int:
+    """Queries whose distances to the gallery are held together, in `memory` GiB."""
+    return max(1, min(ROWS, int(memory * 2**30) // max(1, 4 * gallery)))
+
 
 def _put_behind(result: Tensor, order: Tensor, scored: Tensor) -> None:
     """Fills [q, G]: `scored` [q, N] for the first of `order` [q, G], and for the others larger
@@ -308,6 +375,7 @@ def ranking_of(
     memory: float,
     pairs: Mapping[str, Pairs],
     kept: KeptBlocks | None = None,
+    memo: dict[str, Any] | None = None,
 ) -> MatcherRanking:
     """The ranking context of two sides. `pairs` holds the matchers' distances of training pairs.
 
@@ -328,7 +396,7 @@ def ranking_of(
             share(ranking.shortlist.by), ranking.shortlist.top, ranking.unit(promised)
         )
     by_row = ranking.scale == "row_minmax"
-    return MatcherRanking(shares, query, gallery, templates, memory, by_row, shortlist, kept)
+    return MatcherRanking(shares, query, gallery, templates, memory, by_row, shortlist, kept, memo)
 
 
 def _fitted(ranking: RankingTable, matcher: str, pairs: Mapping[str, Pairs]) -> Scale | None:

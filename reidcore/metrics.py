@@ -1,7 +1,8 @@
-"""Reference metrics of ranking: average precision, CMC and mINP, in float64 on any device.
+"""Metrics of ranking: average precision, CMC and mINP, in float64 on any device.
 
 A query's kept list is the gallery by ascending distance without what the protocol ignores for it.
-docs/evaluation.md defines every score.
+docs/evaluation.md defines every score. `rank_queries` sorts whole rows; `reidcore.counting` finds
+the same without, where CMC counts pictures.
 """
 
 from __future__ import annotations
@@ -88,21 +89,27 @@ def rank_queries(
             f"distances {list(distances.shape)}, match {list(match.shape)} and ignored "
             f"{list(ignored.shape)} must have one shape [queries, gallery]"
         )
-    for name, value, known in (("ties", ties, TIES), ("precision", precision, PRECISIONS)):
-        if value not in known:
-            raise ValueError(f"{name} is {' or '.join(map(repr, known))}, got {value!r}")
+    check_ways(ties, precision)
     if identity is not None:
         identity = identity.unique(return_inverse=True)[1]
     rows = max(1, _BLOCK // max(1, distances.shape[1]))
     parts = []
     for start in range(0, max(1, len(distances)), rows):
         here = slice(start, start + rows)
-        _refuse_nan(distances[here], start)
+        refuse_nan(distances[here], start)
         parts.append(_rank(distances[here], match[here], ignored[here], ties, precision, identity))
     return _joined(parts)
 
 
-def _refuse_nan(distances: Tensor, offset: int) -> None:
+def check_ways(ties: str, precision: str) -> None:
+    """Raises ValueError for a way of counting that there is not."""
+    for name, value, known in (("ties", ties, TIES), ("precision", precision, PRECISIONS)):
+        if value not in known:
+            raise ValueError(f"{name} is {' or '.join(map(repr, known))}, got {value!r}")
+
+
+def refuse_nan(distances: Tensor, offset: int = 0) -> None:
+    """Raises ReidError if a distance is NaN. offset: number of the first row's query."""
     wrong = distances.isnan()
     if wrong.any():
         query, item = wrong.nonzero()[0].tolist()

@@ -279,10 +279,22 @@ class Ranking(Protocol):
 
     query: Meta
     gallery: Meta
+    symmetric: bool
+    """Whether two pictures' distance does not depend on which of them is the query."""
 
     def between(self, a: str, b: str, start: int, stop: int) -> Tensor:
         """Rows start..stop of the matcher's own distances between two sides, float32
         [stop - start, len(b)]."""
+
+    def within(self, side: str, entries: int) -> Iterator[tuple[int, int, Tensor]]:
+        """All of the matcher's own distances within a side, as (start, first, block): float32 of
+        the rows `start` and following and the columns `first` and following, at most about
+        `entries` numbers at once. first is 0, or `start` where the distances are symmetric, so
+        that each pair comes once."""
+
+    def of_gallery(self, key: str, make: Callable[[], Any]) -> Any:
+        """What `make` returns, which follows from the gallery's distances alone; made once for as
+        long as this gallery is searched."""
 
     def pairs(self, a: str, i: Tensor, b: str, j: Tensor) -> Tensor:
         """The matcher's own distances of the listed pairs (i[k], j[k]), float32 [K]."""

@@ -12,13 +12,14 @@ from torch import Tensor
 
 from reidcore.errors import DataError, PluginError, ReidError
 from reidcore.kept import KeptBlocks
-from reidcore.matcher_ranking import ROWS, MatcherRanking, ranking_of
+from reidcore.matcher_ranking import ROWS, MatcherRanking, ranking_of, rows_at_once
 from reidcore.model import Model, build_part
 from reidcore.modules import Template
 from reidcore.pictures import PictureLoader, meta_of
 from reidcore.plan import Plan, Wired
 from reidcore.progress import Reporter
 from reidcore.protocols import SIDES, scored_name
+from reidcore.relevance import Relevance
 from reidcore.score_names import OTHERS, in_order
 from reidcore.scoring import make_templates, take
 from reidcore.seeds import seeded
@@ -77,7 +78,7 @@ class _Evaluation:
             for ranking in self._plan.rankings:
                 self._reporter.say(f"{name}: ranking {ranking.name}{_share(ranking, pool)}")
                 trials = self._trials(test, pool, stored, ranking)
-                found[name][ranking.name] = self._stages(trials, ranking, len(pool.query))
+                found[name][ranking.name] = self._stages(trials, ranking, pool)
         return found
 
     def _templates(self, test: TestSet, pools: Sequence[Pools]) -> Stored:
@@ -123,11 +124,12 @@ class _Evaluation:
         ]  # fmt: skip
 
     def _stages(
-        self, trials: Sequence[_Trial], ranking: RankingTable, queries: int
+        self, trials: Sequence[_Trial], ranking: RankingTable, pool: Pools
     ) -> dict[str, Any]:
         """{stage: scores} over all trials."""
         if not ranking.post:
-            return {"plain": over_trials(_streamed(trials, queries))}
+            rows = rows_at_once(len(pool.gallery), self._plan.runfile.eval.memory)
+            return {"plain": over_trials(_streamed(trials, len(pool.query), rows))}
         chains = [self._chain(trial, ranking.post) for trial in trials]
         return {stage: over_trials([chain[stage] for chain in chains]) for stage in chains[0]}
 
@@ -186,9 +188,13 @@ class _Trial:
         pairs = len(self.query) * len(self.gallery)
         return self.counting(identity=self.test.identity[self.gallery], pairs=pairs)
 
+    @functools.cached_property
+    def relevance(self) -> Relevance:
+        return self.test.relevance(self.query, self.gallery)
+
     def add(self, tally: Tally, distances: Tensor, rows: slice) -> None:
         """Counts some queries' distances to the whole gallery."""
-        tally.add(distances, *self.test.masks(self.query[rows], self.gallery))
+        tally.add(distances, self.relevance.rows(rows.start, rows.stop))
 
     def tally(self, distances: Callable[[slice], Tensor]) -> Tally:
         """The scores of all queries, whose rows of distances come block by block."""
@@ -199,13 +205,13 @@ class _Trial:
         return found
 
 
-def _streamed(trials: Sequence[_Trial], queries: int) -> list[Tally]:
+def _streamed(trials: Sequence[_Trial], queries: int, rows_at_once: int) -> list[Tally]:
     """Scores by blocks of queries: no postprocessor needs the matrix, so none is held. All trials
     take what they need of a block before the next one is computed."""
     tallies = [trial.begin() for trial in trials]
-    for start in range(0, queries, ROWS):
+    for start in range(0, queries, rows_at_once):
         for trial, tally in zip(trials, tallies, strict=True):
-            ends = torch.searchsorted(trial.places, torch.tensor([start, start + ROWS]))
+            ends = torch.searchsorted(trial.places, torch.tensor([start, start + rows_at_once]))
             rows = slice(*ends.tolist())
             if rows.start < rows.stop:
                 distances = trial.context.between("query", "gallery", rows.start, rows.stop)

@@ -117,6 +117,10 @@ def tile_shape(queries: int, gallery: int, pair_bytes: int, memory: float) -> tu
     return max(1, rows), max(1, columns)
 
 
+_PAIRS = 1 << 25
+"""Pairs of a tile at most: what a tile's distances take besides the whole stays small."""
+
+
 @torch.no_grad()
 def score(
     matcher: Matcher,
@@ -134,15 +138,29 @@ def score(
     """
     rows, columns = count(a), count(b)
     device = next(iter(a.values())).device if device is None else device
-    result = torch.empty(rows, columns, dtype=torch.float32, device=device)
+    memory = min(memory, _PAIRS * max(1, matching.pair_bytes) / 2**30)
     height, width = tile_shape(rows, columns, matching.pair_bytes, memory)
     training = matcher.training
     matcher.eval()
     try:
+        if height >= rows and width >= columns:
+            try:
+                return matcher.distance(_moved(a, device), _moved(b, device)).float()
+            except torch.OutOfMemoryError:
+                if rows * columns <= 1:
+                    raise
+                torch.cuda.empty_cache()
+                height, width = _halved(height, width)
+        result = torch.empty(rows, columns, dtype=torch.float32, device=device)
         _fill(matcher, a, b, result, height, width)
     finally:
         matcher.train(training)
     return result
+
+
+def _halved(height: int, width: int) -> tuple[int, int]:
+    """A tile whose larger side is halved."""
+    return (height, -(-width // 2)) if width >= height else (-(-height // 2), width)
 
 
 def _moved(template: Template, device: torch.device) -> Template:
@@ -165,10 +183,8 @@ def _fill(
                 if height == width == 1:
                     raise
                 torch.cuda.empty_cache()
-                # Halving the larger side keeps tiles that are done and starts this row again.
-                height, width = (
-                    (height, -(-width // 2)) if width >= height else (-(-height // 2), width)
-                )
+                # Tiles that are done stay, and this row of tiles starts again.
+                height, width = _halved(height, width)
                 left = 0
                 continue
             left += width

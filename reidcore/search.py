@@ -13,7 +13,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 import torch
@@ -56,6 +56,8 @@ class Templates:
     rows: tuple[Row, ...]
     parts: dict[str, Template]
     made_by: str
+    memo: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False, repr=False)
+    """What rankings have found out about these pictures as a gallery."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -305,7 +307,7 @@ class Search:
         return ranking_of(
             self.model, ranking, meta[: len(query)], meta[len(query) :],
             {"query": query.parts, "gallery": gallery.parts}, self.plan.runfile.eval.memory,
-            self.model.pairs,
+            self.model.pairs, memo=gallery.memo.setdefault(repr(ranking), {}),
         )  # fmt: skip
 
     def _processed(

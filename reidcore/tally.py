@@ -9,8 +9,10 @@ import attrs
 import numpy as np
 from torch import Tensor
 
+from reidcore.counting import count_queries
 from reidcore.metrics import PerQuery, Scores, draw_shots, rank_queries, summarize
 from reidcore.protocols import Protocol, SingleGalleryShot
+from reidcore.relevance import Judged
 from reidcore.repeats import mean_scores
 from reidcore.score_names import USUAL, Ways, tar_name
 from reidcore.tables import Eval
@@ -47,17 +49,23 @@ class Tally:
         # The generator of the program whose numbers these are.
         self._draw = np.random.RandomState(self._shots.seed if self._shots else 0)
 
-    def add(self, distances: Tensor, match: Tensor, ignored: Tensor) -> None:
-        """The next queries' rows; match and ignored may be on another device than distances."""
-        given = distances, match.to(distances.device), ignored.to(distances.device)
-        identity = self._identity.to(distances.device)
-        counted = identity if self.ways.cmc == "identity" else None
-        each = rank_queries(*given, self.ways.ties, self.ways.precision, counted)
+    def add(self, distances: Tensor, judged: Judged) -> None:
+        """The next queries' rows [q, G]; judged may be on another device than distances."""
+        judged = judged.to(distances.device)
+        each = self._ranked(distances, judged)
         if self._shots is not None:
-            first = draw_shots(*given, identity, self._draw, self._shots.repeats)
-            each = attrs.evolve(each, first=first.to(distances.device))
+            identity = self._identity.to(distances.device)
+            shots = distances, *judged.masks(), identity, self._draw, self._shots.repeats
+            each = attrs.evolve(each, first=draw_shots(*shots).to(distances.device))
         self._parts.append(each)
-        self._accepts.add(*given)
+        self._accepts.add(distances, judged)
+
+    def _ranked(self, distances: Tensor, judged: Judged) -> PerQuery:
+        ways = self.ways.ties, self.ways.precision
+        if self.ways.cmc != "identity":
+            return count_queries(distances, judged, *ways)
+        identity = self._identity.to(distances.device)
+        return rank_queries(distances, *judged.masks(), *ways, identity)
 
     def scores(self) -> dict[str, Any]:
         """What scores.json holds of a stage. Raises DataError if no query has a match."""

@@ -19,13 +19,15 @@ from reidcore.modules import Rows
 from reidcore.pictures import make_rows
 from reidcore.plan import Plan
 from reidcore.protocols import Protocol, SamePlace, Task, scored_name
+from reidcore.relevance import NOBODY, Relevance
 
 
 @attrs.frozen(eq=False)
 class TestSet:
     """The pictures of one test set, with identities numbered over all of them.
 
-    file, place: int64 [N], equal where the file or the protocol's place is; place -1 if unknown.
+    file, place: int64 [N], equal where the file or the protocol's place is; place `NOBODY` if
+    unknown.
     same_place: what happens to pictures of a query's place.
     """
 
@@ -42,20 +44,14 @@ class TestSet:
         """int64 [N]."""
         return torch.from_numpy(self.rows.pid)
 
-    def masks(self, query: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
-        """(match, ignored) bool [Q, G] between pictures of these numbers, int64 [Q] and [G].
-
-        A match has the query's identity. Ignored are, of the query's place, with "drop" matches,
-        with "drop_all" all pictures; always the query's own file. Unknown places are nobody's.
-        """
-        identity = self.identity
-        match = identity[query][:, None] == identity[gallery]
-        ignored = self.file[query][:, None] == self.file[gallery]
-        if self.same_place != "keep":
-            place = self.place[query][:, None]
-            same = (place == self.place[gallery]) & (place >= 0)
-            ignored |= same & match if self.same_place == "drop" else same
-        return match, ignored
+    def relevance(self, query: Tensor, gallery: Tensor) -> Relevance:
+        """What counts between pictures of these numbers, int64 [Q] and [G]."""
+        identity, file, place = self.identity, self.file, self.place
+        return Relevance(
+            (identity[query], file[query], place[query]),
+            (identity[gallery], file[gallery], place[gallery]),
+            self.same_place,
+        )
 
 
 def make_test_set(loaded: Loaded, plan: Plan) -> TestSet:
@@ -77,9 +73,9 @@ def make_test_set(loaded: Loaded, plan: Plan) -> TestSet:
 
 
 def _numbered(names: Sequence[str], known: Mapping[str, Any]) -> Tensor:
-    """int64 [N]: the place of each name among the known ones, -1 for others."""
+    """int64 [N]: the place of each name among the known ones, `NOBODY` for others."""
     number = {name: index for index, name in enumerate(known)}
-    return torch.tensor([number.get(name, -1) for name in names], dtype=torch.int64)
+    return torch.tensor([number.get(name, NOBODY) for name in names], dtype=torch.int64)
 
 
 def require_matches(

@@ -8,6 +8,8 @@ from decimal import Decimal
 import torch
 from torch import Tensor
 
+from reidcore.relevance import Judged
+
 
 def strangers_let_pass(rate: float, strangers: int) -> int:
     """How many pairs of strangers a false accept rate allows: `rate` times `strangers`, rounded
@@ -35,10 +37,11 @@ class TrueAccepts:
         self._nearest: Tensor | None = None
         self._strangers = 0
 
-    def add(self, distances: Tensor, match: Tensor, ignored: Tensor) -> None:
-        """Some queries' rows: distances, match and ignored as for `metrics.rank_queries`."""
+    def add(self, distances: Tensor, judged: Judged) -> None:
+        """Some queries' rows [q, G], and what of them counts."""
         if not self._rates:
             return
+        match, ignored = judged.masks()
         self._matching.append(distances[match & ~ignored].cpu())
         strangers = distances[~match & ~ignored]
         self._strangers += len(strangers)

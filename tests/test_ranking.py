@@ -58,7 +58,8 @@ def masks(found) -> tuple[list[list[bool]], list[list[bool]]]:
     """(match, ignored) of all its queries and gallery pictures."""
     (task,) = found.tasks
     (trial,) = task.trials
-    match, ignored = found.masks(torch.tensor(trial.query), torch.tensor(trial.gallery))
+    relevance = found.relevance(torch.tensor(trial.query), torch.tensor(trial.gallery))
+    match, ignored = relevance.rows(0, len(trial.query)).masks()
     return match.tolist(), ignored.tolist()
 
 

@@ -39,7 +39,9 @@ class Cosine(Matcher):
 
     def distance(self, a: Template, b: Template) -> Tensor:
         similarity = cosine_similarity(self.descriptor(a), self.descriptor(b))
-        return ((1 - similarity) / 2).clamp(0, 1)
+        if similarity.requires_grad:
+            return ((1 - similarity) / 2).clamp(0, 1)
+        return similarity.neg_().add_(1).div_(2).clamp_(0, 1)
 
 
 class Euclidean(Matcher):

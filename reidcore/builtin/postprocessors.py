@@ -3,77 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import attrs
 import torch
 from torch import Tensor
 
 from reidcore.builtin.distances import exact
+from reidcore.builtin.neighbours import AllPairs, Neighbours, RankingPairs
 from reidcore.builtin.settings import Rerank as RerankSettings
 from reidcore.modules import Context, Ranking
 
 ENTRIES = 2**23
 """Numbers in the largest block of rows."""
-
-
-class AllPairs(Protocol):
-    """Distances between all N = Q + G pictures, the queries first, then the gallery."""
-
-    def rows(self, start: int, stop: int) -> Sequence[Tensor]:
-        """Rows start..stop of [N, N], in blocks of columns."""
-
-    def pairs(self, i: Tensor, j: Tensor) -> Tensor:
-        """The entries (i[k], j[k]) of [N, N], as [K]."""
-
-
-class RankingPairs:
-    """`AllPairs` of a ranking and its distances [Q, G].
-
-    The picture of a row is on the query side, except between a gallery picture and a query: there
-    the query is, so that gallery x queries is the transpose of queries x gallery.
-    """
-
-    def __init__(self, distances: Tensor, ranking: Ranking):
-        self.distances = distances
-        self.ranking = ranking
-        self.queries = distances.shape[0]
-
-    def rows(self, start: int, stop: int) -> Sequence[Tensor]:
-        """See `AllPairs`; the rows have to be of one side."""
-        if stop <= self.queries:
-            own = self.ranking.between("query", "query", start, stop)
-            return own.to(self.distances), self.distances[start:stop]
-        start, stop = start - self.queries, stop - self.queries
-        own = self.ranking.between("gallery", "gallery", start, stop)
-        return self.distances[:, start:stop].T.contiguous(), own.to(self.distances)
-
-    def pairs(self, i: Tensor, j: Tensor) -> Tensor:
-        result = self.distances.new_empty(len(i))
-        left, right = i < self.queries, j < self.queries
-        across = left != right
-        query, other = torch.minimum(i, j)[across], torch.maximum(i, j)[across]
-        result[across] = self.distances[query, other - self.queries]
-        for side, here, first in (
-            ("query", left & right, 0),
-            ("gallery", ~(left | right), self.queries),
-        ):
-            listed = self.ranking.pairs(side, i[here] - first, side, j[here] - first)
-            result[here] = listed.to(self.distances)
-        return result
-
-
-@attrs.frozen(eq=False)
-class Neighbours:
-    """The beginning of every picture's ranking of all pictures.
-
-    index, distance: [N, L], nearest first, equal distances in the order of pictures. farthest: [N],
-    the largest distance in the whole row.
-    """
-
-    index: Tensor
-    distance: Tensor
-    farthest: Tensor
 
 
 @attrs.frozen(eq=False)
@@ -109,14 +50,15 @@ class Rerank:
 
     @torch.no_grad()
     def __call__(self, distances: Tensor, ranking: Ranking) -> Tensor:
-        return self.rerank(distances, RankingPairs(distances, ranking))
+        return self.rerank(distances, RankingPairs(distances, ranking, self.entries))
 
     def rerank(self, distances: Tensor, source: AllPairs) -> Tensor:
         """The result, in [0, 1], written into `distances` [Q, G] and computed in its dtype."""
         queries, gallery = distances.shape
         if not distances.numel():
             return distances
-        found = self._neighbours(source, queries, queries + gallery, distances)
+        kept = min(queries + gallery, max(self.config.k1 + 1, self.config.k2))
+        found = source.neighbours(kept)
         encodings = self._encodings(found, source)
         if self.config.k2 > 1:
             encodings = self._averaged(encodings, found.index[:, : self.config.k2])
@@ -137,19 +79,6 @@ class Rerank:
 
     def _stored(self, value: Tensor) -> Tensor:
         return value.half() if self.config.half else value
-
-    def _neighbours(
-        self, source: AllPairs, queries: int, pictures: int, like: Tensor
-    ) -> Neighbours:
-        kept = min(pictures, max(self.config.k1 + 1, self.config.k2))
-        index = torch.empty(pictures, kept, dtype=torch.int64, device=like.device)
-        distance, farthest = like.new_empty(pictures, kept), like.new_empty(pictures)
-        for side in ((0, queries), (queries, pictures)):
-            for rows in _blocks(*side, pictures, self.entries):
-                blocks = source.rows(rows.start, rows.stop)
-                distance[rows], index[rows] = nearest(blocks, kept)
-                farthest[rows] = torch.stack([block.amax(1) for block in blocks]).amax(0)
-        return Neighbours(index, distance, farthest)
 
     def _encodings(self, found: Neighbours, source: AllPairs) -> Sparse:
         """Every picture's expanded reciprocal neighbours, with weights that add up to 1."""
@@ -219,37 +148,6 @@ class Rerank:
             shared.scatter_add_(0, target, least)
         shared = shared.view(-1, gallery)
         return 1 - shared / (2 - shared)
-
-
-def nearest(blocks: Sequence[Tensor], count: int) -> tuple[Tensor, Tensor]:
-    """The `count` smallest values of each row and their columns, [R, count] each, in ascending
-    order, equal ones in that of columns. `blocks` are the blocks of columns, [R, ...] each."""
-    values, index, first = [], [], 0
-    for block in blocks:
-        columns = _smallest(block, count)
-        values.append(block.gather(1, columns))
-        index.append(columns + first)
-        first += block.shape[1]
-    merged, order = torch.cat(values, 1).sort(dim=1, stable=True)
-    return merged[:, :count], torch.cat(index, 1).gather(1, order[:, :count])
-
-
-def _smallest(block: Tensor, count: int) -> Tensor:
-    """The columns of the `count` smallest of each row, in the order of columns."""
-    rows, columns = block.shape
-    if columns <= count:
-        return torch.arange(columns, device=block.device).expand(rows, columns)
-    values, index = block.topk(count + 1, largest=False)
-    index = index[:, :count]
-    # Which of equal values topk takes is open; where it matters, the first ones are taken.
-    tied = (values[:, count - 1] == values[:, count]).nonzero()[:, 0]
-    if len(tied):
-        whole, last = block[tied], values[tied, count, None]
-        below, equal = whole < last, whole == last
-        room = count - below.sum(1, keepdim=True)
-        taken = below | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
-        index[tied] = taken.nonzero()[:, 1].view(-1, count)
-    return index.sort(1).values
 
 
 def reciprocal(lists: Tensor, rows: slice) -> Tensor:

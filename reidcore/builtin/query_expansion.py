@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reidcore.builtin.postprocessors import nearest
+from reidcore.builtin.neighbours import nearest
 from reidcore.builtin.settings import Expand as ExpandSettings
 from reidcore.modules import Context, Ranking
 
