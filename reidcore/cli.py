@@ -159,6 +159,7 @@ def _run(options: argparse.Namespace) -> int:
     from reidcore.plugins import Plugins
     from reidcore.runfile import parse_runfile
 
+    _alone("run")
     plugins = Plugins()
     text, path = run_source(options.file, plugins)
     run = parse_runfile(text, path, options.sets)
@@ -167,6 +168,18 @@ def _run(options: argparse.Namespace) -> int:
         return _run_repeats(options, plugins, run, text, path, folder)
     _run_one(options, plugins, text, path, folder, options.sets, _Announced())
     return 0
+
+
+def _alone(command: str) -> None:
+    """Refuses to do in each of several processes what is work for one."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count != "1":
+        from reidcore.errors import UsageError
+
+        raise UsageError(
+            f"`reid {command}` works in one process, and torchrun has started {count} "
+            "(WORLD_SIZE); several processes share the work of `reid eval`"
+        )
 
 
 class _Announced:
@@ -315,7 +328,7 @@ def _check(options: argparse.Namespace) -> int:
 
 def _eval(options: argparse.Namespace) -> int:
     from reidcore.plugins import Plugins
-    from reidcore.progress import reporter
+    from reidcore.progress import Silent, reporter
     from reidcore.runfolder import check_output, load_model, read_run, write_json
     from reidcore.wiring import make_plan
 
@@ -323,19 +336,23 @@ def _eval(options: argparse.Namespace) -> int:
     lock, run = read_run(options.folder, options.file, options.sets)
     plan = make_plan(run, Plugins(), purpose="eval", make_data=True, training=lock["training"])
     from reidcore.kept import KeptBlocks, scoring_key
+    from reidcore.processes import together
     from reidcore.ranking import evaluate, score_table
     from reidcore.test_sets import require_scorable
     from reidcore.training import make_loader
 
     require_scorable(plan)
 
-    shown = reporter()
-    try:
-        model = load_model(options.folder, plan, run.train.device)
-        kept = KeptBlocks(options.folder, lambda: scoring_key(plan, model), shown)
-        scores = evaluate(plan, model, make_loader(plan, model.device), shown, kept)
-    finally:
-        shown.close()
+    with together() as processes:
+        shown = reporter() if processes.first else Silent()
+        try:
+            model = load_model(options.folder, plan, run.train.device)
+            kept = KeptBlocks(options.folder, lambda: scoring_key(plan, model), shown)
+            scores = evaluate(plan, model, make_loader(plan, model.device), shown, kept, processes)
+        finally:
+            shown.close()
+        if not processes.first:
+            return 0
     print(score_table(scores))
     if options.output is not None:
         write_json(options.output, scores)

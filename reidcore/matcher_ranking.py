@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import isqrt
 from typing import Any
 
 import attrs
@@ -16,6 +17,7 @@ from reidcore.errors import DataError, PluginError
 from reidcore.kept import KeptBlocks
 from reidcore.model import Model
 from reidcore.modules import Matcher, Meta, Template
+from reidcore.processes import ALONE, Processes
 from reidcore.scoring import count, score, take
 from reidcore.tables import FITTED, RankingTable
 
@@ -23,6 +25,8 @@ _ORDERED = 1 << 22
 """Entries of the distance matrix that a shortlist orders at once; each takes some 30 bytes."""
 ROWS = 512
 """Rows of a block at most, and queries that are scored at a time."""
+_CACHED = 1 << 22
+"""Distances of a block at most where they are not of few queries."""
 _HELD = 1 << 31
 """Bytes of blocks that are held for further parts of a ranking."""
 
@@ -80,6 +84,7 @@ class MatcherRanking:
         shortlist: Shortlisting | None = None,
         kept: KeptBlocks | None = None,
         memo: dict[str, Any] | None = None,
+        processes: Processes = ALONE,
     ):
         self.query = query
         self.gallery = gallery
@@ -91,11 +96,26 @@ class MatcherRanking:
         self._kept = kept
         self._held: dict[tuple[str, str, str, int], Tensor] = {}
         self._memo = {} if memo is None else memo
+        self._processes = processes
 
     @property
     def symmetric(self) -> bool:
         """Whether two pictures' distance does not depend on which of them is the query."""
         return all(share.matching.symmetric for share in self._shares)
+
+    def everyone(self, value: Tensor) -> list[Tensor]:
+        return self._processes.everyone(value)
+
+    def whole(self) -> Tensor:
+        """float32 [Q, G], the rows of `between` of queries and gallery. Processes share them."""
+        shape = len(self.query), len(self.gallery)
+        distances = torch.empty(shape, dtype=torch.float32, device=self.query.camera.device)
+        step = rows_at_once(shape[1], self._memory)
+        blocks = [slice(first, min(first + step, shape[0])) for first in range(0, shape[0], step)]
+        for _, rows in self._processes.share(blocks):
+            distances[rows] = self.between("query", "gallery", rows.start, rows.stop)
+        self._processes.complete(distances, blocks)
+        return distances
 
     def of_gallery(self, key: str, make: Callable[[], Any]) -> Any:
         if key not in self._memo:
@@ -142,33 +162,38 @@ class MatcherRanking:
     def within(self, side: str, entries: int) -> Iterator[tuple[int, int, Tensor]]:
         self._refuse(f"distances between {side} and {side}")
         size = len(getattr(self, side))
-        step = min(self._step(side, size), max(1, entries // max(1, size)))
-        for start in range(0, size, step):
-            rows = slice(start, min(start + step, size))
-            first = start if self.symmetric else 0
-            part = functools.partial(self._part_of_side, side=side, rows=rows, first=first)
-            yield start, first, self._sum(part)
+        for _, (rows, columns) in self._processes.share(self._blocks(side, size, entries)):
+            part = functools.partial(self._block, side=side, rows=rows, columns=columns)
+            yield rows.start, columns.start, self._sum(part)
 
-    def _step(self, side: str, size: int) -> int:
-        """Rows of a side at a time, so that the matchers' long jobs are kept often enough."""
+    def _blocks(self, side: str, size: int, entries: int) -> Iterator[tuple[slice, slice]]:
+        """Rows and columns of blocks: whole rows of long jobs, so that they can be kept; of others
+        as many as make a matrix product worth its while."""
         kept = self._kept
-        if kept is None:
-            return max(1, size)
-        long = [one.matching for one in self._shares if kept.takes(one.matching, size, size)]
-        return min([max(1, size), *(kept.rows(matching, size) for matching in long)])
+        matchings = [share.matching for share in self._shares]
+        long = [one for one in matchings if kept is not None and kept.takes(one, size, size)]
+        if long:
+            assert kept is not None
+            high = min(max(1, entries // size), *(kept.rows(one, size) for one in long))
+        else:
+            high = max(1, min(ROWS, isqrt(entries)))
+        for start in range(0, size, high):
+            rows = slice(start, min(start + high, size))
+            first = start if self.symmetric else 0
+            wide = size if long else max(1, entries // high)
+            for left in range(first, size, wide):
+                yield rows, slice(left, min(left + wide, size))
 
-    def _part_of_side(self, share: Share, side: str, rows: slice, first: int) -> Tensor:
-        """One matcher's own distances of some of a side's pictures to those from `first` on."""
+    def _block(self, share: Share, side: str, rows: slice, columns: slice) -> Tensor:
+        """One matcher's own distances between pictures of a side."""
         own = self._side(share, side)
         size = count(own)
-        compute = functools.partial(
-            self._score, share, take(own, rows), take(own, slice(first, None))
-        )
+        compute = functools.partial(self._score, share, take(own, rows), take(own, columns))
         if self._kept is None or not self._kept.takes(share.matching, size, size):
             return compute()
         if not self.symmetric:
             return self._rows(share, side, side, rows.start, rows.stop)
-        shape = rows.stop - rows.start, size - first
+        shape = rows.stop - rows.start, size - columns.start
         whole = size * (size + shape[0]) // 2
         return self._kept.block((share.name, side, f"{side}-half"), rows, shape, whole, compute)
 
@@ -333,7 +358,7 @@ class _Part(MatcherRanking):
     def __init__(self, whole: MatcherRanking, query: Tensor, gallery: Tensor):
         super().__init__(
             whole._shares, whole.query[query], whole.gallery[gallery], whole._templates,
-            whole._memory, whole._by_row, whole._shortlist,
+            whole._memory, whole._by_row, whole._shortlist, processes=whole._processes,
         )  # fmt: skip
         self._whole = whole
         device = self.query.camera.device
@@ -346,14 +371,17 @@ class _Part(MatcherRanking):
         i, j = self._places[a][start:stop], self._places[b]
         return self._whole._picked(share, a, i, b, j)
 
-    def _part_of_side(self, share: Share, side: str, rows: slice, first: int) -> Tensor:
+    def _block(self, share: Share, side: str, rows: slice, columns: slice) -> Tensor:
         places = self._places[side]
-        return self._whole._picked(share, side, places[rows], side, places[first:])
+        return self._whole._picked(share, side, places[rows], side, places[columns])
 
 
 def rows_at_once(gallery: int, memory: float) -> int:
-    """Queries whose distances to the gallery are held together, in `memory` GiB."""
-    return max(1, min(ROWS, int(memory * 2**30) // max(1, 4 * gallery)))
+    """Queries whose distances to the gallery are held together, in `memory` GiB: some hundred, so
+    that a matrix product is worth its while, but no more than are in cache if they can be so few.
+    """
+    held = int(memory * 2**30) // max(1, 4 * gallery)
+    return max(1, min(ROWS, held, max(ROWS // 4, _CACHED // max(1, gallery))))
 
 
 def _put_behind(result: Tensor, order: Tensor, scored: Tensor) -> None:
@@ -376,6 +404,7 @@ def ranking_of(
     pairs: Mapping[str, Pairs],
     kept: KeptBlocks | None = None,
     memo: dict[str, Any] | None = None,
+    processes: Processes = ALONE,
 ) -> MatcherRanking:
     """The ranking context of two sides. `pairs` holds the matchers' distances of training pairs.
 
@@ -396,7 +425,9 @@ def ranking_of(
             share(ranking.shortlist.by), ranking.shortlist.top, ranking.unit(promised)
         )
     by_row = ranking.scale == "row_minmax"
-    return MatcherRanking(shares, query, gallery, templates, memory, by_row, shortlist, kept, memo)
+    return MatcherRanking(
+        shares, query, gallery, templates, memory, by_row, shortlist, kept, memo, processes
+    )
 
 
 def _fitted(ranking: RankingTable, matcher: str, pairs: Mapping[str, Pairs]) -> Scale | None:

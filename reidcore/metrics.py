@@ -39,6 +39,12 @@ class PerQuery:
     matches: Tensor
 
 
+PER_QUERY = {
+    "first": torch.int64, "ap": torch.float64, "inp": torch.float64, "matches": torch.int64,
+}  # fmt: skip
+"""Fields of `PerQuery` and their dtypes."""
+
+
 @attrs.frozen(eq=False)
 class Scores:
     """Means over the queries that count, as fractions.

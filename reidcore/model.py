@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -18,9 +19,12 @@ from reidcore.seeds import seed_all, seeded
 
 
 def choose_device(name: str) -> torch.device:
-    """auto is cuda if there is one, else cpu. Raises UsageError for a GPU that is not there."""
+    """auto is cuda if there is one, else cpu. Of processes that torchrun has started, each takes
+    its own GPU. Raises UsageError for a GPU that is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(

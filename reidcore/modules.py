@@ -288,9 +288,12 @@ class Ranking(Protocol):
 
     def within(self, side: str, entries: int) -> Iterator[tuple[int, int, Tensor]]:
         """All of the matcher's own distances within a side, as (start, first, block): float32 of
-        the rows `start` and following and the columns `first` and following, at most about
-        `entries` numbers at once. first is 0, or `start` where the distances are symmetric, so
-        that each pair comes once."""
+        the rows `start` and following and the columns `first` and following, about `entries`
+        numbers at most. Where distances are `symmetric`, a pair of pictures comes once, apart from
+        blocks that begin on the diagonal. Several processes get a share each."""
+
+    def everyone(self, value: Tensor) -> list[Tensor]:
+        """`value` of every process that shares this evaluation; one alone gets its own."""
 
     def of_gallery(self, key: str, make: Callable[[], Any]) -> Any:
         """What `make` returns, which follows from the gallery's distances alone; made once for as

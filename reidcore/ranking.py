@@ -17,6 +17,7 @@ from reidcore.model import Model, build_part
 from reidcore.modules import Template
 from reidcore.pictures import PictureLoader, meta_of
 from reidcore.plan import Plan, Wired
+from reidcore.processes import ALONE, Processes
 from reidcore.progress import Reporter
 from reidcore.protocols import SIDES, scored_name
 from reidcore.relevance import Relevance
@@ -30,7 +31,12 @@ from reidcore.text_table import aligned
 
 
 def evaluate(
-    plan: Plan, model: Model, loader: PictureLoader, reporter: Reporter, kept: KeptBlocks
+    plan: Plan,
+    model: Model,
+    loader: PictureLoader,
+    reporter: Reporter,
+    kept: KeptBlocks,
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """{test set: {ranking: {stage: scores}}} for every test set and ranking.
 
@@ -38,17 +44,19 @@ def evaluate(
     are "plain" and, after each postprocessor, the chain so far, such as "rerank+tlift". A score of
     several trials is {mean, deviation, values}. kept: where the distances of long jobs are kept
     until all scores are there, so that an evaluation that was killed goes on. Seeded anew, so that
-    a part that draws random numbers gives the same scores every time.
+    a part that draws random numbers gives the same scores every time. processes: that all call this
+    and share templates, distances and queries; each gets all scores, and they are those of one.
     """
     with seeded(plan.runfile.train.seed, "evaluate"):
         results: dict[str, Any] = {}
-        evaluation = _Evaluation(plan, model, loader, reporter, kept)
+        evaluation = _Evaluation(plan, model, loader, reporter, kept, processes)
         for loaded in plan.data.test:
             if loaded.rows is None:
                 raise DataError(
                     f"[data] test {loaded.source.name!r}: data not found at {loaded.missing}"
                 )
             results |= evaluation.scores(make_test_set(loaded, plan))
+    processes.wait()
     kept.discard()
     return results
 
@@ -61,9 +69,10 @@ class _Evaluation:
         loader: PictureLoader,
         reporter: Reporter,
         kept: KeptBlocks,
+        processes: Processes,
     ):
         self._plan, self._model, self._loader = plan, model, loader
-        self._reporter, self._kept = reporter, kept
+        self._reporter, self._kept, self._processes = reporter, kept, processes
         self._posts = {wired.part.name: (wired, build_part(plan, wired)) for wired in plan.posts}
 
     def scores(self, test: TestSet) -> dict[str, Any]:
@@ -96,8 +105,9 @@ class _Evaluation:
             self._reporter.say(f"{test.name}: templates of {len(index)} {side}pictures")
             rows = test.rows.take(index.numpy())
             made = make_templates(
-                self._model, names, self._loader, rows, settings.views, settings.batch
-            )
+                self._model, names, self._loader, rows, settings.views, settings.batch,
+                self._processes,
+            )  # fmt: skip
             groups.append((index, made))
         return Stored(groups)
 
@@ -110,15 +120,16 @@ class _Evaluation:
             meta_of(test.rows, getattr(pool, side)).to(model.device) for side in SIDES
         )
         whole = ranking_of(
-            model, ranking, query, gallery, sides, run.eval.memory, model.pairs, self._kept
-        )
+            model, ranking, query, gallery, sides, run.eval.memory, model.pairs, self._kept,
+            processes=self._processes,
+        )  # fmt: skip
         ranks = wanted_ranks(run.eval, run.train.best)
         # One trial of the whole pool needs no blocks to be held for others.
         return [
             _Trial(
                 whole if len(pool.trials) == 1 else whole.part(of_query, of_gallery),
                 test, pool.query[of_query], pool.gallery[of_gallery], of_query,
-                functools.partial(Tally, run.eval, test.protocol, ranks=ranks),
+                functools.partial(Tally, run.eval, test.protocol, ranks=ranks), self._processes,
             )
             for of_query, of_gallery in pool.trials
         ]  # fmt: skip
@@ -129,14 +140,30 @@ class _Evaluation:
         """{stage: scores} over all trials."""
         if not ranking.post:
             rows = rows_at_once(len(pool.gallery), self._plan.runfile.eval.memory)
-            return {"plain": over_trials(_streamed(trials, len(pool.query), rows))}
+            return {"plain": over_trials(self._streamed(trials, len(pool.query), rows))}
         chains = [self._chain(trial, ranking.post) for trial in trials]
         return {stage: over_trials([chain[stage] for chain in chains]) for stage in chains[0]}
+
+    def _streamed(self, trials: Sequence[_Trial], queries: int, rows_at_once: int) -> list[Tally]:
+        """Scores by blocks of queries: no postprocessor needs the matrix, so none is held. All
+        trials take what they need of a block before the next one is computed."""
+        tallies = [trial.begin() for trial in trials]
+        processes = self._processes if all(tally.divisible for tally in tallies) else ALONE
+        for _, start in processes.share(range(0, queries, rows_at_once)):
+            for trial, tally in zip(trials, tallies, strict=True):
+                ends = torch.searchsorted(trial.places, torch.tensor([start, start + rows_at_once]))
+                rows = slice(*ends.tolist())
+                if rows.start < rows.stop:
+                    distances = trial.context.between("query", "gallery", rows.start, rows.stop)
+                    trial.add(tally, distances, rows)
+        for tally in tallies:
+            tally.gather(processes)
+        return tallies
 
     def _chain(self, trial: _Trial, posts: Sequence[str]) -> dict[str, Tally]:
         """{stage: scores} before each postprocessor and at the end."""
         context = trial.context
-        distances = context.between("query", "gallery", 0, len(trial.query))
+        distances = context.whole()
         stages = {"plain": trial.tally(lambda rows: distances[rows])}
         distances = context.offered(distances)
         done: list[str] = []
@@ -183,6 +210,7 @@ class _Trial:
     gallery: Tensor
     places: Tensor
     counting: Callable[..., Tally]
+    processes: Processes
 
     def begin(self) -> Tally:
         pairs = len(self.query) * len(self.gallery)
@@ -194,29 +222,17 @@ class _Trial:
 
     def add(self, tally: Tally, distances: Tensor, rows: slice) -> None:
         """Counts some queries' distances to the whole gallery."""
-        tally.add(distances, self.relevance.rows(rows.start, rows.stop))
+        tally.add(distances, self.relevance.rows(rows.start, rows.stop), rows.start)
 
     def tally(self, distances: Callable[[slice], Tensor]) -> Tally:
         """The scores of all queries, whose rows of distances come block by block."""
         found = self.begin()
-        for start in range(0, len(self.query), ROWS):
+        processes = self.processes if found.divisible else ALONE
+        for _, start in processes.share(range(0, len(self.query), ROWS)):
             rows = slice(start, min(start + ROWS, len(self.query)))
             self.add(found, distances(rows), rows)
+        found.gather(processes)
         return found
-
-
-def _streamed(trials: Sequence[_Trial], queries: int, rows_at_once: int) -> list[Tally]:
-    """Scores by blocks of queries: no postprocessor needs the matrix, so none is held. All trials
-    take what they need of a block before the next one is computed."""
-    tallies = [trial.begin() for trial in trials]
-    for start in range(0, queries, rows_at_once):
-        for trial, tally in zip(trials, tallies, strict=True):
-            ends = torch.searchsorted(trial.places, torch.tensor([start, start + rows_at_once]))
-            rows = slice(*ends.tolist())
-            if rows.start < rows.stop:
-                distances = trial.context.between("query", "gallery", rows.start, rows.stop)
-                trial.add(tally, distances, rows)
-    return tallies
 
 
 def _share(ranking: RankingTable, pool: Pools) -> str:

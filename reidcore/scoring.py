@@ -14,6 +14,7 @@ from reidcore.calibration import Pairs, choose_pictures, sort_pairs
 from reidcore.model import Model
 from reidcore.modules import Batch, Images, Matcher, Rows, Template
 from reidcore.pictures import PictureLoader
+from reidcore.processes import ALONE, Processes
 from reidcore.seeds import generator
 
 
@@ -84,10 +85,32 @@ def make_templates(
     rows: Rows,
     views: Sequence[str] = ("plain",),
     size: int = 64,
+    processes: Processes = ALONE,
 ) -> dict[str, Template]:
-    """{matcher: template} of all rows, views merged, on the model's device."""
-    found = list(template_batches(model, names, loader, rows, views, size))
-    return {name: concatenate([one[name] for one in found]) for name in names}
+    """{matcher: template} of all rows, views merged, on the model's device. Processes share the
+    batches, and each gets all templates."""
+    batches = [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+    mine = [batch for _, batch in processes.share(batches)]
+    own = rows
+    if processes.count > 1:
+        own = rows.take([row for batch in mine for row in range(batch.start, batch.stop)])
+    whole = {name: _empty(model.plan.matching(name), len(rows), model.device) for name in names}
+    found = template_batches(model, names, loader, own, views, size)
+    for batch, templates in zip(mine, found, strict=True):
+        for name, template in templates.items():
+            for key, value in template.items():
+                whole[name][key][batch] = value
+    for name in names:
+        for key in whole[name]:
+            processes.complete(whole[name][key], batches)
+    return whole
+
+
+def _empty(matching: Matching, images: int, device: torch.device) -> Template:
+    return {
+        key: torch.empty(images, *spec.shape, dtype=getattr(torch, spec.dtype), device=device)
+        for key, spec in matching.template.items()
+    }
 
 
 def concatenate(templates: Sequence[Template]) -> Template:
@@ -117,8 +140,9 @@ def tile_shape(queries: int, gallery: int, pair_bytes: int, memory: float) -> tu
     return max(1, rows), max(1, columns)
 
 
-_PAIRS = 1 << 25
-"""Pairs of a tile at most: what a tile's distances take besides the whole stays small."""
+_PAIRS = 1 << 22
+"""Pairs of a tile at most. Their distances stay in cache while they are made, and take memory that
+glibc keeps, which above 32 MiB it gives back and asks for anew."""
 
 
 @torch.no_grad()

@@ -7,10 +7,12 @@ from typing import Any
 
 import attrs
 import numpy as np
+import torch
 from torch import Tensor
 
 from reidcore.counting import count_queries
-from reidcore.metrics import PerQuery, Scores, draw_shots, rank_queries, summarize
+from reidcore.metrics import PER_QUERY, PerQuery, Scores, draw_shots, rank_queries, summarize
+from reidcore.processes import Processes
 from reidcore.protocols import Protocol, SingleGalleryShot
 from reidcore.relevance import Judged
 from reidcore.repeats import mean_scores
@@ -43,21 +45,27 @@ class Tally:
         self.ways = Ways(settings.ap, settings.ties, settings.queries, protocol.cmc)
         self._identity = identity
         self._ranks = list(ranks)
-        self._parts: list[PerQuery] = []
+        self._parts: dict[int, PerQuery] = {}
         self._accepts = TrueAccepts(settings.tar_at, pairs)
         self._shots = protocol if isinstance(protocol, SingleGalleryShot) else None
         # The generator of the program whose numbers these are.
         self._draw = np.random.RandomState(self._shots.seed if self._shots else 0)
 
-    def add(self, distances: Tensor, judged: Judged) -> None:
-        """The next queries' rows [q, G]; judged may be on another device than distances."""
+    @property
+    def divisible(self) -> bool:
+        """Whether queries may be counted in any order, and so by several processes."""
+        return self._shots is None
+
+    def add(self, distances: Tensor, judged: Judged, start: int) -> None:
+        """The rows [q, G] of queries `start` and following; judged may be on another device than
+        distances."""
         judged = judged.to(distances.device)
         each = self._ranked(distances, judged)
         if self._shots is not None:
             identity = self._identity.to(distances.device)
             shots = distances, *judged.masks(), identity, self._draw, self._shots.repeats
             each = attrs.evolve(each, first=draw_shots(*shots).to(distances.device))
-        self._parts.append(each)
+        self._parts[start] = each
         self._accepts.add(distances, judged)
 
     def _ranked(self, distances: Tensor, judged: Judged) -> PerQuery:
@@ -67,9 +75,31 @@ class Tally:
         identity = self._identity.to(distances.device)
         return rank_queries(distances, *judged.masks(), *ways, identity)
 
+    def gather(self, processes: Processes) -> None:
+        """Adds the queries of the other processes."""
+        if processes.count == 1:
+            return
+        own = self._parts.values()
+        starts = processes.everyone(torch.tensor(list(self._parts), dtype=torch.int64))
+        lengths = processes.everyone(torch.tensor([len(part.matches) for part in own]).long())
+        split = [length.tolist() for length in lengths]
+        fields = []
+        for name, dtype in PER_QUERY.items():
+            mine = [getattr(part, name).cpu() for part in own]
+            every = processes.everyone(torch.cat([torch.empty(0, dtype=dtype), *mine]))
+            fields.append(
+                [part for one, at in zip(every, split, strict=True) for part in one.split(at)]
+            )
+        self._parts = {
+            int(start): PerQuery(*part)
+            for start, *part in zip(torch.cat(starts), *fields, strict=True)
+        }
+        self._accepts.gather(processes)
+
     def scores(self) -> dict[str, Any]:
         """What scores.json holds of a stage. Raises DataError if no query has a match."""
-        found = summarize(self._parts, max(50, *self._ranks), self.ways.counted)
+        parts = [self._parts[start] for start in sorted(self._parts)]
+        found = summarize(parts, max(50, *self._ranks), self.ways.counted)
         return as_json(found, self._ranks, self.ways, self._accepts.shares())
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 import torch
 from torch import Tensor
 
+from reidcore.processes import Processes
 from reidcore.relevance import Judged
 
 
@@ -49,6 +50,16 @@ class TrueAccepts:
         if len(held) > self._most:
             held = held.topk(self._most, largest=False, sorted=False).values
         self._nearest = held
+
+    def gather(self, processes: Processes) -> None:
+        """Adds what the other processes have."""
+        if not self._rates or processes.count == 1:
+            return
+        none = torch.empty(0)
+        self._matching = processes.everyone(torch.cat([none, *self._matching]))
+        nearest = processes.everyone(none if self._nearest is None else self._nearest.cpu())
+        self._nearest = torch.cat(nearest)
+        self._strangers = sum(map(int, processes.everyone(torch.tensor([self._strangers]))))
 
     def shares(self) -> dict[float, float]:
         """{false accept rate: true accept rate}; 0 where there is no matching pair."""

@@ -47,6 +47,9 @@ class Matrix:
             first = start if self.symmetric else 0
             yield start, first, rows[:, first:]
 
+    def everyone(self, value: Tensor) -> list[Tensor]:
+        return [value]
+
     def of_gallery(self, key: str, make) -> object:
         return self.memo[key] if key in self.memo else self.memo.setdefault(key, make())
 

@@ -21,7 +21,7 @@ def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
     """
     a, b = exact(a), exact(b)
     with torch.autocast(a.device.type, enabled=False):
-        norms = a.square().sum(1, keepdim=True) + b.square().sum(1)
+        norms = torch.linalg.vecdot(a, a)[:, None] + torch.linalg.vecdot(b, b)
         distances = torch.addmm(norms, a, b.T, alpha=-2)
     return distances.clamp(min=0) if distances.requires_grad else distances.clamp_(min=0)
 

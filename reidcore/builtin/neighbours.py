@@ -10,15 +10,21 @@ import torch
 from torch import Tensor
 
 from reidcore.modules import Ranking
+from reidcore.ordering import ascending
 
+_WAITING = 4
+"""Pairs for each picture that wait to be put in order."""
+_TOGETHER = 1 << 13
+"""Pictures whose neighbours are put in order at once."""
 _CACHED = 1 << 20
 """Numbers that are looked at several times in a row, so that they stay in a processor's cache."""
 
 
 @attrs.frozen(eq=False)
 class Block:
-    """Rows `start` and following, columns `first` and following of [N, N]. mirrored: the columns'
-    pictures have these distances to the rows' too, except to those that are rows themselves."""
+    """Some rows from `start` on and columns from `first` on of [N, N]. mirrored: the columns'
+    pictures have these distances to the rows' too, and no other block says so, except of columns
+    whose pictures are rows of it."""
 
     start: int
     first: int
@@ -37,15 +43,6 @@ class Neighbours:
     index: Tensor
     distance: Tensor
     farthest: Tensor
-
-    def behind(self, others: int) -> Neighbours:
-        """The same with `others` pictures before these, of which it knows nothing."""
-        index = torch.cat([self.index.new_zeros(others, self.index.shape[1]), self.index + others])
-        distance = self.distance.new_full((others, self.index.shape[1]), torch.inf)
-        nothing = self.farthest.new_zeros(others)
-        return Neighbours(
-            index, torch.cat([distance, self.distance]), torch.cat([nothing, self.farthest])
-        )
 
 
 class AllPairs(Protocol):
@@ -75,21 +72,21 @@ class RankingPairs:
     def neighbours(self, kept: int) -> Neighbours:
         queries, gallery = self.distances.shape
         key = f"nearest {kept} of {self.distances.dtype}"
-        known = self.ranking.of_gallery(key, lambda: self._within("gallery", min(kept, gallery)))
-        found = Gathered.of(known.behind(queries), kept)
+        theirs = self.ranking.of_gallery(key, lambda: self._within("gallery", gallery, kept))
+        found = Gathered.of(self._within("query", queries, kept), theirs)
         rows = max(1, self.entries // gallery)
-        for block in self._blocks("query"):
-            found.add(block)
         for start in range(0, queries, rows):
             found.add(Block(start, queries, self.distances[start : start + rows], mirrored=True))
         return found.neighbours()
 
-    def _within(self, side: str, kept: int) -> Neighbours:
-        size = {"query": self.queries, "gallery": self.distances.shape[1]}[side]
+    def _within(self, side: str, size: int, kept: int) -> Neighbours:
+        """Of the pictures of a side among themselves."""
         found = Gathered.nothing(size, kept, self.distances)
         for block in self._blocks(side):
             found.add(block)
-        return found.neighbours()
+        mine = attrs.astuple(found.neighbours(), recurse=False)
+        every = zip(*(self.ranking.everyone(value) for value in mine), strict=True)
+        return Gathered.joined([Neighbours(*one) for one in every]).neighbours()
 
     def _blocks(self, side: str) -> Iterator[Block]:
         symmetric = self.ranking.symmetric
@@ -114,12 +111,14 @@ class RankingPairs:
 class Gathered:
     """Neighbours, gathered block by block, in any order of blocks.
 
-    A block's distances are compared with the farthest neighbour so far; what is not farther is put
-    in order with the others.
+    A block's distances are compared with the farthest neighbour so far; what is not farther waits
+    until there is enough to be put in order with the others.
     """
 
     def __init__(self, index: Tensor, distance: Tensor, farthest: Tensor):
         self._index, self._distance, self._farthest = index, distance, farthest
+        self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+        """Pictures, others and their distances."""
 
     @classmethod
     def nothing(cls, pictures: int, kept: int, like: Tensor) -> Gathered:
@@ -128,16 +127,26 @@ class Gathered:
         return cls(index, distance, like.new_zeros(pictures))
 
     @classmethod
-    def of(cls, known: Neighbours, kept: int) -> Gathered:
-        """Goes on from what is known, which may be fewer than `kept` for each picture."""
-        more = len(known.index), kept - known.index.shape[1]
+    def of(cls, first: Neighbours, second: Neighbours) -> Gathered:
+        """Goes on from what two sides know of themselves."""
         return cls(
-            torch.cat([known.index, known.index.new_zeros(more)], 1),
-            torch.cat([known.distance, known.distance.new_full(more, torch.inf)], 1),
-            known.farthest.clone(),
+            torch.cat([first.index, second.index + len(first.index)]),
+            torch.cat([first.distance, second.distance]),
+            torch.cat([first.farthest, second.farthest]),
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[Neighbours]) -> Gathered:
+        """What several have found about the same pictures, each from other blocks."""
+        found = cls(*attrs.astuple(parts[0], recurse=False))
+        every = torch.arange(len(found._index), device=found._index.device)
+        for part in parts[1:]:
+            torch.maximum(found._farthest, part.farthest, out=found._farthest)
+            found._merge(every, part.index, part.distance)
+        return found
+
     def neighbours(self) -> Neighbours:
+        self._put_in_order()
         return Neighbours(self._index, self._distance, self._farthest)
 
     def add(self, block: Block) -> None:
@@ -147,12 +156,12 @@ class Gathered:
         self._add(block.start, block.first, distances, distances.split(self._slice(distances)), 1)
         if not block.mirrored:
             return
-        if block.start <= block.first < (stop := block.start + len(distances)):
-            block = attrs.evolve(block, first=stop, distances=distances[:, stop - block.first :])
-            distances = block.distances
+        first = block.first
+        if block.start <= first < (stop := block.start + len(distances)):
+            first, distances = stop, distances[:, stop - first :]
         if distances.numel():
             parts = distances.split(self._slice(distances))
-            self._add(block.first, block.start, distances, parts, 0)
+            self._add(first, block.start, distances, parts, 0)
 
     @staticmethod
     def _slice(distances: Tensor) -> int:
@@ -170,7 +179,8 @@ class Gathered:
         for part in parts:
             rows = slice(offset, offset + len(part))
             mine = here if not across else slice(start + rows.start, start + rows.stop)
-            torch.maximum(self._farthest[mine], part.amax(across), out=self._farthest[mine])
+            farthest = self._farthest[mine]
+            torch.maximum(farthest, part.amax(across), out=farthest)
             if not full:
                 near = part <= (limit[rows, None] if across else limit)
                 found = near.nonzero()
@@ -182,31 +192,43 @@ class Gathered:
             wide = block if across else block.T.contiguous()
             values, columns = nearest([wide], min(self._distance.shape[1], others))
             pictures = torch.arange(start, start + count, device=block.device)
+            self._put_in_order()
             self._merge(pictures, columns + first, values)
             return
         row, column = torch.cat(places).unbind(1)
-        value = block[row, column]
-        self._list(*((row, column) if across else (column, row)), value, start, first)
+        pair = (row, column) if across else (column, row)
+        self._waiting.append((pair[0] + start, pair[1] + first, block[row, column]))
+        if sum(len(one) for one, *_ in self._waiting) > _WAITING * len(self._index):
+            self._put_in_order()
 
-    def _list(self, mine: Tensor, other: Tensor, value: Tensor, start: int, first: int) -> None:
-        """Offers single pairs."""
-        order = mine.argsort(stable=True)
-        mine, other, value = mine[order], other[order], value[order]
-        pictures, counts = mine.unique_consecutive(return_counts=True)
-        if not len(pictures):
+    def _put_in_order(self) -> None:
+        if not self._waiting:
             return
-        row = torch.arange(len(pictures), device=mine.device).repeat_interleave(counts)
-        slot = torch.arange(len(mine), device=mine.device)
-        slot -= (counts.cumsum(0) - counts).repeat_interleave(counts)
-        shape = len(pictures), int(counts.max())
-        index, distance = other.new_zeros(shape), value.new_full(shape, torch.inf)
-        index[row, slot], distance[row, slot] = other + first, value
-        self._merge(pictures + start, index, distance)
+        mine, other, value = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting.clear()
+        mine, order = mine.sort(stable=True)
+        other, value = other[order], value[order]
+        pictures, counts = mine.unique_consecutive(return_counts=True)
+        start = 0
+        for some, many in zip(pictures.split(_TOGETHER), counts.split(_TOGETHER), strict=True):
+            if not len(some):
+                return
+            row = torch.arange(len(some), device=mine.device).repeat_interleave(many)
+            slot = torch.arange(len(row), device=mine.device)
+            slot -= (many.cumsum(0) - many).repeat_interleave(many)
+            here = slice(start, start := start + len(row))
+            shape = len(some), int(many.max())
+            # What fills the rows is no picture, and farther than all.
+            index = other.new_full(shape, len(self._index))
+            distance = value.new_full(shape, torch.inf)
+            index[row, slot], distance[row, slot] = other[here], value[here]
+            self._merge(some, index, distance)
 
     def _merge(self, pictures: Tensor, index: Tensor, distance: Tensor) -> None:
         kept = self._distance.shape[1]
         known = self._index[pictures]
-        if len(pictures) and (known.amax() <= index.amin()):
+        # Equal distances are in the order of pictures if these are, before they are sorted.
+        if known.amax() <= index.amin() and bool((index.diff(dim=1) >= 0).all()):
             index = torch.cat([known, index], 1)
             distance = torch.cat([self._distance[pictures], distance], 1)
         else:
@@ -245,4 +267,4 @@ def _smallest(block: Tensor, count: int) -> Tensor:
         room = count - below.sum(1, keepdim=True)
         taken = below | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
         index[tied] = taken.nonzero()[:, 1].view(-1, count)
-    return index.sort(1).values
+    return ascending(index)

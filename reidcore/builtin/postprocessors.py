@@ -12,9 +12,10 @@ from reidcore.builtin.distances import exact
 from reidcore.builtin.neighbours import AllPairs, Neighbours, RankingPairs
 from reidcore.builtin.settings import Rerank as RerankSettings
 from reidcore.modules import Context, Ranking
+from reidcore.ordering import ascending
 
-ENTRIES = 2**23
-"""Numbers in the largest block of rows."""
+ENTRIES = 2**22
+"""Numbers in the largest block of rows: 16 MiB, above which glibc asks for new memory each time."""
 
 
 @attrs.frozen(eq=False)
@@ -161,14 +162,14 @@ def expanded(outer: Tensor, inner: Tensor) -> Tensor:
     """Reciprocal sets `outer` [R, K], each joined with the set in `inner` [N, H] of every member
     that has more than two thirds of it in common. [R, W] in ascending order; N is no member."""
     absent = len(inner)
-    outer = outer.sort(1).values
+    outer = ascending(outer)
     present = outer < absent
     near = inner[outer.where(present, 0)]
     counted = near < absent
     common = _locate(outer, near.flatten(1))[1].view_as(near) & counted
     joins = present & (3 * common.sum(2) > 2 * counted.sum(2))
     near = near.where(joins[:, :, None], absent)
-    members = torch.cat([outer, near.flatten(1)], 1).sort(1).values
+    members = ascending(torch.cat([outer, near.flatten(1)], 1))
     members[:, 1:].masked_fill_(members[:, 1:] == members[:, :-1], absent)
     return members
 
