@@ -118,18 +118,22 @@ def read_run(folder: Path) -> Compared:
 
     Raises UsageError if it is neither, unfinished or without scores, DataError if it is damaged.
     """
-    numbered = sorted(
-        (path.parent for path in folder.glob("*/lock.json") if path.parent.name.isdecimal()),
-        key=lambda path: int(path.name),
-    )
-    if numbered and not (folder / "lock.json").exists():
+    if numbered := numbered_repeats(folder):
         return _read_repeats(folder, numbered)
     lock = check_folder(folder)
     if not lock.get("finished"):
         raise UsageError(f"the run in {folder} is unfinished; go on with it by --resume first")
     epochs, seconds = _training(folder / "means.csv")
     settings = flattened(lock.get("resolved"))
-    return Compared(folder, settings, _scores(folder), epochs, seconds)
+    return Compared(folder, settings, scores_of(folder), epochs, seconds)
+
+
+def numbered_repeats(folder: Path) -> list[Path]:
+    """The run folders in a folder of repeats, by number; none in a run folder."""
+    if (folder / "lock.json").exists():
+        return []
+    numbered = (one.parent for one in folder.glob("*/lock.json") if one.parent.name.isdecimal())
+    return sorted(numbered, key=lambda path: int(path.name))
 
 
 def _read_repeats(folder: Path, numbered: Sequence[Path]) -> Compared:
@@ -143,7 +147,7 @@ def _read_repeats(folder: Path, numbered: Sequence[Path]) -> Compared:
     epochs = [one.epochs for one in repeats if one.epochs is not None]
     seconds = [one.seconds for one in repeats if one.seconds is not None]
     return Compared(
-        folder, settings, _scores(folder), statistics.fmean(epochs) if epochs else None,
+        folder, settings, scores_of(folder), statistics.fmean(epochs) if epochs else None,
         statistics.fmean(seconds) if seconds else None, len(repeats),
     )  # fmt: skip
 
@@ -152,7 +156,9 @@ def _merged(values: list[Any]) -> Any:
     return values[0] if all(value == values[0] for value in values) else values
 
 
-def _scores(folder: Path) -> dict[tuple[str, str, str], dict[str, Score]]:
+def scores_of(folder: Path) -> dict[tuple[str, str, str], dict[str, Score]]:
+    """{(test set, ranking, stage): {metric: score}} of scores.json. Raises UsageError if there is
+    none, DataError if it is damaged."""
     path = folder / "scores.json"
     if not path.exists():
         raise UsageError(f"the run in {folder} has no scores: its run file has no data.test")

@@ -22,7 +22,7 @@ from reidcore.plan import Plan, Wired
 from reidcore.processes import ALONE, Processes
 from reidcore.progress import Reporter
 from reidcore.protocols import SIDES, scored_name
-from reidcore.relevance import Relevance
+from reidcore.relevance import Judged, Relevance
 from reidcore.score_names import OTHERS, in_order
 from reidcore.scoring import make_templates, take
 from reidcore.seeds import seeded
@@ -30,6 +30,9 @@ from reidcore.tables import RankingTable
 from reidcore.tally import Tally, over_trials, wanted_ranks
 from reidcore.test_sets import Pools, TestSet, make_test_set, pools_of
 from reidcore.text_table import aligned
+
+PLAIN = "plain"
+"""The stage before all postprocessors."""
 
 
 def evaluate(
@@ -39,6 +42,7 @@ def evaluate(
     reporter: Reporter,
     kept: KeptBlocks,
     processes: Processes = ALONE,
+    watch: Callable[[Seen], None] | None = None,
 ) -> dict[str, Any]:
     """{test set: {ranking: {stage: scores}}} for every test set and ranking.
 
@@ -48,10 +52,11 @@ def evaluate(
     until all scores are there, so that an evaluation that was killed goes on. Seeded anew, so that
     a part that draws random numbers gives the same scores every time. processes: that all call this
     and share templates, distances and queries; each gets all scores, and they are those of one.
+    watch: is shown all distances that are scored, block by block.
     """
     with seeded(plan.runfile.train.seed, "evaluate"):
         results: dict[str, Any] = {}
-        evaluation = _Evaluation(plan, model, loader, reporter, kept, processes)
+        evaluation = _Evaluation(plan, model, loader, reporter, kept, processes, watch)
         for loaded in plan.data.test:
             if loaded.rows is None:
                 raise DataError(
@@ -72,8 +77,10 @@ class _Evaluation:
         reporter: Reporter,
         kept: KeptBlocks,
         processes: Processes,
+        watch: Callable[[Seen], None] | None,
     ):
         self._plan, self._model, self._loader = plan, model, loader
+        self._watch = watch
         self._reporter, self._kept, self._processes = reporter, kept, processes
         self._posts = {wired.part.name: (wired, build_part(plan, wired)) for wired in plan.posts}
 
@@ -95,7 +102,7 @@ class _Evaluation:
             found[name] = {}
             for ranking in self._plan.rankings:
                 self._reporter.say(f"{name}: ranking {ranking.name}{_share(ranking, pool)}")
-                trials = self._trials(test, pool, stored, ranking)
+                trials = self._trials(test, pool, stored, ranking, name)
                 found[name][ranking.name] = self._stages(trials, ranking, pool)
         return found
 
@@ -124,7 +131,7 @@ class _Evaluation:
         return Stored(groups)
 
     def _trials(
-        self, test: TestSet, pool: Pools, stored: Stored, ranking: RankingTable
+        self, test: TestSet, pool: Pools, stored: Stored, ranking: RankingTable, name: str
     ) -> list[_Trial]:
         run, model = self._plan.runfile, self._model
         sides = {side: stored.of(getattr(pool, side)) for side in SIDES}
@@ -142,8 +149,9 @@ class _Evaluation:
                 whole if len(pool.trials) == 1 else whole.part(of_query, of_gallery),
                 test, pool.query[of_query], pool.gallery[of_gallery], of_query,
                 functools.partial(Tally, run.eval, test.protocol, ranks=ranks), self._processes,
+                (name, ranking.name), number, self._watch,
             )
-            for of_query, of_gallery in pool.trials
+            for number, (of_query, of_gallery) in enumerate(pool.trials)
         ]  # fmt: skip
 
     def _stages(
@@ -152,7 +160,7 @@ class _Evaluation:
         """{stage: scores} over all trials."""
         if not ranking.post:
             rows = rows_at_once(len(pool.gallery), self._plan.runfile.eval.memory)
-            return {"plain": over_trials(self._streamed(trials, len(pool.query), rows))}
+            return {PLAIN: over_trials(self._streamed(trials, len(pool.query), rows))}
         chains = [self._chain(trial, ranking.post) for trial in trials]
         return {stage: over_trials([chain[stage] for chain in chains]) for stage in chains[0]}
 
@@ -167,7 +175,7 @@ class _Evaluation:
                 rows = slice(*ends.tolist())
                 if rows.start < rows.stop:
                     distances = trial.context.between("query", "gallery", rows.start, rows.stop)
-                    trial.add(tally, distances, rows)
+                    trial.add(tally, PLAIN, distances, rows)
         for tally in tallies:
             tally.gather(processes)
         return tallies
@@ -176,14 +184,15 @@ class _Evaluation:
         """{stage: scores} before each postprocessor and at the end."""
         context = trial.context
         distances = context.whole()
-        stages = {"plain": trial.tally(lambda rows: distances[rows])}
+        stages = {PLAIN: trial.tally(PLAIN, lambda rows: distances[rows])}
         distances = context.offered(distances)
         done: list[str] = []
         for name in posts:
             distances = apply_post(*self._posts[name], distances, context)
             done.append(name)
             complete = functools.partial(_complete, context, distances)
-            stages["+".join(done)] = trial.tally(complete)
+            stage = "+".join(done)
+            stages[stage] = trial.tally(stage, complete)
         return stages
 
 
@@ -209,11 +218,31 @@ class Stored:
 
 
 @attrs.frozen(eq=False)
+class Seen:
+    """Distances of some queries of a trial to its whole gallery, as they are scored.
+
+    place: (name that the scores stand under, ranking, stage). trial: its number, from 0. query,
+    gallery: int64 [Q] and [G], numbers of all the trial's pictures in the test set. distances: [q,
+    G] of the queries from place `start` on, not to be changed; judged: what of them counts.
+    """
+
+    place: tuple[str, str, str]
+    trial: int
+    test: TestSet
+    query: Tensor
+    gallery: Tensor
+    start: int
+    distances: Tensor
+    judged: Judged
+
+
+@attrs.frozen(eq=False)
 class _Trial:
     """A trial under one ranking.
 
     query, gallery: int64 [Q] and [G], numbers of the test set's pictures. places: int64 [Q], of the
-    queries in the task's pool. counting: makes a `Tally` of gallery identities and pairs.
+    queries in the task's pool. counting: makes a `Tally` of gallery identities and pairs. name: of
+    the scores and of the ranking.
     """
 
     context: MatcherRanking
@@ -223,6 +252,9 @@ class _Trial:
     places: Tensor
     counting: Callable[..., Tally]
     processes: Processes
+    name: tuple[str, str]
+    number: int
+    watch: Callable[[Seen], None] | None
 
     def begin(self) -> Tally:
         pairs = len(self.query) * len(self.gallery)
@@ -232,17 +264,25 @@ class _Trial:
     def relevance(self) -> Relevance:
         return self.test.relevance(self.query, self.gallery)
 
-    def add(self, tally: Tally, distances: Tensor, rows: slice) -> None:
+    def add(self, tally: Tally, stage: str, distances: Tensor, rows: slice) -> None:
         """Counts some queries' distances to the whole gallery."""
-        tally.add(distances, self.relevance.rows(rows.start, rows.stop), rows.start)
+        judged = self.relevance.rows(rows.start, rows.stop)
+        tally.add(distances, judged, rows.start)
+        if self.watch is not None:
+            self.watch(
+                Seen(
+                    (*self.name, stage), self.number, self.test, self.query, self.gallery,
+                    rows.start, distances, judged,
+                )
+            )  # fmt: skip
 
-    def tally(self, distances: Callable[[slice], Tensor]) -> Tally:
+    def tally(self, stage: str, distances: Callable[[slice], Tensor]) -> Tally:
         """The scores of all queries, whose rows of distances come block by block."""
         found = self.begin()
         processes = self.processes if found.divisible else ALONE
         for _, start in processes.share(range(0, len(self.query), ROWS)):
             rows = slice(start, min(start + ROWS, len(self.query)))
-            self.add(found, distances(rows), rows)
+            self.add(found, stage, distances(rows), rows)
         found.gather(processes)
         return found
 

@@ -39,3 +39,14 @@ def mean_scores(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "mean": statistics.fmean(values), "deviation": deviation, "values": values,
             }  # fmt: skip
     return summary
+
+
+def without_curves(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Scores without their lists, such as the CMC curve."""
+    return {
+        key: without_curves(value)
+        if isinstance(value, Mapping) and not _is_summary(value)
+        else value
+        for key, value in scores.items()
+        if not isinstance(value, list)
+    }

@@ -2,8 +2,8 @@
 import.
 
 layout 1: run.toml (as given), lock.json (resolved settings, versions, device, manifest hashes),
-means.csv, scores.json, weights.safetensors, draws.json where a protocol draws its galleries, and
-resume.safetensors while a run is unfinished.
+means.csv, scores.json, weights.safetensors, draws.json where a protocol draws its galleries,
+scores-by-epoch.json where epochs were scored, and resume.safetensors while a run is unfinished.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LAYOUT = 1
 DRAWS = "draws.json"
+SCORED_EPOCHS = "scores-by-epoch.json"
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
@@ -157,7 +158,7 @@ def _held(folder: Path) -> Iterator[None]:
 
 def _only_leftovers(folder: Path) -> bool:
     """A run killed before its first save leaves only these."""
-    known = {"run.toml", "lock.json", "means.csv", "scores.json", DRAWS}
+    known = {"run.toml", "lock.json", "means.csv", "scores.json", DRAWS, SCORED_EPOCHS}
     return all(path.name in known or path.name.endswith(".tmp") for path in folder.iterdir())
 
 

@@ -27,6 +27,7 @@ from reidcore.manifest import columns, read_manifest
 from reidcore.matcher_ranking import MatcherRanking, ranking_of
 from reidcore.model import Model, build_part
 from reidcore.modules import Rows, Template
+from reidcore.ordering import smallest
 from reidcore.pictures import PictureLoader, make_rows, meta_of
 from reidcore.plan import Plan
 from reidcore.ranking import apply_post
@@ -212,7 +213,7 @@ class Search:
                 for query_place, places in own.items():
                     if start <= query_place < stop:
                         distances[query_place - start, places] = torch.inf
-                found.append(_nearest(distances, size))
+                found.append(smallest(distances, size))
         index, distance = (torch.cat(parts) for parts in zip(*found, strict=True))
         return Ranked(first.rows, second.rows, index, distance)
 
@@ -372,13 +373,3 @@ def _own_files(query: Templates, gallery: Templates) -> dict[int, list[int]]:
         place: places.get(os.path.realpath(row.path), []) for place, row in enumerate(query.rows)
     }
     return {place: found for place, found in own.items() if found}
-
-
-def _nearest(distances: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """(index, distance) of the `size` smallest of every row, ascending, on the CPU."""
-    values, index = distances.topk(size, dim=1, largest=False)
-    # topk leaves the order of equal distances open: the gallery's order decides.
-    index, order = index.sort(dim=1)
-    values, by_distance = values.gather(1, order).sort(dim=1, stable=True)
-    index = index.gather(1, by_distance)
-    return torch.where(values.isinf(), -1, index).cpu(), values.cpu()

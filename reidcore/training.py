@@ -24,10 +24,11 @@ from reidcore.plan import Plan
 from reidcore.plugins import Plugins
 from reidcore.progress import Reporter
 from reidcore.ranking import evaluate
-from reidcore.repeats import number_of
+from reidcore.repeats import number_of, without_curves
 from reidcore.runfolder import (
     DRAWS,
     LAYOUT,
+    SCORED_EPOCHS,
     differences,
     is_finished,
     read_json,
@@ -40,6 +41,7 @@ from reidcore.scoring import extract, make_templates, score, training_pairs
 from reidcore.seeds import generator, seed_all, seeded
 from reidcore.tables import FITTED, Optim
 from reidcore.test_sets import drawn_as_text, protocols_as_json, require_scorable
+from reidcore.usage import peak_memory
 from reidcore.weights import load_state, save_sections, save_state
 
 __all__ = ["TrainingRun", "rate_factor", "run_training", "train"]
@@ -129,6 +131,8 @@ class TrainingRun:
         self.train = train_rows
         self.history: list[dict[str, float]] = []
         self.scores: dict[str, Any] | None = None
+        self._scored: list[dict[str, Any]] = []
+        self._evaluation_seconds: float | None = None
         self._best = -math.inf
         self._loader = loader
         self._reporter = reporter
@@ -268,6 +272,7 @@ class TrainingRun:
     def _evaluate_epoch(self, state: Mapping[str, Any], epoch: int) -> None:
         """Evaluates and saves again, so that a kill in an evaluation costs only the evaluation."""
         self.scores = self.evaluate()
+        self._scored.append({"epoch": epoch + 1, "scores": without_curves(self.scores or {})})
         self._keep_best(epoch)
         self._save(state, epoch + 1, False)
 
@@ -294,10 +299,13 @@ class TrainingRun:
                 "state": {name: part.state_dict() for name, part in state.items()},
                 "history": self.history,
                 "scores": self.scores,
+                "scored": self._scored,
                 "best": self._best,
             },
         )  # fmt: skip
         write_means(self.folder / "means.csv", self.history)
+        if self._scored:
+            write_json(self.folder / SCORED_EPOCHS, self._scored)
 
     def _restore(self, state: Mapping[str, Any]) -> int:
         if not self._resume_file.exists():
@@ -315,6 +323,7 @@ class TrainingRun:
             if isinstance(part, torch.optim.Optimizer):
                 _lay_out_as_parameters(part)
         self.history, self.scores = saved["history"], saved["scores"]
+        self._scored = saved.get("scored", [])
         self._best = saved["best"]
         epoch = int(saved["epoch"])
         self._reporter.say(f"resumed after epoch {epoch} of {self.plan.runfile.train.epochs}")
@@ -329,7 +338,9 @@ class TrainingRun:
             self._measure_pairs()
         key = functools.partial(scoring_key, self.plan, self.model)
         kept = KeptBlocks(self.folder, key, self._reporter)
+        started = time.monotonic()
         scores = evaluate(self.plan, self.model, self._loader, self._reporter, kept)
+        self._evaluation_seconds = round(time.monotonic() - started, 3)
         kept.discard(others=True)  # of a state that this run has left behind
         return scores
 
@@ -359,7 +370,8 @@ class TrainingRun:
         if self.scores is not None:
             write_json(self.folder / "scores.json", self.scores)
         lock = read_json(self.folder / "lock.json")
-        write_json(self.folder / "lock.json", {**lock, "finished": True})
+        used = {"evaluation_seconds": self._evaluation_seconds, **peak_memory(self.device)}
+        write_json(self.folder / "lock.json", {**lock, "finished": True, "used": used})
         self._resume_file.unlink(missing_ok=True)
         self._observers.run_ended(run=self, scores=self.scores)
         return self.scores

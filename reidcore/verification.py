@@ -66,12 +66,19 @@ class TrueAccepts:
         if self._nearest is None:
             return {}
         matching = torch.cat(self._matching)
-        ascending = self._nearest.sort().values.cpu()
-        found = {}
-        for rate in self._rates:
-            allowed = strangers_let_pass(rate, self._strangers)
-            accepted = len(matching)
-            if allowed < self._strangers:
-                accepted = int((matching < ascending[allowed]).sum())
-            found[rate] = accepted / max(1, len(matching))
-        return found
+        return {
+            rate: int((matching < threshold).sum()) / max(1, len(matching))
+            for rate, threshold in self.thresholds().items()
+        }
+
+    def thresholds(self) -> dict[float, float]:
+        """{false accept rate: the distance below which pairs are accepted}; infinite where all
+        strangers may pass."""
+        if self._nearest is None:
+            return {}
+        ascending = self._nearest.sort().values
+        allowed = {rate: strangers_let_pass(rate, self._strangers) for rate in self._rates}
+        return {
+            rate: float(ascending[count]) if count < self._strangers else torch.inf
+            for rate, count in allowed.items()
+        }

@@ -1,0 +1,72 @@
+"""The distances of a run, computed anew where its weights, plugins and pictures are there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from reidcore.api import Row
+from reidcore.kept import KeptBlocks, scoring_key
+from reidcore.model import Model
+from reidcore.plan import Plan
+from reidcore.plugins import Plugins
+from reidcore.progress import Reporter
+from reidcore.ranking import evaluate
+from reidcore.report.folder import Place
+from reidcore.report.looking import RATES, Wanted, Watcher
+from reidcore.report.stage import Stage
+from reidcore.runfolder import load_model, read_run
+from reidcore.test_sets import require_scorable
+from reidcore.training import make_loader
+from reidcore.wiring import make_plan
+
+
+@attrs.frozen(eq=False)
+class Evaluated:
+    """What a run's evaluation showed.
+
+    stages: by place. test_of: {name that scores stand under: test set}. rows: {test set: its
+    pictures}. folder: {test set: the folder that holds them}. hashes: {test set: its manifest's}.
+    scores: as `evaluate` returns them.
+    """
+
+    plan: Plan
+    model: Model
+    stages: Mapping[Place, Stage]
+    test_of: Mapping[str, str]
+    rows: Mapping[str, Sequence[Row]]
+    folder: Mapping[str, str]
+    hashes: Mapping[str, str]
+    scores: Mapping[str, Any]
+
+
+def evaluated(
+    run: Path, reporter: Reporter, device: str = "auto", near: int = 10, ranking: str = ""
+) -> Evaluated:
+    """Scores a run folder again and keeps what a report shows.
+
+    near: gallery pictures of each ranked list. ranking: the only one that is looked at, "" for all.
+    Raises `ReidError` where weights, plugins or pictures are not there.
+    """
+    lock, runfile = read_run(run)
+    plan = make_plan(runfile, Plugins(), purpose="eval", make_data=True, training=lock["training"])
+    require_scorable(plan)
+    model = load_model(run, plan, device)
+    rows = {one.source.name: one.rows or () for one in plan.data.test}
+    settings = plan.runfile.eval
+    wanted = Wanted(near, settings.tar_at or RATES, settings.ties, settings.ap, ranking)
+    watcher = Watcher(wanted, rows)
+    kept = KeptBlocks(run, lambda: scoring_key(plan, model), reporter)
+    loader = make_loader(plan, model.device)
+    scores = evaluate(plan, model, loader, reporter, kept, watch=watcher)
+    folders = {
+        name: os.path.commonpath([os.path.dirname(row.path) for row in some])
+        for name, some in rows.items()
+    }
+    return Evaluated(
+        plan, model, watcher.stages(), watcher.test_of, rows, folders, plan.data.hashes, scores
+    )

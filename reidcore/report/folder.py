@@ -1,0 +1,144 @@
+"""What a run folder says, without its data, its plugins and torch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from reidcore.compare import Score, flattened, numbered_repeats, scores_of
+from reidcore.errors import DataError
+from reidcore.repeats import number_of
+from reidcore.runfolder import SCORED_EPOCHS, check_folder, read_json
+
+Place = tuple[str, str, str]
+"""(name that scores stand under, ranking, stage)."""
+
+EPOCHS = ("epoch", "seconds", "pictures_per_second", "lr")
+"""Columns of means.csv that are no means over batches."""
+
+
+@attrs.frozen(eq=False)
+class Folder:
+    """What a run folder, or a folder of repeats, says.
+
+    label: short, and no other run's of the report. lock: of the first repeat. settings: by dotted
+    key. queries: (with a match, without one). cmc: shares by rank. histories: lines of means.csv by
+    repeat. scored: by repeat, ascending (epoch, {place: {metric: fraction}}). absent: what it does
+    not hold, in words. runs: the folders of repeats, or the one folder.
+    """
+
+    path: Path
+    label: str
+    lock: Mapping[str, Any]
+    text: str
+    settings: Mapping[str, Any]
+    scores: Mapping[Place, Mapping[str, Score]]
+    queries: Mapping[Place, tuple[float, float]]
+    cmc: Mapping[Place, Sequence[float]]
+    histories: Sequence[Sequence[Mapping[str, float]]]
+    scored: Sequence[Sequence[tuple[int, Mapping[Place, Mapping[str, float]]]]]
+    absent: Sequence[str]
+    runs: Sequence[Path]
+
+    @property
+    def name(self) -> str:
+        return str(self.lock.get("name", self.label))
+
+    @property
+    def terms(self) -> list[str]:
+        """Columns of means.csv that are means over batches."""
+        rows = (row for history in self.histories for row in history)
+        return [
+            key for key in dict.fromkeys(key for row in rows for key in row) if key not in EPOCHS
+        ]
+
+
+def read_folders(paths: Sequence[Path]) -> list[Folder]:
+    """Every folder's; raises UsageError for one that holds no run, DataError if one is damaged."""
+    names = [path.resolve().name for path in paths]
+    short = len(set(names)) == len(names)
+    return [
+        _read(path, name if short else str(path)) for path, name in zip(paths, names, strict=True)
+    ]
+
+
+def _read(path: Path, label: str) -> Folder:
+    repeats = numbered_repeats(path)
+    runs = repeats or [path]
+    locks = [check_folder(one) for one in runs]
+    absent = [
+        f"{one} is unfinished; go on with it by --resume"
+        for one, lock in zip(runs, locks, strict=True)
+        if not lock.get("finished")
+    ]
+    scores: Mapping[Place, Mapping[str, Score]] = {}
+    whole: dict[Place, Mapping[str, Any]] = {}
+    if (path / "scores.json").exists():
+        scores = scores_of(path)
+        whole = _by_place(read_json(path / "scores.json"))
+    else:
+        absent.append("There are no scores: the folder has no scores.json.")
+    histories = [_means(one / "means.csv") for one in runs]
+    if not any(histories):
+        absent.append("There are no training curves: no epoch was trained.")
+    scored = [_scored(one / SCORED_EPOCHS) for one in runs]
+    text = runs[0] / "run.toml"
+    return Folder(
+        path, label, locks[0], text.read_text(encoding="utf-8") if text.exists() else "",
+        flattened(locks[0].get("resolved")), scores,
+        {place: _queries(found) for place, found in whole.items()},
+        {place: found["cmc"] for place, found in whole.items() if found.get("cmc")},
+        histories, scored, absent, runs,
+    )  # fmt: skip
+
+
+def _by_place(scores: Mapping[str, Any]) -> dict[Place, Mapping[str, Any]]:
+    return {
+        (test, ranking, stage): found
+        for test, rankings in scores.items()
+        for ranking, stages in rankings.items()
+        for stage, found in stages.items()
+    }
+
+
+def _queries(found: Mapping[str, Any]) -> tuple[float, float]:
+    return number_of(found.get("queries", 0)), number_of(found.get("queries_without_match", 0))
+
+
+def _means(path: Path) -> list[dict[str, float]]:
+    """Lines of means.csv; a number that an epoch did not log is left out."""
+    if not path.exists():
+        return []
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = [
+                {key: float(value) for key, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
+    except (TypeError, ValueError, AttributeError, csv.Error) as error:
+        raise DataError(f"{path} is damaged: {error}") from None
+    if any("epoch" not in row for row in rows):
+        raise DataError(f"{path} is damaged: a line names no epoch")
+    return rows
+
+
+def _scored(path: Path) -> list[tuple[int, dict[Place, dict[str, float]]]]:
+    if not path.exists():
+        return []
+    try:
+        return [
+            (
+                int(one["epoch"]),
+                {
+                    place: {name: number_of(value) for name, value in found.items()}
+                    for place, found in _by_place(one["scores"]).items()
+                },
+            )
+            for one in read_json(path)
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise DataError(f"{path} is damaged: it holds other things than scores") from None

@@ -1,0 +1,189 @@
+"""Watches an evaluation and keeps what a report shows of its distances."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from reidcore.api import Row
+from reidcore.counting import count_queries
+from reidcore.ordering import smallest
+from reidcore.ranking import Seen
+from reidcore.relevance import Judged
+from reidcore.report.folder import Place
+from reidcore.report.stage import IGNORED, MATCH, WRONG, Histogram, Stage
+from reidcore.score_names import Precision, Ties
+from reidcore.verification import TrueAccepts
+
+RATES = (0.1, 0.01, 0.001)
+"""False accept rates that are shown where the run names none."""
+BINS = 200
+"""Bins of a histogram at most."""
+
+
+@attrs.frozen
+class Wanted:
+    """How stages are looked at. near: gallery pictures of each list. rates: false accept rates.
+    ranking: the only one that is looked at, "" for all."""
+
+    near: int = 10
+    rates: Sequence[float] = RATES
+    ties: Ties = "gallery"
+    precision: Precision = "step"
+    ranking: str = ""
+
+
+class Watcher:
+    """What `reidcore.ranking.evaluate` calls with all distances; keeps the first trial's.
+
+    tests: {test set: its pictures}. Average precision by cameras and ranks of first matches count
+    pictures, whatever the protocol's CMC counts.
+    """
+
+    def __init__(self, wanted: Wanted, tests: Mapping[str, Sequence[Row]]):
+        self._wanted, self._tests = wanted, tests
+        self._stages: dict[Place, _Looked] = {}
+        self._trials: dict[Place, int] = {}
+        self.test_of: dict[str, str] = {}
+        """{name that scores stand under: test set}"""
+
+    def __call__(self, seen: Seen) -> None:
+        if self._wanted.ranking not in ("", seen.place[1]):
+            return
+        self._trials[seen.place] = max(self._trials.get(seen.place, 0), seen.trial + 1)
+        if seen.trial:
+            return
+        self.test_of[seen.place[0]] = seen.test.name
+        if seen.place not in self._stages:
+            rows = self._tests[seen.test.name]
+            cameras = [rows[number].camera for number in seen.gallery.tolist()]
+            self._stages[seen.place] = _Looked(self._wanted, rows, seen, cameras)
+        self._stages[seen.place].add(seen)
+
+    def stages(self) -> dict[Place, Stage]:
+        """Everything that was seen, in the order of the scores."""
+        return {place: looked.stage(self._trials[place]) for place, looked in self._stages.items()}
+
+
+class _Looked:
+    """One stage, gathered block by block of queries."""
+
+    def __init__(self, wanted: Wanted, rows: Sequence[Row], seen: Seen, cameras: Sequence[str]):
+        self._wanted, self._rows = wanted, rows
+        self._query, self._gallery = seen.query, seen.gallery
+        self._accepts = TrueAccepts(wanted.rates, len(seen.query) * len(seen.gallery))
+        self._bins = Bins()
+        self._parts: dict[int, dict[str, Tensor]] = {}
+        self._cameras: dict[tuple[str, str], list[float]] = {}
+        self._columns = {
+            camera: torch.tensor([place for place, one in enumerate(cameras) if one == camera])
+            for camera in dict.fromkeys(cameras)
+        }
+
+    def add(self, seen: Seen) -> None:
+        distances, judged = seen.distances, seen.judged.to(seen.distances.device)
+        ways = self._wanted.ties, self._wanted.precision
+        match, ignored = judged.masks()
+        counted, wrong = match & ~ignored, ~match & ~ignored
+        found = count_queries(distances, judged, *ways)
+        index, near_distance = smallest(distances, min(self._wanted.near, distances.shape[1]))
+        kind = torch.where(counted, MATCH, WRONG).masked_fill_(ignored, IGNORED).cpu()
+        self._parts[seen.start] = {
+            "rank": found.first, "ap": found.ap, "near": self._numbers(index),
+            "near_distance": near_distance, "near_kind": kind.gather(1, index.clamp(min=0)),
+            **self._nearest("match", distances, counted),
+            **self._nearest("wrong", distances, wrong),
+        }  # fmt: skip
+        self._accepts.add(distances, judged)
+        self._bins.add("match", distances[counted])
+        self._bins.add("wrong", distances[wrong])
+        self._by_camera(seen.start, distances, match, ignored)
+
+    def _numbers(self, index: Tensor) -> Tensor:
+        """Numbers of the test set's rows for places in the gallery, -1 for -1."""
+        return torch.where(index < 0, -1, self._gallery[index.clamp(min=0)])
+
+    def _nearest(self, name: str, distances: Tensor, among: Tensor) -> dict[str, Tensor]:
+        index, value = smallest(distances.masked_fill(~among, torch.inf), 1)
+        return {name: self._numbers(index)[:, 0], f"{name}_distance": value[:, 0]}
+
+    def _by_camera(self, start: int, distances: Tensor, match: Tensor, ignored: Tensor) -> None:
+        numbers = self._query[start : start + len(distances)].tolist()
+        names = [self._rows[number].camera for number in numbers]
+        for camera, columns in self._columns.items():
+            where = columns.to(distances.device)
+            part = distances[:, where]
+            judged = Judged.of_masks(match[:, where], ignored[:, where])
+            found = count_queries(part, judged, self._wanted.ties, self._wanted.precision)
+            each = zip(names, found.ap.tolist(), found.matches.tolist(), strict=True)
+            for name, ap, matches in each:
+                if matches:
+                    self._cameras.setdefault((name, camera), []).append(ap)
+
+    def stage(self, trials: int) -> Stage:
+        parts = [self._parts[start] for start in sorted(self._parts)]
+        fields = {
+            name: torch.cat([part[name].cpu() for part in parts]).numpy() for name in parts[0]
+        }
+        shares = self._accepts.shares()
+        return Stage(
+            query=self._query.numpy(), **fields, histogram=self._bins.histogram(),
+            accepts={
+                rate: (limit, shares[rate]) for rate, limit in self._accepts.thresholds().items()
+            },
+            cameras={
+                pair: (math.fsum(values) / len(values), len(values))
+                for pair, values in sorted(self._cameras.items())
+            },
+            trials=trials,
+        )  # fmt: skip
+
+
+class Bins:
+    """Counts numbers whose range is not known before: neighbouring bins are joined, two by two,
+    until no more than `BINS` are left. The result depends on no order."""
+
+    def __init__(self) -> None:
+        self._width = 2.0**-30
+        self._counts: dict[str, dict[int, int]] = {"match": {}, "wrong": {}}
+
+    def add(self, name: str, values: Tensor) -> None:
+        """values: [N], finite."""
+        if not len(values):
+            return
+        low, high = values.min().item(), values.max().item()
+        known = [key for counts in self._counts.values() for key in counts]
+        while True:
+            ends = [math.floor(low / self._width), math.floor(high / self._width), *known]
+            if max(ends) - min(ends) < BINS:
+                break
+            self._widen()
+            known = [key for counts in self._counts.values() for key in counts]
+        first = math.floor(low / self._width)
+        places = (values.double() / self._width).floor_().long() - first
+        counts = self._counts[name]
+        for place, count in enumerate(places.bincount().tolist(), first):
+            if count:
+                counts[place] = counts.get(place, 0) + count
+
+    def _widen(self) -> None:
+        self._width *= 2
+        for name, counts in self._counts.items():
+            joined: dict[int, int] = {}
+            for key, count in counts.items():
+                joined[key // 2] = joined.get(key // 2, 0) + count
+            self._counts[name] = joined
+
+    def histogram(self) -> Histogram:
+        known = [key for counts in self._counts.values() for key in counts] or [0]
+        first, size = min(known), max(known) - min(known) + 1
+        sides = {name: np.zeros(size, dtype=np.int64) for name in self._counts}
+        for name, counts in self._counts.items():
+            for key, count in counts.items():
+                sides[name][key - first] = count
+        return Histogram(self._width, first, sides["match"], sides["wrong"])

@@ -1,0 +1,269 @@
+"""The report's figures, by Matplotlib: SVG for the page, PNG for papers. Torch-free."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from reidcore.report.selection import Change
+from reidcore.report.stage import Histogram, Stage
+
+DARK, LIGHT = "#e4e4ea", "#24242c"
+"""Ink for a dark and for a light page."""
+COLOURS = ("#2f7ed8", "#e0782f", "#2a9d62", "#c2479a", "#8a6fd1", "#b59a1d", "#3aa6b0", "#d1495b")
+"""They stand out from white and from near black, and from each other without red and green."""
+MATCH, WRONG = COLOURS[0], COLOURS[1]
+DASHES = ("-", "--", ":", "-.")
+DPI = 300
+"""Of the PNGs."""
+_POINTS = 1500
+"""Points from which a scatter plot is drawn as pixels inside its SVG."""
+
+
+@attrs.frozen(eq=False)
+class Plot:
+    """A figure that can be drawn in any ink. name: for files. alt: what it shows, in words with
+    its main numbers. inches: width and height."""
+
+    name: str
+    alt: str
+    inches: tuple[float, float]
+    draw: Callable[[Figure], None]
+
+    def svg(self, ink: str) -> bytes:
+        """On nothing, so that the page's colour is its paper."""
+        with rc_context({**_style(ink), "svg.fonttype": "none", "svg.hashsalt": self.name}):
+            figure = Figure(figsize=self.inches, layout="constrained")
+            FigureCanvasSVG(figure)
+            self.draw(figure)
+            out = io.BytesIO()
+            # Without these the file would say when it was made.
+            empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            figure.savefig(out, format="svg", transparent=True, metadata=empty)
+            return out.getvalue()
+
+    def png(self) -> bytes:
+        """Black on white."""
+        with rc_context(_style("#000000")):
+            figure = Figure(figsize=self.inches, layout="constrained")
+            FigureCanvasAgg(figure)
+            self.draw(figure)
+            out = io.BytesIO()
+            figure.savefig(out, format="png", dpi=DPI, metadata={"Software": None})
+            return out.getvalue()
+
+
+def _style(ink: str) -> dict[str, Any]:
+    colours = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    return {
+        **dict.fromkeys(colours, ink),
+        "font.family": "sans-serif", "font.size": 9, "axes.titlesize": 9, "axes.linewidth": 0.7,
+        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+        "legend.fontsize": 8, "lines.linewidth": 1.5, "figure.dpi": 100, "axes.grid": True,
+        "grid.color": ink, "grid.alpha": 0.15, "grid.linewidth": 0.6, "axes.axisbelow": True,
+        # Names of runs and parts are text, whatever dollars and backslashes are in them.
+        "text.parse_math": False,
+    }  # fmt: skip
+
+
+def _line(number: int) -> dict[str, Any]:
+    """Colour and dashes of the n-th line, no two alike among the first 32."""
+    dashes = DASHES[number // len(COLOURS) % len(DASHES)]
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": dashes}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def cmc(name: str, curves: Mapping[str, Sequence[float]]) -> Plot:
+    """CMC curves by label."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for number, (label, shares) in enumerate(curves.items()):
+            ranks = range(1, len(shares) + 1)
+            axes.plot(ranks, 100 * np.asarray(shares), label=label, **_line(number))
+        axes.set_xlabel("rank")
+        axes.set_ylabel("queries with a match up to it, %")
+        axes.set_xlim(1, max(2, *map(len, curves.values())))
+        axes.set_ylim(0, 101)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        axes.legend(loc="lower right")
+
+    words = [
+        f"{label}: "
+        + ", ".join(f"rank-{k} {_percent(shares[k - 1])}" for k in (1, 5, 10) if k <= len(shares))
+        for label, shares in curves.items()
+    ]
+    return Plot(name, "CMC curves. " + "; ".join(words), (6.4, 3.4), draw)
+
+
+Line = tuple[Sequence[float], Sequence[float]]
+"""Epochs and values."""
+
+
+def by_epoch(name: str, panels: Mapping[str, Mapping[str, Sequence[Line]]]) -> Plot:
+    """Curves over epochs: {panel: {label: one line for each repeat}}."""
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes, (panel, curves) in zip(grid.flat, panels.items(), strict=False):
+            _draw_epochs(axes, panel, curves)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+
+    words = []
+    for panel, curves in panels.items():
+        ends = [
+            f"{label} {values[0]:.4g} to {values[-1]:.4g}"
+            for label, ((_, values), *_) in curves.items()
+        ]
+        words.append(f"{panel}: " + ", ".join(ends))
+    alt = "Curves by epoch, from the first to the last. " + "; ".join(words)
+    return Plot(name, alt, (3.6 * columns, 2.5 * rows), draw)
+
+
+def _draw_epochs(axes: Axes, panel: str, curves: Mapping[str, Sequence[Line]]) -> None:
+    for number, (label, lines) in enumerate(curves.items()):
+        for repeat, (epochs, values) in enumerate(lines):
+            marker = "o" if len(epochs) < 20 else ""
+            axes.plot(
+                epochs, values, marker=marker, markersize=3, label=label if repeat == 0 else None,
+                alpha=1 if len(lines) == 1 else 0.6, **_line(number),
+            )  # fmt: skip
+    axes.set_title(panel, loc="left")
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    if len(curves) > 1:
+        axes.legend()
+
+
+def distances(name: str, stages: Mapping[str, Stage]) -> Plot:
+    """Histograms of matches and strangers of each stage, each of area 1, with the thresholds."""
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(1, len(stages), squeeze=False)
+        for axes, (label, stage) in zip(grid.flat, stages.items(), strict=True):
+            _draw_distances(axes, label, stage)
+        grid.flat[0].set_ylabel("share of pairs, by width")
+
+    words = []
+    for label, stage in stages.items():
+        points = [
+            f"TAR {_percent(share)} at FAR {rate:g} (distance below {limit:.4g})"
+            for rate, (limit, share) in stage.accepts.items()
+        ]
+        found = stage.histogram
+        means = [
+            f"matches mean {_mean(found, found.match):.4g}",
+            f"strangers mean {_mean(found, found.wrong):.4g}",
+        ]
+        words.append(f"{label}: {', '.join([*means, *points])}")
+    alt = "Histograms of the distances of matches and of strangers. " + "; ".join(words)
+    return Plot(name, alt, (3.7 * len(stages) + 0.3, 2.9), draw)
+
+
+def _mean(histogram: Histogram, counts: np.ndarray) -> float:
+    middle = histogram.edges[:-1] + histogram.width / 2
+    return float((middle * counts).sum() / max(1, counts.sum()))
+
+
+def _draw_distances(axes: Axes, label: str, stage: Stage) -> None:
+    found = stage.histogram
+    for side, counts, colour in (
+        ("matches", found.match, MATCH),
+        ("strangers", found.wrong, WRONG),
+    ):
+        density = counts / max(1, counts.sum()) / found.width
+        axes.stairs(density, found.edges, fill=True, color=colour, alpha=0.35)
+        axes.stairs(density, found.edges, color=colour, label=side, linewidth=1.1)
+    height = axes.get_ylim()[1] * 1.25
+    axes.set_ylim(0, height)
+    for number, (rate, (limit, share)) in enumerate(stage.accepts.items()):
+        if np.isfinite(limit):
+            axes.axvline(limit, color=COLOURS[4], linewidth=0.9, linestyle="--")
+            axes.annotate(
+                f"FAR {rate:g}: TAR {_percent(share)}", (limit, height * (0.99 - 0.085 * number)),
+                xytext=(-3, 0), textcoords="offset points", va="top", ha="right", fontsize=7.5,
+            )  # fmt: skip
+    axes.set_title(label, loc="left")
+    axes.set_xlabel("distance")
+    axes.legend(loc="center right")
+
+
+def cameras(name: str, pairs: Mapping[tuple[str, str], tuple[float, int]]) -> Plot:
+    """mAP of each camera's queries in the pictures of each camera."""
+    rows = list(dict.fromkeys(query for query, _ in pairs))
+    columns = sorted(dict.fromkeys(gallery for _, gallery in pairs))
+    values = np.full((len(rows), len(columns)), np.nan)
+    for (query, gallery), (share, _) in pairs.items():
+        values[rows.index(query), columns.index(gallery)] = 100 * share
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.grid(False)
+        axes.imshow(values, cmap="viridis", vmin=0, vmax=100, aspect="auto")
+        for row, column in np.argwhere(~np.isnan(values)):
+            value = values[row, column]
+            ink = "#ffffff" if value < 60 else "#101010"
+            axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=8)
+        axes.set_xticks(range(len(columns)), [_short(one) for one in columns])
+        axes.set_yticks(range(len(rows)), [_short(one) for one in rows])
+        axes.set_xlabel("gallery camera")
+        axes.set_ylabel("query camera")
+
+    words = [
+        f"{query} in {gallery}: {_percent(share)} of {count} queries"
+        for (query, gallery), (share, count) in pairs.items()
+    ]
+    inches = 1.4 + 0.62 * len(columns), 0.9 + 0.42 * len(rows)
+    return Plot(name, "mAP by camera pair. " + "; ".join(words), inches, draw)
+
+
+def _short(text: str) -> str:
+    text = text or "unknown"
+    return text if len(text) <= 14 else f"{text[:13]}…"
+
+
+def ranks(name: str, before: str, after: str, found: Change) -> Plot:
+    """Every query's first match before and after."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        most = 1.25 * max(2, int(found.before.max(initial=1)), int(found.after.max(initial=1)))
+        axes.plot([0.8, most], [0.8, most], color=COLOURS[4], linewidth=0.8)
+        rose, fell = found.after < found.before, found.after > found.before
+        for label, where, colour in (
+            ("gained", rose, MATCH), ("lost", fell, WRONG), ("same", ~rose & ~fell, "#888890"),
+        ):  # fmt: skip
+            axes.scatter(
+                found.before[where], found.after[where], s=14, alpha=0.6, color=colour,
+                linewidths=0, label=f"{label}: {where.sum()}",
+                rasterized=len(found.before) > _POINTS,
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(0.8, most)
+        axes.set_ylim(0.8, most)
+        axes.set_xlabel(f"rank of the first match: {before}")
+        axes.set_ylabel(after)
+        axes.legend(loc="upper left")
+
+    alt = (
+        f"Ranks of first matches, {before} against {after}: of {len(found.place)} queries "
+        f"{len(found.gained)} gained, {len(found.lost)} lost, {found.same} kept their rank."
+    )
+    return Plot(name, alt, (4.2, 3.6), draw)
