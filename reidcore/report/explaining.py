@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from reidcore.api import Heat, Row, Table
+from reidcore.api import Heat, Table
 from reidcore.drawing import heat_picture, line_picture, open_side
 from reidcore.explain import Explained, choose_maps, explained_pairs
 from reidcore.explanations import Cell
@@ -16,6 +16,7 @@ from reidcore.model import Model
 from reidcore.pictures import PictureLoader, make_rows
 from reidcore.plan import Plan
 from reidcore.report.album import data_uri, jpeg
+from reidcore.report.tiles import Strip
 
 ROWS = 12
 """Lines of a table that are shown; `reid explain` writes all of them."""
@@ -35,23 +36,23 @@ class Shown:
     left: int = 0
 
 
-def pair_of(number: int, query: Row, rank: int, gallery: Row, distance: float) -> Explained:
-    """A pair with nothing explained yet."""
-    return Explained(number, query, rank, gallery, distance, {})
-
-
 def explanations(
-    plan: Plan, model: Model, matchers: Sequence[str], pairs: Sequence[Explained], side: int
+    plan: Plan, model: Model, matchers: Sequence[str], pairs: Sequence[Strip], side: int
 ) -> Iterator[list[Shown]]:
-    """What there is to say about every pair; pictures have at most `side` pixels in height or
-    width. Raises PluginError for a part that fails."""
+    """What there is to say about every query and the one picture of its strip; pictures have at
+    most `side` pixels in height or width. Raises PluginError for a part that fails."""
+    asked = [
+        Explained(number, pair.query.row, tile.rank, tile.row, tile.distance, {})
+        for number, pair in enumerate(pairs, 1)
+        for tile in pair.gallery
+    ]
     rows = make_rows(
-        [row for pair in pairs for row in (pair.query, pair.gallery)],
+        [row for pair in asked for row in (pair.query, pair.gallery)],
         plan.data.camera_numbers, plan.given.modalities,
     )  # fmt: skip
     loader = PictureLoader(plan.runfile.data, plan.runfile.train.seed)
     maps = choose_maps(plan, None)
-    for pair in explained_pairs(model, matchers, maps, pairs, loader, rows):
+    for pair in explained_pairs(model, matchers, maps, asked, loader, rows):
         yield [_shown(pair, name, one, side) for name, one in pair.found.items()]
 
 

@@ -1,99 +1,38 @@
-"""The page: gathers tables, figures and pictures of runs, and writes them as HTML."""
+"""The page: what runs know, as HTML."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import jinja2
-import numpy as np
 
 from reidcore import __version__
-from reidcore.errors import ReidError
-from reidcore.report import plots, selection, tables
-from reidcore.report.album import Album, data_uri
+from reidcore.repeats import number_of
+from reidcore.report import plots, tables
 from reidcore.report.folder import Folder, Place
-from reidcore.report.plots import Plot
+from reidcore.report.plots import Line
+from reidcore.report.sections import (
+    Changed,
+    RankingSection,
+    change_section,
+    ranking_section,
+    strips_of,
+)
 from reidcore.report.stage import Stage
+from reidcore.report.studio import Drawn, Options, Studio
 from reidcore.report.tables import Grid
-from reidcore.report.tiles import Strip, Strips, png_of
-from reidcore.runfolder import write_atomically
+from reidcore.score_names import metric_of
 
 if TYPE_CHECKING:
     from reidcore.report.evaluation import Evaluated
 
-FAILURES = 6
-"""Hardest failures, confident mistakes, gains and losses: so many of each."""
-EXPLAINED_SIDE = 640
-"""Pixels of an explanation's longer side at most."""
-
-
-@attrs.frozen
-class Options:
-    """What goes on the page.
-
-    pictures: whether pictures of people and things are on it. side: their longer side in pixels at
-    most. queries: ranked lists of each ranking. explain: pairs explained of each ranking. ranking:
-    the only one that is looked at, "" for all. png: a folder for every figure as a PNG.
-    """
-
-    pictures: bool = True
-    side: int = 128
-    queries: int = 10
-    explain: int = 2
-    ranking: str = ""
-    png: Path | None = None
-
-
-@attrs.frozen(eq=False)
-class Drawn:
-    """A figure on the page, in two inks."""
-
-    alt: str
-    light: str
-    dark: str
-    width: int
-
-
-@attrs.frozen(eq=False)
-class Listing:
-    """Strips under a heading."""
-
-    title: str
-    words: str
-    strips: Sequence[Strip]
-
-
-@attrs.frozen(eq=False)
-class Changed:
-    """What another stage, or another run, made of the ranks of first matches."""
-
-    title: str
-    words: str
-    figure: Drawn
-    listings: Sequence[Listing]
-
 
 @attrs.define(eq=False)
-class RankingPart:
-    """What distances of one test set under one ranking show."""
-
-    title: str
-    words: str
-    figures: list[Drawn] = attrs.field(factory=list)
-    changes: list[Changed] = attrs.field(factory=list)
-    listings: list[Listing] = attrs.field(factory=list)
-    explained: list[tuple[Strip, Sequence[Any]]] = attrs.field(factory=list)
-    notes: list[str] = attrs.field(factory=list)
-
-
-@attrs.define(eq=False)
-class RunPart:
-    """Everything of one run."""
+class RunSection:
+    """Everything of one run. key: its anchor."""
 
     key: str
     folder: Folder
@@ -101,44 +40,50 @@ class RunPart:
     notes: list[str]
     counting: Sequence[str]
     scores: Grid
-    figures: list[Drawn]
-    rankings: list[RankingPart]
     settings: Grid
     versions: Grid
+    figures: list[Drawn] = attrs.field(factory=list)
+    rankings: list[RankingSection] = attrs.field(factory=list)
+
+
+@attrs.frozen(eq=False)
+class Comparison:
+    """Several runs beside each other."""
+
+    scores: Grid
+    figures: Sequence[Drawn]
+    changes: Sequence[Changed]
 
 
 class Page:
-    """A report in the making. add runs in order, then `html`."""
+    """A report in the making: `add` runs in order, then ask for `html`."""
 
     def __init__(self, options: Options):
-        self.options = options
-        self._album = Album(options.side)
-        self._runs: list[RunPart] = []
-        self._seen: list[Evaluated | None] = []
-        self._names: dict[str, int] = {}
+        self._studio = Studio(options)
+        self._runs: list[RunSection] = []
+        self._found: list[Evaluated | None] = []
 
-    def add(self, folder: Folder, found: Evaluated | None, why_not: str = "") -> None:
-        """A run. found: what its evaluation showed; without it, why_not tells why."""
-        part = RunPart(
-            f"run{len(self._runs) + 1}", folder, tables.facts(folder), list(folder.absent),
-            tables.counting(folder), tables.scores(folder), [], [], tables.settings(folder),
+    def add(self, folder: Folder, found: Evaluated | None, notes: Sequence[str] = ()) -> None:
+        """A run. found: what its evaluation showed, if there was one. notes: what is to be known
+        about it."""
+        run = RunSection(
+            f"run{len(self._runs) + 1}", folder, tables.facts(folder), [*folder.absent, *notes],
+            tables.counting(folder), tables.scores(folder), tables.settings(folder),
             tables.versions(folder),
         )  # fmt: skip
-        if why_not:
-            part.notes.append(why_not)
         if folder.cmc:
-            part.figures.append(self._figure(plots.cmc(f"{part.key}-cmc", _labelled(folder.cmc))))
-        if panels := _panels(folder):
-            part.figures.append(self._figure(plots.by_epoch(f"{part.key}-training", panels)))
+            curves = {" ".join(place): shares for place, shares in folder.cmc.items()}
+            run.figures.append(self._studio.figure(plots.cmc(f"{run.key}-cmc", curves)))
+        if panels := training_panels(folder):
+            run.figures.append(self._studio.figure(plots.by_epoch(f"{run.key}-training", panels)))
         if found is not None:
-            part.notes += _disagreements(folder, found)
-            for place, stages in _chains(found.stages).items():
-                part.rankings.append(self._ranking(part, found, place, stages))
-        self._runs.append(part)
-        self._seen.append(found)
+            run.notes += disagreements(folder, found)
+            for place, stages in chains(found.stages).items():
+                run.rankings.append(ranking_section(self._studio, run.key, found, place, stages))
+        self._runs.append(run)
+        self._found.append(found)
 
     def html(self, title: str) -> str:
-        """The whole page."""
         environment = jinja2.Environment(
             autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
@@ -147,121 +92,122 @@ class Page:
         compared = self._compared() if len(self._runs) > 1 else None
         return template.render(
             title=title, runs=self._runs, compared=compared, version=__version__,
-            style=(files / "style.css").read_text("utf-8"), album=self._album.css(),
+            style=(files / "style.css").read_text("utf-8"), album=self._studio.album.css(),
         )  # fmt: skip
 
-    def _figure(self, plot: Plot) -> Drawn:
-        if self.options.png is not None:
-            self._write_png(plot.name, plot.png())
-        light, dark = (
-            data_uri("image/svg+xml", plot.svg(ink)) for ink in (plots.LIGHT, plots.DARK)
-        )
-        return Drawn(plot.alt, light, dark, round(96 * plot.inches[0]))
+    def _compared(self) -> Comparison:
+        folders = [run.folder for run in self._runs]
+        figures = []
+        for test in dict.fromkeys(place[0] for folder in folders for place in folder.cmc):
+            curves = {
+                " ".join([folder.label, *place[1:]]): shares
+                for folder in folders
+                for place, shares in folder.cmc.items()
+                if place[0] == test
+            }
+            figures.append(self._studio.figure(plots.cmc(f"compared-{test}-cmc", curves)))
+        losses = {
+            folder.label: lines
+            for folder in folders
+            if (lines := _lines(folder, "loss"))
+        }  # fmt: skip
+        if losses:
+            plot = plots.by_epoch("compared-training", {"loss": losses})
+            figures.append(self._studio.figure(plot))
+        return Comparison(tables.side_by_side(folders), figures, self._changes())
 
-    def _write_png(self, name: str, content: bytes) -> None:
-        assert self.options.png is not None
-        stem = re.sub(r"[^A-Za-z0-9.+-]+", "-", name).strip("-.") or "figure"
-        count = self._names[stem] = self._names.get(stem, 0) + 1
-        file = f"{stem}.png" if count == 1 else f"{stem}-{count}.png"
-        write_atomically(self.options.png / file, content)
-
-    def _ranking(
-        self, run: RunPart, found: Evaluated, place: tuple[str, str], stages: Mapping[str, Stage]
-    ) -> RankingPart:
-        test, ranking = place
-        name = f"{run.key}-{test}-{ranking}"
-        last = list(stages.values())[-1]
-        words = f"{len(last.query)} queries; lists are those of the last stage, {list(stages)[-1]}."
-        if last.trials > 1:
-            words += f" Distances and lists are those of the first of {last.trials} trials."
-        part = RankingPart(f"{test}, ranking {ranking}", words)
-        part.figures.append(self._figure(plots.distances(f"{name}-distances", stages)))
-        if len(last.cameras) > 1:
-            part.figures.append(self._figure(plots.cameras(f"{name}-cameras", last.cameras)))
-        strips = None
-        if self.options.pictures:
-            source = found.test_of[test]
-            strips = Strips(self._album, found.rows[source], found.folder[source])
-        labels = list(stages.items())
-        for (before, old), (after, new) in zip(labels, labels[1:], strict=False):
-            names = (before, after)
-            part.changes.append(self._change(f"{name}-{after}", names, old, new, strips))
-        if strips is not None:
-            try:
-                part.listings += self._listings(name, strips, last)
-                part.explained += self._explained(found, strips, ranking, last)
-            except ReidError as error:
-                part.notes.append(str(error))
-        return part
-
-    def _change(
-        self, name: str, labels: tuple[str, str], old: Stage, new: Stage, strips: Strips | None
-    ) -> Changed:
-        change = selection.change(old, new)
-        words = (
-            f"The first match of {len(change.gained)} queries gained ranks, of "
-            f"{len(change.lost)} it lost some, of {change.same} it stayed. Average precision rose "
-            f"for {change.ap_gained} and fell for {change.ap_lost}."
-        )
-        figure = self._figure(plots.ranks(f"{name}-ranks", *labels, change))
-        listings = []
-        for title, places in (("Largest gains", change.gained), ("Largest losses", change.lost)):
-            if strips is not None and len(places):
-                found = strips.lists(new, places[:FAILURES], _moved(old, new))
-                listings.append(Listing(title, f"Lists of {labels[1]}.", found))
-        return Changed(f"{labels[0]} to {labels[1]}", words, figure, listings)
-
-    def _listings(self, name: str, strips: Strips, stage: Stage) -> Iterator[Listing]:
-        places = selection.spread(stage, self.options.queries)
-        found = strips.lists(stage, places, _precision(stage))
-        if found and self.options.png is not None:
-            out = _png(png_of(found))
-            self._write_png(f"{name}-lists", out)
-        yield Listing(
-            "Ranked lists",
-            "The query first, then its nearest gallery pictures. Queries are taken evenly from the "
-            "test set's order.",
-            found,
-        )
-        yield Listing(
-            "Hardest failures",
-            "Queries whose first match comes last: the nearest wrong picture, and the first match.",
-            strips.failures(stage, selection.hardest(stage, FAILURES)),
-        )
-        yield Listing(
-            "Most confident wrong matches",
-            "Queries whose first picture is wrong, by its distance, and their first match.",
-            strips.failures(stage, selection.most_confident(stage, FAILURES)),
-        )
-
-    def _explained(
-        self, found: Evaluated, strips: Strips, ranking: str, stage: Stage
-    ) -> list[tuple[Strip, Sequence[Any]]]:
-        """Pairs of the most confident mistakes and their queries' first matches, explained."""
-        places = selection.most_confident(stage, self.options.explain)
-        if not len(places):
-            places = selection.spread(stage, self.options.explain)
-        if not len(places):
-            return []
-        from reidcore.report.explaining import explanations, pair_of
-
-        table = next(one for one in found.plan.rankings if one.name == ranking)
-        chosen = strips.failures(stage, places)
-        pairs = [
-            pair_of(number, *found_pair)
-            for number, found_pair in enumerate(self._pairs(found, stage, places), 1)
-        ]
-        shown = explanations(found.plan, found.model, list(table.weights), pairs, EXPLAINED_SIDE)
-        return list(zip(chosen, shown, strict=True))
-
-    def _pairs(
-        self, found: Evaluated, stage: Stage, places: Sequence[int] | np.ndarray
-    ) -> Iterator[tuple[Any, int, Any, float]]:
-        raise NotImplementedError
-
-    def _compared(self) -> dict[str, Any]:
-        raise NotImplementedError
+    def _changes(self) -> list[Changed]:
+        """From the first run to every other one, where both are scored on the same pictures."""
+        first, changes = self._found[0], []
+        for run, other in zip(self._runs[1:], self._found[1:], strict=True):
+            if first is None or other is None:
+                continue
+            ours, theirs = last_stages(first.stages), last_stages(other.stages)
+            for test, (label, old) in ours.items():
+                if test not in theirs or not same_pictures(first, other, test):
+                    continue
+                after, new = theirs[test]
+                labels = (
+                    f"{self._runs[0].folder.label} {label}",
+                    f"{run.folder.label} {after}",
+                )
+                name = f"compared-{run.key}-{test}"
+                strips = strips_of(self._studio, other, test)
+                changes.append(change_section(self._studio, name, labels, old, new, strips))
+        return changes
 
 
-def _labelled(curves: Mapping[Place, Sequence[float]]) -> dict[str, Sequence[float]]:
-    return {" ".join(place): shares for place, shares in curves.items()}
+def chains(stages: Mapping[Place, Stage]) -> dict[tuple[str, str], dict[str, Stage]]:
+    """{(name of the scores, ranking): {stage: what was found}}."""
+    found: dict[tuple[str, str], dict[str, Stage]] = {}
+    for (test, ranking, stage), one in stages.items():
+        found.setdefault((test, ranking), {})[stage] = one
+    return found
+
+
+def last_stages(stages: Mapping[Place, Stage]) -> dict[str, tuple[str, Stage]]:
+    """{name of the scores: the last stage of the first ranking, with its label}."""
+    found: dict[str, tuple[str, Stage]] = {}
+    for (test, ranking), chain in chains(stages).items():
+        stage, one = list(chain.items())[-1]
+        found.setdefault(test, (f"{ranking} {stage}", one))
+    return found
+
+
+def same_pictures(first: Evaluated, second: Evaluated, test: str) -> bool:
+    """Whether both runs scored the same pictures under this name, by their manifests' hashes."""
+    key = f"test {first.test_of[test]}"
+    return test in second.test_of and first.hashes.get(key) == second.hashes.get(key)
+
+
+def training_panels(folder: Folder) -> dict[str, dict[str, list[Line]]]:
+    """What is drawn over epochs: every number that was logged, the learning rate, and scores."""
+    panels: dict[str, dict[str, list[Line]]] = {}
+    for term in [*folder.terms, "lr"]:
+        lines = _lines(folder, term)
+        if not lines:
+            continue
+        # A loss and what it logs besides, such as id and id.accuracy, differ in scale.
+        panels["learning rate" if term == "lr" else term] = {term: lines}
+    scores: dict[str, dict[str, list[Line]]] = {}
+    for scored in folder.scored:
+        by_place: dict[tuple[Place, str], tuple[list[float], list[float]]] = {}
+        for epoch, places in scored:
+            for place, numbers in places.items():
+                for name, value in numbers.items():
+                    if metric_of(name) in ("mAP", "rank-1"):
+                        epochs, values = by_place.setdefault((place, name), ([], []))
+                        epochs.append(epoch)
+                        values.append(100 * value)
+        for (place, name), line in by_place.items():
+            scores.setdefault(f"{name}, %", {}).setdefault(" ".join(place), []).append(line)
+    return panels | scores
+
+
+def _lines(folder: Folder, term: str) -> list[Line]:
+    """One line for each repeat that logged the term."""
+    lines = []
+    for history in folder.histories:
+        rows = [row for row in history if term in row]
+        if rows:
+            lines.append(([row["epoch"] for row in rows], [row[term] for row in rows]))
+    return lines
+
+
+def disagreements(folder: Folder, found: Evaluated) -> list[str]:
+    """A note where the evaluation's scores are not those of the run folder."""
+    if len(folder.runs) > 1:
+        return [f"Distances and pictures are those of the first repeat, {folder.runs[0].name}."]
+    notes = []
+    for place, stored in folder.scores.items():
+        test, ranking, stage = place
+        fresh = found.scores.get(test, {}).get(ranking, {}).get(stage, {})
+        for name, score in stored.items():
+            if name in fresh and abs(number_of(fresh[name]) - score.mean) > 5e-4:
+                notes.append(
+                    f"{' '.join(place)}: {name} is {100 * number_of(fresh[name]):.2f} here and "
+                    f"{100 * score.mean:.2f} in scores.json: pictures, weights, versions or the "
+                    "device have changed since."
+                )
+                break
+    return notes

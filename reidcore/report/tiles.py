@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import attrs
@@ -22,13 +23,19 @@ HEIGHT, GAP, BORDER, TEXT = 160, 10, 4, 13
 
 @attrs.frozen(eq=False)
 class Tile:
-    """A picture of a list. kind: query, match, wrong or ignored. words: what stands below it."""
+    """A picture of a list.
+
+    kind: query, match, wrong or ignored. words: what stands below it. rank: in the kept list, 0 for
+    a query and for what is left out. distance: NaN for a query.
+    """
 
     thumb: Thumb
     kind: str
     alt: str
     words: Sequence[str]
-    path: str
+    row: Row
+    rank: int = 0
+    distance: float = math.nan
 
 
 @attrs.frozen(eq=False)
@@ -60,11 +67,15 @@ class Strips:
             Strip(
                 place, self._query(stage, place),
                 [
-                    self._tile(stage.wrong[place], "wrong", 1, stage.wrong_distance[place]),
-                    self._tile(
-                        stage.match[place], "match", int(stage.rank[place]),
-                        stage.match_distance[place],
-                    ),
+                    self._tile(number, kind, rank, distance)
+                    for number, kind, rank, distance in (
+                        (stage.wrong[place], "wrong", 1, stage.wrong_distance[place]),
+                        (
+                            stage.match[place], "match", int(stage.rank[place]),
+                            stage.match_distance[place],
+                        ),
+                    )
+                    if number >= 0
                 ],
                 f"average precision {100 * stage.ap[place]:.1f} %",
             )
@@ -72,7 +83,7 @@ class Strips:
         ]  # fmt: skip
 
     def _query(self, stage: Stage, place: int) -> Tile:
-        return self._tile(int(stage.query[place]), "query", 0, None)
+        return self._tile(int(stage.query[place]), "query", 0, math.nan)
 
     def _nearest(self, stage: Stage, place: int) -> list[Tile]:
         listed = zip(
@@ -87,8 +98,7 @@ class Strips:
             tiles.append(self._tile(number, KINDS[kind], 0 if kind == IGNORED else rank, distance))
         return tiles
 
-    def _tile(self, number: int, kind: str, rank: int, distance: float | None) -> Tile:
-        """rank: in the kept list, 0 for a query and for what is left out."""
+    def _tile(self, number: int, kind: str, rank: int, distance: float) -> Tile:
         row = self._rows[int(number)]
         place = {"query": "query", "ignored": "not counted"}.get(kind, f"rank {rank}, {kind}")
         words = [place, f"id {row.pid}"]
@@ -96,10 +106,10 @@ class Strips:
             words.append(f"camera {row.camera}")
         if row.time is not None:
             words.append(f"time {row.time:.10g}")
-        if distance is not None:
+        if not math.isnan(distance):
             words.append(f"distance {distance:.4g}")
         alt = f"{', '.join(words)}, {name_below(row.path, self._folder)}"
-        return Tile(self._album.thumb(row.path), kind, alt, words, row.path)
+        return Tile(self._album.thumb(row.path), kind, alt, words, row, rank, float(distance))
 
 
 def png_of(strips: Sequence[Strip]) -> Image.Image:
@@ -117,7 +127,7 @@ def png_of(strips: Sequence[Strip]) -> Image.Image:
 
 
 def _framed(tile: Tile) -> Image.Image:
-    with Image.open(tile.path) as file:
+    with Image.open(tile.row.path) as file:
         scale = HEIGHT / file.height
         picture = file.convert("RGB").resize(
             (max(1, round(file.width * scale)), HEIGHT), Image.Resampling.BICUBIC
