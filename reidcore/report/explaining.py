@@ -65,7 +65,7 @@ def _shown(pair: Explained, name: str, one: Any, side: int) -> Shown:
     title = f"rank {pair.rank}, distance {pair.distance:.4g}"
     gallery = open_side(pair.gallery.path, title, Path(pair.gallery.path).name)
     draw = heat_picture if isinstance(one, Heat) else line_picture
-    drawn = draw(one, query, gallery, name)  # type: ignore[arg-type]
+    drawn = draw(one, query, gallery, name)
     picture, content = jpeg(drawn, side)
     kind = "heat over" if isinstance(one, Heat) else "lines between"
     alt = f"{name}: {kind} the query and its match at rank {pair.rank}"

@@ -74,8 +74,13 @@ class Page:
         if folder.cmc:
             curves = {" ".join(place): shares for place, shares in folder.cmc.items()}
             run.figures.append(self._studio.figure(plots.cmc(f"{run.key}-cmc", curves)))
-        if panels := training_panels(folder):
-            run.figures.append(self._studio.figure(plots.by_epoch(f"{run.key}-training", panels)))
+        for name, panels in (
+            ("training", training_panels(folder)),
+            ("scores", score_panels(folder)),
+        ):
+            if panels:
+                plot = plots.by_epoch(f"{run.key}-{name}", panels)
+                run.figures.append(self._studio.figure(plot))
         if found is not None:
             run.notes += disagreements(folder, found)
             for place, stages in chains(found.stages).items():
@@ -161,14 +166,18 @@ def same_pictures(first: Evaluated, second: Evaluated, test: str) -> bool:
 
 
 def training_panels(folder: Folder) -> dict[str, dict[str, list[Line]]]:
-    """What is drawn over epochs: every number that was logged, the learning rate, and scores."""
+    """Every number that was logged by epoch, and the learning rate."""
     panels: dict[str, dict[str, list[Line]]] = {}
     for term in [*folder.terms, "lr"]:
         lines = _lines(folder, term)
-        if not lines:
-            continue
-        # A loss and what it logs besides, such as id and id.accuracy, differ in scale.
-        panels["learning rate" if term == "lr" else term] = {term: lines}
+        if lines:
+            # A loss and what it logs besides, such as id and id.accuracy, differ in scale.
+            panels["learning rate" if term == "lr" else term] = {term: lines}
+    return panels
+
+
+def score_panels(folder: Folder) -> dict[str, dict[str, list[Line]]]:
+    """mAP and rank-1, in percent, of the epochs that were scored."""
     scores: dict[str, dict[str, list[Line]]] = {}
     for scored in folder.scored:
         by_place: dict[tuple[Place, str], tuple[list[float], list[float]]] = {}
@@ -181,12 +190,12 @@ def training_panels(folder: Folder) -> dict[str, dict[str, list[Line]]]:
                         values.append(100 * value)
         for (place, name), line in by_place.items():
             scores.setdefault(f"{name}, %", {}).setdefault(" ".join(place), []).append(line)
-    return panels | scores
+    return scores
 
 
 def _lines(folder: Folder, term: str) -> list[Line]:
     """One line for each repeat that logged the term."""
-    lines = []
+    lines: list[Line] = []
     for history in folder.histories:
         rows = [row for row in history if term in row]
         if rows:

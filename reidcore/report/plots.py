@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
 from reidcore.report.selection import Change
 from reidcore.report.stage import Histogram, Stage
@@ -42,7 +42,7 @@ class Plot:
 
     def svg(self, ink: str) -> bytes:
         """On nothing, so that the page's colour is its paper."""
-        with rc_context({**_style(ink), "svg.fonttype": "none", "svg.hashsalt": self.name}):
+        with rc_context(_style(ink, self.name)):
             figure = Figure(figsize=self.inches, layout="constrained")
             FigureCanvasSVG(figure)
             self.draw(figure)
@@ -54,7 +54,7 @@ class Plot:
 
     def png(self) -> bytes:
         """Black on white."""
-        with rc_context(_style("#000000")):
+        with rc_context(_style("#000000", self.name)):
             figure = Figure(figsize=self.inches, layout="constrained")
             FigureCanvasAgg(figure)
             self.draw(figure)
@@ -63,13 +63,15 @@ class Plot:
             return out.getvalue()
 
 
-def _style(ink: str) -> dict[str, Any]:
+def _style(ink: str, name: str) -> Any:
     colours = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     return {
         **dict.fromkeys(colours, ink),
         "font.family": "sans-serif", "font.size": 9, "axes.titlesize": 9, "axes.linewidth": 0.7,
         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
         "legend.fontsize": 8, "lines.linewidth": 1.5, "figure.dpi": 100, "axes.grid": True,
+        # Text stays text, and the same figure is the same file.
+        "svg.fonttype": "none", "svg.hashsalt": name,
         "grid.color": ink, "grid.alpha": 0.15, "grid.linewidth": 0.6, "axes.axisbelow": True,
         # Names of runs and parts are text, whatever dollars and backslashes are in them.
         "text.parse_math": False,
@@ -115,13 +117,17 @@ Line = tuple[Sequence[float], Sequence[float]]
 
 def by_epoch(name: str, panels: Mapping[str, Mapping[str, Sequence[Line]]]) -> Plot:
     """Curves over epochs: {panel: {label: one line for each repeat}}."""
-    columns = min(2, len(panels))
+    columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
+    labels = list(dict.fromkeys(label for curves in panels.values() for label in curves))
+    shared = len(labels) > 1 and all(len(curves) > 1 for curves in panels.values())
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, (panel, curves) in zip(grid.flat, panels.items(), strict=False):
             _draw_epochs(axes, panel, curves)
+        if shared:
+            figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside right center")
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
 
@@ -133,7 +139,7 @@ def by_epoch(name: str, panels: Mapping[str, Mapping[str, Sequence[Line]]]) -> P
         ]
         words.append(f"{panel}: " + ", ".join(ends))
     alt = "Curves by epoch, from the first to the last. " + "; ".join(words)
-    return Plot(name, alt, (3.6 * columns, 2.5 * rows), draw)
+    return Plot(name, alt, (3.4 * columns + 2 * shared, 2.3 * rows), draw)
 
 
 def _draw_epochs(axes: Axes, panel: str, curves: Mapping[str, Sequence[Line]]) -> None:
@@ -147,8 +153,6 @@ def _draw_epochs(axes: Axes, panel: str, curves: Mapping[str, Sequence[Line]]) -
     axes.set_title(panel, loc="left")
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-    if len(curves) > 1:
-        axes.legend()
 
 
 def distances(name: str, stages: Mapping[str, Stage]) -> Plot:
@@ -158,7 +162,7 @@ def distances(name: str, stages: Mapping[str, Stage]) -> Plot:
         grid = figure.subplots(1, len(stages), squeeze=False)
         for axes, (label, stage) in zip(grid.flat, stages.items(), strict=True):
             _draw_distances(axes, label, stage)
-        grid.flat[0].set_ylabel("share of pairs, by width")
+        grid.flat[0].set_ylabel("density of pairs")
 
     words = []
     for label, stage in stages.items():
@@ -173,7 +177,7 @@ def distances(name: str, stages: Mapping[str, Stage]) -> Plot:
         ]
         words.append(f"{label}: {', '.join([*means, *points])}")
     alt = "Histograms of the distances of matches and of strangers. " + "; ".join(words)
-    return Plot(name, alt, (3.7 * len(stages) + 0.3, 2.9), draw)
+    return Plot(name, alt, (3.8 * len(stages) + 0.3, 3.4), draw)
 
 
 def _mean(histogram: Histogram, counts: np.ndarray) -> float:
@@ -190,18 +194,15 @@ def _draw_distances(axes: Axes, label: str, stage: Stage) -> None:
         density = counts / max(1, counts.sum()) / found.width
         axes.stairs(density, found.edges, fill=True, color=colour, alpha=0.35)
         axes.stairs(density, found.edges, color=colour, label=side, linewidth=1.1)
-    height = axes.get_ylim()[1] * 1.25
-    axes.set_ylim(0, height)
     for number, (rate, (limit, share)) in enumerate(stage.accepts.items()):
         if np.isfinite(limit):
-            axes.axvline(limit, color=COLOURS[4], linewidth=0.9, linestyle="--")
-            axes.annotate(
-                f"FAR {rate:g}: TAR {_percent(share)}", (limit, height * (0.99 - 0.085 * number)),
-                xytext=(-3, 0), textcoords="offset points", va="top", ha="right", fontsize=7.5,
-            )  # fmt: skip
+            said = f"TAR {_percent(share)} at FAR {rate:g}"
+            dashes = DASHES[(number + 1) % len(DASHES)]
+            axes.axvline(limit, color=COLOURS[4], linewidth=1.1, linestyle=dashes, label=said)
     axes.set_title(label, loc="left")
     axes.set_xlabel("distance")
-    axes.legend(loc="center right")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
 
 def cameras(name: str, pairs: Mapping[tuple[str, str], tuple[float, int]]) -> Plot:
@@ -256,6 +257,9 @@ def ranks(name: str, before: str, after: str, found: Change) -> Plot:
             )  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axis.set_minor_formatter(NullFormatter())
         axes.set_xlim(0.8, most)
         axes.set_ylim(0.8, most)
         axes.set_xlabel(f"rank of the first match: {before}")

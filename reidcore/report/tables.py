@@ -52,10 +52,14 @@ def counting(folder: Folder) -> list[str]:
     }
     ap = settings.get("eval.ap", "step")
     said.append(f"mAP: average precision is {averages.get(ap, ap)}.")
-    said.append(
-        f"Equal distances: {settings.get('eval.ties', 'gallery')}. Queries that count: "
-        f"{settings.get('eval.queries', 'valid')}."
-    )
+    ties = settings.get("eval.ties", "gallery")
+    orders = {
+        "gallery": "keep the gallery's order", "grouped": "share one threshold",
+        "optimistic": "have matches first", "pessimistic": "have matches last",
+    }  # fmt: skip
+    said.append(f"Equal distances {orders.get(ties, ties)}.")
+    all_queries = settings.get("eval.queries", "valid") == "all"
+    said.append(f"{'All queries' if all_queries else 'Queries with a match'} count.")
     for test, protocol in dict(folder.lock.get("protocols") or {}).items():
         own = ", ".join(
             f"{key} = {plain(value)}" for key, value in protocol.items() if key != "use"
