@@ -22,6 +22,8 @@ from reidcore.verification import TrueAccepts
 
 RATES = (0.1, 0.01, 0.001)
 """False accept rates that are shown where the run names none."""
+SHOWN_IGNORED = 2
+"""Ignored pictures of each list; where cameras film at length they would fill it."""
 BINS = 200
 """Bins of a histogram at most."""
 
@@ -91,11 +93,8 @@ class _Looked:
         match, ignored = judged.masks()
         counted, wrong = match & ~ignored, ~match & ~ignored
         found = count_queries(distances, judged, *ways)
-        index, near_distance = smallest(distances, min(self._wanted.near, distances.shape[1]))
-        kind = torch.where(counted, MATCH, WRONG).masked_fill_(ignored, IGNORED).cpu()
         self._parts[seen.start] = {
-            "rank": found.first, "ap": found.ap, "near": self._numbers(index),
-            "near_distance": near_distance, "near_kind": kind.gather(1, index.clamp(min=0)),
+            "rank": found.first, "ap": found.ap, **self._near(distances, counted, ignored),
             **self._nearest("match", distances, counted),
             **self._nearest("wrong", distances, wrong),
         }  # fmt: skip
@@ -107,6 +106,24 @@ class _Looked:
     def _numbers(self, index: Tensor) -> Tensor:
         """Numbers of the test set's rows for places in the gallery, -1 for -1."""
         return torch.where(index < 0, -1, self._gallery[index.clamp(min=0)])
+
+    def _near(self, distances: Tensor, counted: Tensor, ignored: Tensor) -> dict[str, Tensor]:
+        sizes = min(self._wanted.near, distances.shape[1]), min(SHOWN_IGNORED, distances.shape[1])
+        kept, kept_value = smallest(distances.masked_fill(ignored, torch.inf), sizes[0])
+        other, other_value = smallest(distances.masked_fill(~ignored, torch.inf), sizes[1])
+        last = kept_value.masked_fill(kept < 0, -torch.inf).amax(1, keepdim=True)
+        among = (ignored & (distances <= last.to(distances.device))).sum(1).cpu()
+        other = other.masked_fill(other_value > last, -1)
+        other_value = other_value.masked_fill(other < 0, torch.inf)
+        index, value = torch.cat([other, kept], 1), torch.cat([other_value, kept_value], 1)
+        kind = torch.where(counted, MATCH, WRONG).masked_fill_(ignored, IGNORED).cpu()
+        kind = kind.gather(1, index.clamp(min=0))
+        value, order = value.sort(dim=1, stable=True)
+        index = index.gather(1, order)
+        return {
+            "near": self._numbers(index), "near_distance": value,
+            "near_kind": kind.gather(1, order), "near_hidden": among - (other >= 0).sum(1),
+        }  # fmt: skip
 
     def _nearest(self, name: str, distances: Tensor, among: Tensor) -> dict[str, Tensor]:
         index, value = smallest(distances.masked_fill(~among, torch.inf), 1)

@@ -51,6 +51,7 @@ class Comparison:
     """Several runs beside each other."""
 
     scores: Grid
+    settings: Grid
     figures: Sequence[Drawn]
     changes: Sequence[Changed]
 
@@ -74,13 +75,10 @@ class Page:
         if folder.cmc:
             curves = {" ".join(place): shares for place, shares in folder.cmc.items()}
             run.figures.append(self._studio.figure(plots.cmc(f"{run.key}-cmc", curves)))
-        for name, panels in (
-            ("training", training_panels(folder)),
-            ("scores", score_panels(folder)),
-        ):
-            if panels:
-                plot = plots.by_epoch(f"{run.key}-{name}", panels)
-                run.figures.append(self._studio.figure(plot))
+        panels = [*training_panels(folder).items(), *score_panels(folder).items()]
+        for panel, lines in panels:
+            plot = plots.by_epoch(f"{run.key}-epochs-{panel}", panel, lines)
+            run.figures.append(self._studio.figure(plot))
         if found is not None:
             run.notes += disagreements(folder, found)
             for place, stages in chains(found.stages).items():
@@ -117,9 +115,11 @@ class Page:
             if (lines := _lines(folder, "loss"))
         }  # fmt: skip
         if losses:
-            plot = plots.by_epoch("compared-training", {"loss": losses})
+            plot = plots.by_epoch("compared-loss", "loss", losses)
             figures.append(self._studio.figure(plot))
-        return Comparison(tables.side_by_side(folders), figures, self._changes())
+        return Comparison(
+            tables.side_by_side(folders), tables.telling_settings(folders), figures, self._changes()
+        )
 
     def _changes(self) -> list[Changed]:
         """From the first run to every other one, where both are scored on the same pictures."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -101,108 +100,91 @@ def cmc(name: str, curves: Mapping[str, Sequence[float]]) -> Plot:
         axes.set_xlim(1, max(2, *map(len, curves.values())))
         axes.set_ylim(0, 101)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside right center")
 
     words = [
         f"{label}: "
         + ", ".join(f"rank-{k} {_percent(shares[k - 1])}" for k in (1, 5, 10) if k <= len(shares))
         for label, shares in curves.items()
     ]
-    return Plot(name, "CMC curves. " + "; ".join(words), (6.4, 3.4), draw)
+    return Plot(name, "CMC curves. " + "; ".join(words), (4.8 + _legend_width(curves), 3), draw)
 
 
 Line = tuple[Sequence[float], Sequence[float]]
 """Epochs and values."""
 
 
-def by_epoch(name: str, panels: Mapping[str, Mapping[str, Sequence[Line]]]) -> Plot:
-    """Curves over epochs: {panel: {label: one line for each repeat}}."""
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    labels = list(dict.fromkeys(label for curves in panels.values() for label in curves))
-    shared = len(labels) > 1 and all(len(curves) > 1 for curves in panels.values())
+def by_epoch(name: str, panel: str, curves: Mapping[str, Sequence[Line]]) -> Plot:
+    """Curves over epochs: {label: one line for each repeat}."""
 
     def draw(figure: Figure) -> None:
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for axes, (panel, curves) in zip(grid.flat, panels.items(), strict=False):
-            _draw_epochs(axes, panel, curves)
-        if shared:
-            figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside right center")
-        for axes in grid.flat[len(panels) :]:
-            axes.set_axis_off()
+        axes = figure.subplots()
+        for number, (label, lines) in enumerate(curves.items()):
+            for repeat, (epochs, values) in enumerate(lines):
+                axes.plot(
+                    epochs, values, marker="o" if len(epochs) < 20 else "", markersize=3,
+                    label=label if repeat == 0 else None, alpha=1 if len(lines) == 1 else 0.6,
+                    **_line(number),
+                )  # fmt: skip
+        axes.set_title(panel, loc="left")
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        if len(curves) > 1:
+            figure.legend(loc="outside right center")
 
-    words = []
-    for panel, curves in panels.items():
-        ends = [
-            f"{label} {values[0]:.4g} to {values[-1]:.4g}"
-            for label, ((_, values), *_) in curves.items()
-        ]
-        words.append(f"{panel}: " + ", ".join(ends))
-    alt = "Curves by epoch, from the first to the last. " + "; ".join(words)
-    return Plot(name, alt, (3.4 * columns + 2 * shared, 2.3 * rows), draw)
-
-
-def _draw_epochs(axes: Axes, panel: str, curves: Mapping[str, Sequence[Line]]) -> None:
-    for number, (label, lines) in enumerate(curves.items()):
-        for repeat, (epochs, values) in enumerate(lines):
-            marker = "o" if len(epochs) < 20 else ""
-            axes.plot(
-                epochs, values, marker=marker, markersize=3, label=label if repeat == 0 else None,
-                alpha=1 if len(lines) == 1 else 0.6, **_line(number),
-            )  # fmt: skip
-    axes.set_title(panel, loc="left")
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    ends = [
+        f"{label} {values[0]:.4g} to {values[-1]:.4g}"
+        for label, ((_, values), *_) in curves.items()
+    ]
+    alt = f"{panel} by epoch, from the first to the last: {', '.join(ends)}"
+    return Plot(name, alt, (3.4 + (_legend_width(curves) if len(curves) > 1 else 0), 2.3), draw)
 
 
-def distances(name: str, stages: Mapping[str, Stage]) -> Plot:
-    """Histograms of matches and strangers of each stage, each of area 1, with the thresholds."""
+def _legend_width(labels: Iterable[str]) -> float:
+    """Inches."""
+    return 0.6 + 0.066 * max(map(len, labels))
+
+
+def distances(name: str, label: str, stage: Stage) -> Plot:
+    """Histograms of matches and strangers, each of area 1, with the thresholds."""
 
     def draw(figure: Figure) -> None:
-        grid = figure.subplots(1, len(stages), squeeze=False)
-        for axes, (label, stage) in zip(grid.flat, stages.items(), strict=True):
-            _draw_distances(axes, label, stage)
-        grid.flat[0].set_ylabel("density of pairs")
-
-    words = []
-    for label, stage in stages.items():
-        points = [
-            f"TAR {_percent(share)} at FAR {rate:g} (distance below {limit:.4g})"
-            for rate, (limit, share) in stage.accepts.items()
-        ]
+        axes = figure.subplots()
         found = stage.histogram
-        means = [
-            f"matches mean {_mean(found, found.match):.4g}",
-            f"strangers mean {_mean(found, found.wrong):.4g}",
-        ]
-        words.append(f"{label}: {', '.join([*means, *points])}")
-    alt = "Histograms of the distances of matches and of strangers. " + "; ".join(words)
-    return Plot(name, alt, (3.8 * len(stages) + 0.3, 3.4), draw)
+        for side, counts, colour in (
+            ("matches", found.match, MATCH),
+            ("strangers", found.wrong, WRONG),
+        ):
+            density = counts / max(1, counts.sum()) / found.width
+            axes.stairs(density, found.edges, fill=True, color=colour, alpha=0.35)
+            axes.stairs(density, found.edges, color=colour, label=side, linewidth=1.1)
+        for number, (rate, (limit, share)) in enumerate(stage.accepts.items()):
+            if np.isfinite(limit):
+                said = f"TAR {_percent(share)} at FAR {rate:g}"
+                dashes = DASHES[(number + 1) % len(DASHES)]
+                axes.axvline(limit, color=COLOURS[4], linewidth=1.1, linestyle=dashes, label=said)
+        axes.set_title(f"distances, {label}", loc="left")
+        axes.set_xlabel("distance")
+        axes.set_ylabel("density of pairs")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+        figure.legend(loc="outside lower center", ncols=2)
+
+    points = [
+        f"TAR {_percent(share)} at FAR {rate:g} (distance below {limit:.4g})"
+        for rate, (limit, share) in stage.accepts.items()
+    ]
+    found = stage.histogram
+    means = [
+        f"matches mean {_mean(found, found.match):.4g}",
+        f"strangers mean {_mean(found, found.wrong):.4g}",
+    ]
+    alt = f"Histograms of distances, {label}: {', '.join([*means, *points])}"
+    return Plot(name, alt, (3.8, 3.2), draw)
 
 
 def _mean(histogram: Histogram, counts: np.ndarray) -> float:
     middle = histogram.edges[:-1] + histogram.width / 2
     return float((middle * counts).sum() / max(1, counts.sum()))
-
-
-def _draw_distances(axes: Axes, label: str, stage: Stage) -> None:
-    found = stage.histogram
-    for side, counts, colour in (
-        ("matches", found.match, MATCH),
-        ("strangers", found.wrong, WRONG),
-    ):
-        density = counts / max(1, counts.sum()) / found.width
-        axes.stairs(density, found.edges, fill=True, color=colour, alpha=0.35)
-        axes.stairs(density, found.edges, color=colour, label=side, linewidth=1.1)
-    for number, (rate, (limit, share)) in enumerate(stage.accepts.items()):
-        if np.isfinite(limit):
-            said = f"TAR {_percent(share)} at FAR {rate:g}"
-            dashes = DASHES[(number + 1) % len(DASHES)]
-            axes.axvline(limit, color=COLOURS[4], linewidth=1.1, linestyle=dashes, label=said)
-    axes.set_title(label, loc="left")
-    axes.set_xlabel("distance")
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
 
 
 def cameras(name: str, pairs: Mapping[tuple[str, str], tuple[float, int]]) -> Plot:
@@ -223,6 +205,7 @@ def cameras(name: str, pairs: Mapping[tuple[str, str], tuple[float, int]]) -> Pl
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=ink, fontsize=8)
         axes.set_xticks(range(len(columns)), [_short(one) for one in columns])
         axes.set_yticks(range(len(rows)), [_short(one) for one in rows])
+        axes.set_title("mAP by camera pair, %", loc="left")
         axes.set_xlabel("gallery camera")
         axes.set_ylabel("query camera")
 
@@ -230,7 +213,7 @@ def cameras(name: str, pairs: Mapping[tuple[str, str], tuple[float, int]]) -> Pl
         f"{query} in {gallery}: {_percent(share)} of {count} queries"
         for (query, gallery), (share, count) in pairs.items()
     ]
-    inches = 1.4 + 0.62 * len(columns), 0.9 + 0.42 * len(rows)
+    inches = 1.6 + 0.62 * len(columns), 1.1 + 0.42 * len(rows)
     return Plot(name, "mAP by camera pair. " + "; ".join(words), inches, draw)
 
 
@@ -264,10 +247,10 @@ def ranks(name: str, before: str, after: str, found: Change) -> Plot:
         axes.set_ylim(0.8, most)
         axes.set_xlabel(f"rank of the first match: {before}")
         axes.set_ylabel(after)
-        axes.legend(loc="upper left")
+        figure.legend(loc="outside right center")
 
     alt = (
         f"Ranks of first matches, {before} against {after}: of {len(found.place)} queries "
         f"{len(found.gained)} gained, {len(found.lost)} lost, {found.same} kept their rank."
     )
-    return Plot(name, alt, (4.2, 3.6), draw)
+    return Plot(name, alt, (4.6, 3.2), draw)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CHOSEN = 6
 """Queries shown of each kind of failure and of change."""
-EXPLAINED_SIDE = 640
+EXPLAINED_SIDE = 540
 """Pixels of an explanation's longer side at most."""
 
 
@@ -70,7 +70,9 @@ def ranking_section(
     if last.trials > 1:
         words += f" Distances and lists are those of the first of {last.trials} trials."
     section = RankingSection(f"{test}, ranking {ranking}", words)
-    section.figures.append(studio.figure(plots.distances(f"{name}-distances", stages)))
+    for stage, one in stages.items():
+        plot = plots.distances(f"{name}-{stage}-distances", stage, one)
+        section.figures.append(studio.figure(plot))
     if len(last.cameras) > 1:
         section.figures.append(studio.figure(plots.cameras(f"{name}-cameras", last.cameras)))
     strips = strips_of(studio, found, test)
@@ -121,8 +123,10 @@ def _moved(old: Stage, new: Stage) -> Callable[[int], str]:
 
 def _precision(stage: Stage) -> Callable[[int], str]:
     def words(place: int) -> str:
-        first = f"first match at rank {stage.rank[place]}"
-        return f"{first}, average precision {100 * stage.ap[place]:.1f} %"
+        text = f"first match at rank {stage.rank[place]}"
+        text += f", average precision {100 * stage.ap[place]:.1f} %"
+        hidden = stage.near_hidden[place]
+        return f"{text}; {hidden} more that are not counted lie among these" if hidden else text
 
     return words
 

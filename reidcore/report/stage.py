@@ -35,9 +35,10 @@ class Stage:
     """A trial's queries at one stage of a ranking. Pictures are numbers of rows of the test set.
 
     query: int64 [Q]. rank: int64 [Q], of the first match in the kept list, 0 where there is none.
-    ap: float64 [Q], 0 there. near, near_distance, near_kind: [Q, K], the nearest gallery pictures
-    with those that are ignored, -1 where the gallery has fewer. match, wrong: int64 [Q], the
-    nearest picture of the query's identity and of another one that count, -1 without one;
+    ap: float64 [Q], 0 there. near, near_distance, near_kind: [Q, K], gallery pictures by distance:
+    the nearest that count, and the first few of those that are ignored among them; -1 where there
+    are no more. near_hidden: int64 [Q], how many more are ignored among them. match, wrong: int64
+    [Q], the nearest picture of the query's identity and of another one that count, -1 without one;
     match_distance, wrong_distance: theirs, infinite there. accepts: {false accept rate: (threshold,
     true accept rate)}. cameras: {(query's camera, gallery's): (mAP, queries with a match)}. trials:
     how many there are; this is the first.
@@ -49,6 +50,7 @@ class Stage:
     near: np.ndarray
     near_distance: np.ndarray
     near_kind: np.ndarray
+    near_hidden: np.ndarray
     match: np.ndarray
     match_distance: np.ndarray
     wrong: np.ndarray

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from reidcore.compare import Compared, Row, Score, make_rows
+from reidcore.compare import Compared, Row, Score, make_rows, telling
 from reidcore.progress import duration
 from reidcore.report.folder import Folder
 from reidcore.score_names import in_order
@@ -135,26 +135,32 @@ def settings(folder: Folder) -> Grid:
 
 
 def side_by_side(folders: Sequence[Folder]) -> Grid:
-    """All runs' scores with what tells the runs apart, and differences from the first run.
+    """All runs' scores, and differences from the first run.
 
     A difference is from the same ranking and stage of the first run, or where it has none from
     the last stage of its first ranking on that test set.
     """
     rows = make_rows([_compared(one) for one in folders])
     names = in_order(name for row in rows for name in row.scores)
-    keys = list(dict.fromkeys(key for row in rows for key in row.settings))
     first = folders[0].path
     own = {row.place: row for row in rows if row.source.folder == first}
-    columns = ["run", *keys, "test set", "ranking", "stage"]
+    columns = ["run", "test set", "ranking", "stage"]
     columns += [column for name in names for column in (name, "Δ")]
     lines = []
     for row in rows:
-        line = [row.run, *(plain(row.settings.get(key, "-")) for key in keys), *row.place]
+        line = [row.run, *row.place]
         base = None if row.source.folder == first else _base(own, row)
         for name in names:
             line += [shown(row.scores.get(name)), _difference(row, base, name)]
         lines.append(line)
-    return Grid(columns, lines, len(keys) + 4)
+    return Grid(columns, lines, 4)
+
+
+def telling_settings(folders: Sequence[Folder]) -> Grid:
+    """The settings that tell the runs apart, a column for each run."""
+    every = [folder.settings for folder in folders]
+    rows = [[key, *(plain(one.get(key, "-")) for one in every)] for key in telling(every)]
+    return Grid(["setting", *(folder.label for folder in folders)], rows, 1 + len(folders))
 
 
 def _base(own: Mapping[tuple[str, str, str], Row], row: Row) -> Row | None:
