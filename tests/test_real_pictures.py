@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import sys
 from pathlib import Path
 
 import pytest
+from browser import CHROMIUM, opened, read
 from distributions import ROOT
 from running import environment, reid
 
@@ -43,3 +45,27 @@ def test_fine_tuning_reaches_what_it_should(
         means = (tmp_path / "run" / str(seed) / "means.csv").read_text().splitlines()
         column = means[0].split(",").index("seconds")
         assert sum(float(line.split(",")[column]) for line in means[1:]) < 180
+
+
+def test_the_report_of_real_pictures(tmp_path: Path):
+    """A page of all 60 queries of WARD with their pictures: less than 5 MiB, and it opens by
+    itself. Of the network as it came; nothing is trained."""
+    data, weights = folder("REID_DATA", "data"), folder("REID_WEIGHTS", "weights")
+    for file in (data / "ward.csv", weights / "osnet_x0_25_msmt17.pth"):
+        if not file.exists():
+            pytest.skip(f"no {file}; set REID_DATA and REID_WEIGHTS")
+    env = environment(tmp_path / "cache", REID_DATA=str(data), REID_WEIGHTS=str(weights))
+    env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], *sys.path])
+    sets = [part for one in ("train.epochs=0", "repeat={}") for part in ("--set", one)]
+    reid(env, tmp_path, "run", "ward-osnet", "--out", "run", *sets)
+    reid(env, tmp_path, "report", "run", "--queries", "60", "--explain", "1")
+    page = tmp_path / "report.html"
+    found = read(page.read_text())
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())["ward"]["main"]
+    for stage in ("plain", "rerank"):
+        assert f"ward main {stage} {100 * scores[stage]['mAP']:.1f}" in found.text
+    assert "not counted" in found.text and "camera 3" in found.text
+    assert sum(one["aria-label"].startswith("query") for one in found.pictures()) >= 60
+    assert page.stat().st_size < 5 * 2**20
+    if CHROMIUM:
+        assert opened(tmp_path, page).requests == []

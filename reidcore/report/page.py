@@ -43,6 +43,7 @@ class RunSection:
     settings: Grid
     versions: Grid
     figures: list[Drawn] = attrs.field(factory=list)
+    training: list[Drawn] = attrs.field(factory=list)
     rankings: list[RankingSection] = attrs.field(factory=list)
 
 
@@ -78,7 +79,7 @@ class Page:
         panels = [*training_panels(folder).items(), *score_panels(folder).items()]
         for panel, lines in panels:
             plot = plots.by_epoch(f"{run.key}-epochs-{panel}", panel, lines)
-            run.figures.append(self._studio.figure(plot))
+            run.training.append(self._studio.figure(plot))
         if found is not None:
             run.notes += disagreements(folder, found)
             for place, stages in chains(found.stages).items():
