@@ -140,6 +140,4 @@ def _evaluated(
         return None, (f"Distances, lists and pictures are absent: {error}",)
     finally:
         shown.close()
-    if options.ranking and not found.stages:
-        return found, (f"There is no ranking {options.ranking!r}.",)
     return found, ()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import sys
 from pathlib import Path
 
 import pytest
@@ -55,7 +54,6 @@ def test_the_report_of_real_pictures(tmp_path: Path):
         if not file.exists():
             pytest.skip(f"no {file}; set REID_DATA and REID_WEIGHTS")
     env = environment(tmp_path / "cache", REID_DATA=str(data), REID_WEIGHTS=str(weights))
-    env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], *sys.path])
     sets = [part for one in ("train.epochs=0", "repeat={}") for part in ("--set", one)]
     reid(env, tmp_path, "run", "ward-osnet", "--out", "run", *sets)
     reid(env, tmp_path, "report", "run", "--queries", "60", "--explain", "1")

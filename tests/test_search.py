@@ -16,7 +16,7 @@ import reidcore
 from reidcore.api import Row, TensorSpec
 from reidcore.cli import main
 from reidcore.errors import DataError, PluginError, UsageError
-from reidcore.search import _nearest
+from reidcore.ordering import smallest
 from reidcore.template_file import TEMPLATES, TemplateWriter, read_index, write_index
 
 RANKINGS = """
@@ -155,7 +155,7 @@ def test_a_query_does_not_find_itself(run, work):
 
 
 def test_equal_distances_keep_the_gallerys_order():
-    index, distance = _nearest(torch.tensor([[0.5, 0.2, 0.5, 0.2], [1.0, 0.0, torch.inf, 2.0]]), 4)
+    index, distance = smallest(torch.tensor([[0.5, 0.2, 0.5, 0.2], [1.0, 0.0, torch.inf, 2.0]]), 4)
     assert index.tolist() == [[1, 3, 0, 2], [1, 0, 3, -1]]
     assert distance[0].tolist() == pytest.approx([0.2, 0.2, 0.5, 0.5])
 

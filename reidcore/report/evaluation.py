@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from reidcore.api import Row
+from reidcore.errors import UsageError, nearest
 from reidcore.kept import KeptBlocks, scoring_key
 from reidcore.model import Model
 from reidcore.plan import Plan
@@ -20,6 +21,7 @@ from reidcore.report.folder import Place
 from reidcore.report.looking import RATES, Wanted, Watcher
 from reidcore.report.stage import Stage
 from reidcore.runfolder import load_model, read_run
+from reidcore.tables import RankingTable
 from reidcore.test_sets import require_scorable
 from reidcore.training import make_loader
 from reidcore.wiring import make_plan
@@ -50,15 +52,17 @@ def evaluated(
     """Scores a run folder again and keeps what a report shows.
 
     near: gallery pictures of each ranked list. ranking: the only one that is looked at, "" for all.
-    Raises `ReidError` where weights, plugins or pictures are not there.
+    Raises `ReidError` where weights, plugins, pictures or that ranking are not there.
     """
     lock, runfile = read_run(run)
     plan = make_plan(runfile, Plugins(), purpose="eval", make_data=True, training=lock["training"])
     require_scorable(plan)
+    if ranking:
+        plan = attrs.evolve(plan, rankings=_chosen(plan, ranking))
     model = load_model(run, plan, device)
     rows = {one.source.name: one.rows or () for one in plan.data.test}
     settings = plan.runfile.eval
-    wanted = Wanted(near, settings.tar_at or RATES, settings.ties, settings.ap, ranking)
+    wanted = Wanted(near, settings.tar_at or RATES, settings.ties, settings.ap)
     watcher = Watcher(wanted, rows)
     kept = KeptBlocks(run, lambda: scoring_key(plan, model), reporter)
     loader = make_loader(plan, model.device)
@@ -70,3 +74,13 @@ def evaluated(
     return Evaluated(
         plan, model, watcher.stages(), watcher.test_of, rows, folders, plan.data.hashes, scores
     )
+
+
+def _chosen(plan: Plan, name: str) -> tuple[RankingTable, ...]:
+    chosen = tuple(one for one in plan.rankings if one.name == name)
+    if not chosen:
+        known = [one.name for one in plan.rankings]
+        raise UsageError(
+            f"the run has no ranking {name!r}{nearest(name, known)}; there are {', '.join(known)}"
+        )
+    return chosen

@@ -30,14 +30,12 @@ BINS = 200
 
 @attrs.frozen
 class Wanted:
-    """How stages are looked at. near: gallery pictures of each list. rates: false accept rates.
-    ranking: the only one that is looked at, "" for all."""
+    """How stages are looked at. near: gallery pictures of each list. rates: false accept rates."""
 
     near: int = 10
     rates: Sequence[float] = RATES
     ties: Ties = "gallery"
     precision: Precision = "step"
-    ranking: str = ""
 
 
 class Watcher:
@@ -55,8 +53,6 @@ class Watcher:
         """{name that scores stand under: test set}"""
 
     def __call__(self, seen: Seen) -> None:
-        if self._wanted.ranking not in ("", seen.place[1]):
-            return
         self._trials[seen.place] = max(self._trials.get(seen.place, 0), seen.trial + 1)
         if seen.trial:
             return
