@@ -105,7 +105,9 @@ class SpatialAlignment(Loss):
                 return self._among(vectors, every), {}
             terms = {}
             if config.mode != "neg":
-                terms["pos"] = self._positive(vectors, F.normalize(self.self_activation(maps)), same)
+                terms["pos"] = self._positive(
+                    vectors, F.normalize(self.self_activation(maps)), same
+                )
             if config.mode != "pos":
                 terms["neg"] = self._among(vectors, ~same)
         return torch.stack(list(terms.values())).sum(), terms

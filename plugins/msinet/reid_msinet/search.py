@@ -166,7 +166,7 @@ def alternate(config: Search, run: Run, train: Rows, validation: Rows) -> None:
     network = run.model.backbone.network
     alpha = network.alpha.requires_grad_()
     losses = _make_losses(config, run, train, validation)
-    both = nn.ModuleList(losses).to(run.device)
+    both = nn.ModuleList(losses).to(alpha)
     alternation = Alternation(config, run, alpha, losses)
     trace = Trace()
     optimizers = {f"weights{i}": one for i, one in enumerate(alternation.weights)}

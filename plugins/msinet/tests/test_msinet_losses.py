@@ -65,7 +65,9 @@ def test_memory_equals_the_authors():
             ("mean_of_normalised_renormalised", "both"),
         ):  # fmt: skip
             loss = memory_loss(classes, length, normalize=normalize)
-            halves = [({"x.x": x[rows]}, batch_of(labels[rows])) for rows in (slice(9), slice(9, 21))]
+            halves = [
+                ({"x.x": x[rows]}, batch_of(labels[rows])) for rows in (slice(9), slice(9, 21))
+            ]
             loss.before_training(lambda halves=halves: iter(halves))
             vectors.compare(f"centroid/{array}", loss.classes.memory, **CLOSE)
 

@@ -36,7 +36,9 @@ def hooked(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
     def note(name: str):
         def hook(module: nn.Module, inputs: tuple, output) -> None:
             # ReLU works in place, so what a module gave is copied at once.
-            copies = [one.clone() for one in output] if isinstance(output, tuple) else output.clone()
+            copies = (
+                [one.clone() for one in output] if isinstance(output, tuple) else output.clone()
+            )
             seen[name] = copies
 
         return hook
@@ -55,9 +57,7 @@ def test_operations_equal_the_authors():
         cots = [vectors.input(name).double() for name in ("cot1", "cot2")]
         for name in (*NAMES, "cross_attention_large"):
             factor = 8 if name.endswith("_large") else 1
-            maps = [
-                (vectors.input(one).double() * factor).requires_grad_() for one in ("x1", "x2")
-            ]
+            maps = [(vectors.input(one).double() * factor).requires_grad_() for one in ("x1", "x2")]
             letter = NAMES[name.removesuffix("_large")]
             operation = make_operation(letter, maps[0].shape[1])
             fill(operation, weights(vectors, f"{name}/", lambda role: role.partition(".")[2]))
@@ -260,7 +260,9 @@ def test_a_decided_supernet_is_the_network():
             mixed = supernet.get_submodule(f"cell{cell}.slot{slot}")
             getattr(network, f"cell{cell}").register_module(f"slot{slot}", mixed.candidates[letter])
             mixed.candidates[letter].apply(
-                lambda part: part.gamma.data.fill_(0.5) if isinstance(part, CrossAttention) else None
+                lambda part: (
+                    part.gamma.data.fill_(0.5) if isinstance(part, CrossAttention) else None
+                )
             )
     own = {k: v for k, v in network.state_dict().items() if k in supernet.state_dict()}
     supernet.load_state_dict(own, strict=False)

@@ -14,7 +14,6 @@ from plugins.msinet.tests.msinet_weights import own_role, weights
 from reid_msinet.neck import build_neck
 from reid_msinet.settings_neck import Neck
 from reidcore.api import Feature, Given
-from reidcore.errors import DataError
 from reidcore.model import Model, build_model
 from reidcore.modules import Batch, Context, Images
 from reidcore.plugins import Plugins
@@ -193,7 +192,10 @@ def _compare_training(vectors: Vectors, model: Model) -> None:
     features = model(batch.images)
     for array, name in (("v", "neck.pooled"), ("p", "neck.part")):
         vectors.compare(f"train/{array}", features[name], rtol=1e-5, atol=1e-9)
-    for array, loss, vector in (("logits", "id", "neck.bn"), ("part_logits", "part_id", "neck.part_bn")):
+    for array, loss, vector in (
+        ("logits", "id", "neck.bn"),
+        ("part_logits", "part_id", "neck.part_bn"),
+    ):
         logits = model.losses[loss].identity_scores(features)[vector]
         vectors.compare(f"train/{array}", logits, rtol=1e-5, atol=1e-9)
     align = model.losses["align"]
