@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reid_msinet.settings_neck import Neck
 from reidcore.errors import DataError
 from reidcore.modules import Context, Images
-from reidcore.networks import init_convolutions, load_weights
+from reidcore.networks import init_convolutions, load_weights, read_weights
 
 RENAMED = {
     r"fc\.": "embed.linear.",
@@ -104,7 +104,11 @@ def build_neck(config: Neck, context: Context) -> MSINeck:
     if not source or not neck.state_dict():
         return neck
     if Path(source).is_file():
-        context.say(str(load_weights(neck, source, own_name, config.allow)))
+        state = read_weights(source)
+        if "*" in config.allow and not any(map(own_name, state)):
+            context.say(f"{source} has no tensors of a neck; it starts from random ones")
+        else:
+            context.say(str(load_weights(neck, state, own_name, config.allow, source)))
     elif context.initial == "need":
         raise DataError(f"weights not found at {source}")
     else:

@@ -211,21 +211,21 @@ class MSINet(_Skeleton):
         super().__init__(
             lambda slot, channels: make_operation(genotype[slot], channels, invert), **options
         )
-        self.register_buffer("genotype", _numbers(genotype))
-        self._letters = genotype
+        self.register_buffer("genotype", genotype_numbers(genotype))
+        self.letters = genotype
         self.register_load_state_dict_pre_hook(_refuse_another)
 
     def require_genotype(self, found: Tensor) -> None:
         """Raises DataError if weights say that they are of another genotype."""
-        if found.tolist() != _numbers(self._letters).tolist():
-            other = "".join(LETTERS[number] for number in found.tolist())
+        if found.tolist() != genotype_numbers(self.letters).tolist():
+            other = "".join(LETTERS[int(number) % len(LETTERS)] for number in found.flatten())
             raise DataError(
-                f"these weights are of the genotype {other}, but the network has {self._letters}; "
+                f"these weights are of the genotype {other}, but the network has {self.letters}; "
                 f'set its genotype to "{other}"'
             )
 
 
-def _numbers(genotype: str) -> Tensor:
+def genotype_numbers(genotype: str) -> Tensor:
     return torch.tensor([LETTERS.index(letter) for letter in genotype], dtype=torch.uint8)
 
 

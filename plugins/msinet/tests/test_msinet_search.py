@@ -263,7 +263,7 @@ def test_a_search_leaves_its_genotype(tmp_path):
     file = folder / "genotype.json"
     text = SAMPLE.replace("msinet.supernet", "msinet.net").partition("[procedure]")[0]
     text += (
-        f'[[loss]]\nname = "triplet"\nuse = "core.triplet"\nfeature = "pool.vector"\n'
+        '[[loss]]\nname = "triplet"\nuse = "core.triplet"\nfeature = "pool.vector"\n'
         "[train]\nepochs = 1\n[optim]\nlr = 0.001\n"
     )
     (tmp_path / "next.toml").write_text(text)
