@@ -182,7 +182,7 @@ def test_the_authors_keys_have_their_roles(tmp_path):
 
 
 def test_a_converted_run_is_scored(checkpoint, tmp_path, monkeypatch, tmp_path_factory):
-    """The README's three commands: a run that trains nothing, the converted weights, `reid eval`."""
+    """The README's three commands: a run that trains nothing, its weights, and `reid eval`."""
     monkeypatch.setenv("REID_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     path, _ = checkpoint
     demo = '{ read = "core.demo", train_identities = 4, test_identities = 2, pictures = 4 }'

@@ -242,7 +242,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 def test_a_search_leaves_its_genotype(tmp_path):
     """A genotype file with the largest weights of the table's last epoch, which is shown with the
-    entropies after each epoch; the next run names the file, and its model remembers the genotype."""
+    entropies after each epoch; the next run names the file."""
     heard = Heard()
     folder = run_sample(tmp_path / "search", "train.epochs=2", "optim.lr=0.01", reporter=heard)
     lines = table(folder)
@@ -332,9 +332,9 @@ def test_it_refuses_what_it_cannot_search(where, settings, field, words):
 
 def test_it_needs_a_supernet_and_clips_nothing_in_the_codes_order(tmp_path):
     """Both are said before anything is trained."""
-    with pytest.raises(UsageError, match="needs the backbone msinet.supernet"):
+    with pytest.raises(UsageError, match=r"needs the backbone msinet\.supernet"):
         run_sample(tmp_path / "a", "backbone.use=msinet.net")
-    with pytest.raises(UsageError, match="remove optim.clip_norm"):
+    with pytest.raises(UsageError, match=r"remove optim\.clip_norm"):
         run_sample(tmp_path / "b", "procedure.order=code", "optim.clip_norm=1.0")
 
 
