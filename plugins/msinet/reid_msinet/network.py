@@ -20,21 +20,28 @@ from reidcore.networks import Staged, init_convolutions, initial_weights
 LETTERS = "".join(OPERATIONS)
 
 
-def normed(x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
-    """norm(convolution(x)), for a convolution without shift.
+def is_fixed(norm: nn.BatchNorm2d) -> bool:
+    """Whether a norm only scales and shifts, so that its convolution may do that: one pass over the
+    map less, and the same numbers but for rounding. Not under autocast, which would round weights
+    that the norm has scaled."""
+    return not norm.training and not torch.is_autocast_enabled(norm.weight.device.type)
 
-    A norm with fixed statistics only scales and shifts, so its scale goes into the weights: one
-    pass over the map less, and the same numbers but for rounding.
-    """
-    if norm.training or torch.is_autocast_enabled(x.device.type):
-        return norm(convolution(x))
+
+def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and shift of a convolution that is both, for a convolution without shift."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    shift = norm.bias - norm.running_mean * scale
-    weight = convolution.weight * scale[:, None, None, None]
+    return convolution.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+
+
+def normed(x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    """norm(convolution(x)), for a convolution without shift."""
+    if not is_fixed(norm):
+        return norm(convolution(x))
     return F.conv2d(
-        x, weight, shift, convolution.stride, convolution.padding, groups=convolution.groups
-    )
+        x, *folded(convolution, norm), convolution.stride, convolution.padding,
+        groups=convolution.groups,
+    )  # fmt: skip
 
 
 class ConvNorm(nn.Module):
@@ -49,6 +56,24 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = normed(x, self.conv, self.norm)
         return F.relu_(x) if self.relu else x
+
+
+def summed(*terms: tuple[nn.Module, Tensor]) -> Tensor:
+    """The sum of layer(x) over (layer, x): layers are 1x1 `ConvNorm` without ReLU, the first one at
+    least, or `nn.Identity`. With fixed norms it is one convolution of all channels together."""
+    convolved = [(layer, x) for layer, x in terms if isinstance(layer, ConvNorm)]
+    if all(is_fixed(layer.norm) for layer, _ in convolved):
+        weights, shifts = zip(
+            *(folded(layer.conv, layer.norm) for layer, _ in convolved), strict=True
+        )
+        out = F.conv2d(torch.cat([x for _, x in convolved], 1), torch.cat(weights, 1), sum(shifts))
+        others = [x for layer, x in terms if isinstance(layer, nn.Identity)]
+    else:
+        (first, x), *rest = terms
+        out, others = first(x), [layer(x) for layer, x in rest]
+    for one in others:
+        out.add_(one)
+    return out
 
 
 class LightConv(nn.Module):
@@ -117,11 +142,15 @@ class Cell(nn.Module):
         short, long = self.short.reduce(x), self.long.reduce(x)
         short, long = self.slot1(self.short.pre(short), self.long.pre(long), *mixed[0])
         short, long = self.slot2(self.short.post(short), self.long.post(long), *mixed[1])
+        shortcut = (self.shortcut, x)
         if self.expand is not None:
-            out = self.expand(self.joined(short, long))
+            out = summed((self.expand, self.joined(short, long)), shortcut)
+        elif self.fusion == "sum":
+            out = summed((self.short.expand, short), (self.long.expand, long), shortcut)
         else:
             out = self.joined(self.short.expand(short), self.long.expand(long))
-        return F.relu_(out + self.shortcut(x))
+            out = out + self.shortcut(x)
+        return F.relu_(out)
 
 
 class Down(ConvNorm):
