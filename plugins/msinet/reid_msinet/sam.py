@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from reid_msinet.settings_losses import Sam
-from reidcore.modules import Batch, Context, Loss
+from reidcore.api import Heat
+from reidcore.modules import Batch, Context, Images, Loss
 
 
 def strongest(of: Tensor, on: Tensor) -> Tensor:
@@ -111,6 +112,14 @@ class SpatialAlignment(Loss):
             if config.mode != "pos":
                 terms["neg"] = self._among(vectors, ~same)
         return torch.stack(list(terms.values())).sum(), terms
+
+    def explain(self, features: Mapping[str, Tensor], images: Images) -> dict[str, Heat]:
+        """`self_activation`, to which a picture's responses to its positives are aligned."""
+        maps = features[self.source]
+        if self.config.activation == "pam" and not hasattr(self, "attention"):
+            return {}
+        own = self.self_activation(maps).reshape(len(maps), *maps.shape[2:])
+        return {"self_activation": Heat(own.detach().cpu().numpy())}
 
     def _among(self, vectors: Tensor, mask: Tensor) -> Tensor:
         config = self.config

@@ -244,6 +244,18 @@ def test_alignment_holds_one_picture_at_a_time():
     torch.testing.assert_close(gradient, expected)
 
 
+def test_alignment_explains_itself():
+    """The self activation over each picture; without one, nothing."""
+    maps = torch.rand(2, 16, 4, 2, dtype=torch.float64)
+    images = batch_of(torch.arange(2)).images
+    loss = sam_loss(16)
+    (heat,) = loss.explain({"x.map": maps}, images).values()
+    torch.testing.assert_close(
+        torch.from_numpy(heat.values).flatten(1), loss.self_activation(maps).detach()
+    )
+    assert sam_loss(16, mode="neg").explain({"x.map": maps}, images) == {}
+
+
 @pytest.mark.parametrize(
     ("given", "settings", "field"),
     [
