@@ -264,6 +264,18 @@ def test_a_neck_has_what_is_read(wanted, count):
         assert vector.shape == (2, *outputs[name].shape)
 
 
+@pytest.mark.parametrize(
+    ("feature", "count"), [("feature", 1_998_819), ("pooled", 1_949_539), ("feature_bn", 2_328_035)]
+)
+def test_retrieval_drops_what_it_does_not_read(feature, count):
+    """Without losses the model has what the matcher's feature needs."""
+    text = RUN.replace("IMAGE", "256, 128").replace('"neck.feature", "neck.feature_bn"', "NAME")
+    text = text.partition("[[loss]]")[0].replace("NAME", f'"neck.{feature}"')
+    text += "[train]\nepochs = 0\n"
+    plan = make_plan(parse_runfile(text, Path("run.toml")), Plugins(), allow_missing=True)
+    assert size(build_model(plan, 0)) == count
+
+
 def test_cdnets_neck():
     """512 numbers behind both layers, which end with ReLU and a trained shift; 66,944 parameters
     more than the other; the upper half has the middle row."""
