@@ -14,23 +14,28 @@ from reidcore.api import Heat
 from reidcore.modules import Batch, Context, Images, Loss
 
 
-def strongest(of: Tensor, on: Tensor) -> Tensor:
-    """For every position n of every picture p the largest <of(m), on_p(n)> over positions m.
-
-    of: one picture [C, M]. on: [B, C, N]. Returns [B, N].
-    """
-    return (of.T @ on).amax(1)
+def strongest(one: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """For every position of each of `others` [B, C, M] the largest inner product with a position of
+    `one` [C, M], and the other way round: both [B, M]."""
+    products = one.T @ others
+    return products.amax(1), products.amax(2)
 
 
 def activations(maps: Tensor) -> Tensor:
     """[B, C, H, W] -> [B, B, M]: entry (g, p) has for each position of p the largest inner product
     with a position of g (Gu et al. 2023, eq. 7; M = H * W, row by row).
 
-    One picture g at a time, in the backward pass once more, so that the B² M² inner products are
-    never there together.
+    Each pair is multiplied once, for both of its entries. One picture is compared at a time, in the
+    backward pass once more, so that the B² M² inner products are never there together.
     """
     flat = maps.flatten(2)
-    rows = [checkpoint(strongest, one, flat, use_reentrant=False) for one in flat]
+    pairs = [
+        checkpoint(strongest, one, flat[g:], use_reentrant=False) for g, one in enumerate(flat)
+    ]
+    rows = [
+        torch.cat([*(pairs[p][1][g - p : g - p + 1] for p in range(g)), pairs[g][0]])
+        for g in range(len(flat))
+    ]
     return torch.stack(rows)
 
 
