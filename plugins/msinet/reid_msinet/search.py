@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Any
 
@@ -45,10 +45,9 @@ def split_rows(rows: Rows, split: Categories) -> tuple[Rows, Rows]:
     )
 
 
-def entropies(alpha: Tensor) -> list[float]:
-    """The entropy of each slot's weights in nats, from 0 (decided) to ln 4."""
-    weights = alpha.detach().softmax(1)
-    return torch.special.entr(weights).sum(1).tolist()
+def entropy(weights: Sequence[float]) -> float:
+    """The entropy of a slot's weights in nats, from 0 (decided) to ln 4."""
+    return -sum(weight * math.log(weight) for weight in weights if weight > 0)
 
 
 class Classifier(nn.Module):
@@ -89,8 +88,7 @@ class Trace:
         writer.writerow(["epoch", "slot", *OPERATIONS, "entropy"])
         for epoch, slots in enumerate(self.epochs, 1):
             for slot, weights in enumerate(slots, 1):
-                entropy = -sum(w * math.log(w) for w in weights if w > 0)
-                numbers = [f"{number:.6g}" for number in (*weights, entropy)]
+                numbers = [f"{number:.6g}" for number in (*weights, entropy(weights))]
                 writer.writerow([epoch, slot, *numbers])
         return text.getvalue()
 
@@ -105,7 +103,7 @@ class Alternation:
         self.run = run
         self.train_loss, self.validation_loss = losses
         self.weights = [run.optimizer()]
-        own = [p for p in self.train_loss.parameters()]
+        own = list(self.train_loss.parameters())
         if own:
             self.weights.append(run.optimizer(own))
         self.alpha = torch.optim.Adam(
@@ -181,7 +179,7 @@ def alternate(config: Search, run: Run, train: Rows, validation: Rows) -> None:
         for number, (batch, other) in enumerate(pairs):
             run.log(**alternation.iterate(batch, other, first=number == 0))
         trace.add(alpha)
-        shown = "  ".join(f"{entropy:.2f}" for entropy in entropies(alpha))
+        shown = "  ".join(f"{entropy(weights):.2f}" for weights in trace.epochs[-1])
         run.say(f"genotype {network.genotype()}  entropy {shown}")
         run.write(ALPHA_FILE, trace.table())
     run.write(GENOTYPE_FILE, genotype_text(network.genotype()))
