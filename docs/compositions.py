@@ -15,7 +15,7 @@ from typing import Any
 from reidcore.testing.mixing import Chain, Mixer
 
 PAGE = Path(__file__).with_name("compositions.md")
-PLUGINS = ("core", "airnet", "ddag", "ipad", "metric_learning", "qaconv", "timm")
+PLUGINS = ("core", "airnet", "ddag", "ipad", "metric_learning", "msinet", "qaconv", "timm")
 INTRODUCTION = """\
 # What fits with what
 
