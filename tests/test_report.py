@@ -281,6 +281,25 @@ def test_curves(work):
     assert set(score_panels(folder)) == {"mAP, %", "rank-1, %"}
 
 
+def test_tables_of_procedures_become_curves(work, tmp_path):
+    """A CSV file by epoch, as a procedure leaves it with `run.write`, of one or several lines an
+    epoch; other files are let be."""
+    copied = tmp_path / "run"
+    shutil.copytree(work / "run", copied, ignore=shutil.ignore_patterns("*.safetensors"))
+    alpha = "epoch,slot,a,entropy\n1,1,0.5,0.7\n1,2,0.4,0.6\n2,1,0.25,0.3\n2,2,,0.2\n"
+    (copied / "alpha.csv").write_text(alpha)
+    (copied / "rates.csv").write_text("epoch,rate\n1,3\n2,1\n")
+    (copied / "notes.csv").write_text("epoch,words\n1,none\n")
+    (copied / "pairs.csv").write_text("a,b\n1,2\n")
+    (folder,) = read_folders([copied])
+    assert folder.tracked == {
+        "alpha: a": {"slot 1": [([1, 2], [0.5, 0.25])], "slot 2": [([1], [0.4])]},
+        "alpha: entropy": {"slot 1": [([1, 2], [0.7, 0.3])], "slot 2": [([1, 2], [0.6, 0.2])]},
+        "rates: rate": {"rate": [([1, 2], [3, 1])]},
+    }
+    assert set(folder.tracked) < set(training_panels(folder))
+
+
 def test_time_and_memory(work):
     """A finished run says what it took; the memory is at least what Python and torch need."""
     used = json.loads((work / "run" / "lock.json").read_text())["used"]

@@ -14,6 +14,10 @@ from reidcore.errors import DataError
 from reidcore.repeats import number_of
 from reidcore.runfolder import SCORED_EPOCHS, check_folder, read_json
 
+Line = tuple[Sequence[float], Sequence[float]]
+"""Epochs and values."""
+Panels = dict[str, dict[str, list[Line]]]
+"""What is drawn over epochs: {panel: {label: a line for each repeat}}."""
 Place = tuple[str, str, str]
 """(name that scores stand under, ranking, stage)."""
 
@@ -27,8 +31,9 @@ class Folder:
 
     label: short, and no other run's of the report. lock: of the first repeat. settings: by dotted
     key. queries: (with a match, without one). cmc: shares by rank. histories: lines of means.csv by
-    repeat. scored: by repeat, ascending (epoch, {place: {metric: fraction}}). absent: what it does
-    not hold, in words. runs: the folders of repeats, or the one folder.
+    repeat. tracked: curves of other files. scored: by repeat, ascending (epoch, {place: {metric:
+    fraction}}). absent: what it does not hold, in words. runs: the folders of repeats, or the one
+    folder.
     """
 
     path: Path
@@ -40,6 +45,7 @@ class Folder:
     queries: Mapping[Place, tuple[float, float]]
     cmc: Mapping[Place, Sequence[float]]
     histories: Sequence[Sequence[Mapping[str, float]]]
+    tracked: Panels
     scored: Sequence[Sequence[tuple[int, Mapping[Place, Mapping[str, float]]]]]
     absent: Sequence[str]
     runs: Sequence[Path]
@@ -92,7 +98,7 @@ def _read(path: Path, label: str) -> Folder:
         flattened(locks[0].get("resolved")), scores,
         {place: _queries(found) for place, found in whole.items()},
         {place: found["cmc"] for place, found in whole.items() if found.get("cmc")},
-        histories, scored, absent, runs,
+        histories, _tracked(runs), scored, absent, runs,
     )  # fmt: skip
 
 
@@ -124,6 +130,45 @@ def _means(path: Path) -> list[dict[str, float]]:
     if any("epoch" not in row for row in rows):
         raise DataError(f"{path} is damaged: a line names no epoch")
     return rows
+
+
+def _tracked(runs: Sequence[Path]) -> Panels:
+    """Curves of the CSV files that procedures left, whose first column is `epoch`.
+
+    Where an epoch has several lines, the second column tells them apart, such as a slot.
+    """
+    panels: Panels = {}
+    for run in runs:
+        for path in sorted(run.glob("*.csv")):
+            if path.name == "means.csv":
+                continue
+            for (column, label), line in _curves(path).items():
+                panel = panels.setdefault(f"{path.stem}: {column}", {})
+                panel.setdefault(label, []).append(line)
+    return panels
+
+
+def _curves(path: Path) -> dict[tuple[str, str], tuple[list[float], list[float]]]:
+    """{(column, label): epochs and values} of one file; none of a file that is no such table."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+        if header[:1] != ["epoch"] or any(len(row) != len(header) for row in rows):
+            return {}
+        epochs = [float(row[0]) for row in rows]
+        several = len(set(epochs)) < len(epochs)
+        curves: dict[tuple[str, str], tuple[list[float], list[float]]] = {}
+        for epoch, row in zip(epochs, rows, strict=True):
+            start = 2 if several else 1
+            for column, cell in zip(header[start:], row[start:], strict=True):
+                label = f"{header[1]} {row[1]}" if several else column
+                line = curves.setdefault((column, label), ([], []))
+                if cell:
+                    line[0].append(epoch)
+                    line[1].append(float(cell))
+    except (OSError, ValueError, csv.Error):
+        return {}
+    return {key: line for key, line in curves.items() if line[0]}
 
 
 def _scored(path: Path) -> list[tuple[int, dict[Place, dict[str, float]]]]:

@@ -12,8 +12,7 @@ import jinja2
 from reidcore import __version__
 from reidcore.repeats import number_of
 from reidcore.report import plots, tables
-from reidcore.report.folder import Folder, Place
-from reidcore.report.plots import Line
+from reidcore.report.folder import Folder, Line, Panels, Place
 from reidcore.report.sections import (
     Changed,
     RankingSection,
@@ -166,20 +165,20 @@ def same_pictures(first: Evaluated, second: Evaluated, test: str) -> bool:
     return test in second.test_of and first.hashes.get(key) == second.hashes.get(key)
 
 
-def training_panels(folder: Folder) -> dict[str, dict[str, list[Line]]]:
-    """Every number that was logged by epoch, and the learning rate."""
-    panels: dict[str, dict[str, list[Line]]] = {}
+def training_panels(folder: Folder) -> Panels:
+    """Every number that was logged by epoch, the learning rate, and what procedures left."""
+    panels: Panels = {}
     for term in [*folder.terms, "lr"]:
         lines = _lines(folder, term)
         if lines:
             # A loss and what it logs besides, such as id and id.accuracy, differ in scale.
             panels["learning rate" if term == "lr" else term] = {term: lines}
-    return panels
+    return panels | folder.tracked
 
 
-def score_panels(folder: Folder) -> dict[str, dict[str, list[Line]]]:
+def score_panels(folder: Folder) -> Panels:
     """mAP and rank-1, in percent, of the epochs that were scored."""
-    scores: dict[str, dict[str, list[Line]]] = {}
+    scores: Panels = {}
     for scored in folder.scored:
         by_place: dict[tuple[Place, str], tuple[list[float], list[float]]] = {}
         for epoch, places in scored:

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
+from reidcore.report.folder import Line
 from reidcore.report.selection import Change
 from reidcore.report.stage import Histogram, Stage
 
@@ -108,10 +109,6 @@ def cmc(name: str, curves: Mapping[str, Sequence[float]]) -> Plot:
         for label, shares in curves.items()
     ]
     return Plot(name, "CMC curves. " + "; ".join(words), (4.8 + _legend_width(curves), 3), draw)
-
-
-Line = tuple[Sequence[float], Sequence[float]]
-"""Epochs and values."""
 
 
 def by_epoch(name: str, panel: str, curves: Mapping[str, Sequence[Line]]) -> Plot:
