@@ -17,6 +17,7 @@ import reidcore
 from reidcore.api import Row
 from reidcore.cli import main
 from reidcore.errors import DataError, UsageError
+from reidcore.manifest import write_manifest
 from reidcore.progress import Silent
 from reidcore.report import selection, tables
 from reidcore.report.evaluation import Evaluated, evaluated
@@ -414,3 +415,30 @@ def test_scores_and_curves_need_no_torch(work):
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (work / "lean.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_first_of_several_trials(work, rows):
+    """VehicleID draws ten galleries: lists and ranks are those of the first, and so they say."""
+    people = [Row(row.path, row.pid, split="test") for row in rows]
+    write_manifest(work / "people.csv", people)
+    text = (work / "tiny.toml").read_text().replace("tar_at = [0.2, 0.05]\n", "")
+    start, end = text.index("test = ["), text.index("image =")
+    manifest = (work / "people.csv").as_posix()
+    entry = f'test = [{{ manifest = "{manifest}", protocol = "vehicleid" }}]\n'
+    (work / "draws.toml").write_text(text[:start] + entry + text[end:])
+    assert main(["run", "draws.toml", "--out", "draws", "--set", "train.epochs=0"]) == 0
+    seen = evaluated(work / "draws", Silent(), "cpu")
+    scores = json.loads((work / "draws" / "scores.json").read_text())
+    (name,) = scores
+    for stage in ("plain", "rerank"):
+        found = seen.stages[name, "main", stage]
+        assert found.trials == 10
+        assert list(found.accepts) == [0.1, 0.01, 0.001]  # the run names none
+        values = scores[name]["main"][stage]["mAP"]["values"]
+        assert len(values) == 10 and found.ap.mean() == pytest.approx(values[0], abs=1e-6)
+        assert found.cameras.keys() == {("", "")}
+
+
+def test_a_run_is_named_once(work):
+    with pytest.raises(UsageError, match="named twice"):
+        read_folders([work / "run", work / "nothing" / ".." / "run"])

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from reidcore.compare import Score, flattened, numbered_repeats, scores_of
-from reidcore.errors import DataError
+from reidcore.errors import DataError, UsageError
 from reidcore.repeats import number_of
 from reidcore.runfolder import SCORED_EPOCHS, check_folder, read_json
 
@@ -64,7 +64,11 @@ class Folder:
 
 
 def read_folders(paths: Sequence[Path]) -> list[Folder]:
-    """Every folder's; raises UsageError for one that holds no run, DataError if one is damaged."""
+    """Every folder's; raises UsageError for one that holds no run or is named twice, DataError if
+    one is damaged."""
+    for path in paths:
+        if sum(path.resolve() == other.resolve() for other in paths) > 1:
+            raise UsageError(f"{path} is named twice")
     names = [path.resolve().name for path in paths]
     short = len(set(names)) == len(names)
     return [
