@@ -127,10 +127,8 @@ def _evaluated(
     from reidcore.errors import ReidError
     from reidcore.progress import reporter
 
-    if options.no_data:
+    if options.no_data or not folder.scores:
         return None, ()
-    if not folder.scores:
-        return None, ("Without scores there are no distances, lists and pictures.",)
     from reidcore.report.evaluation import evaluated
 
     shown = reporter()

@@ -91,7 +91,7 @@ def _read(path: Path, label: str) -> Folder:
         scores = scores_of(path)
         whole = _by_place(read_json(path / "scores.json"))
     else:
-        absent.append("There are no scores: the folder has no scores.json.")
+        absent.append("There are no scores, and so no distances, lists and pictures.")
     histories = [_means(one / "means.csv") for one in runs]
     if not any(histories):
         absent.append("There are no training curves: no epoch was trained.")

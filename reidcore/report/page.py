@@ -74,7 +74,7 @@ class Page:
         )  # fmt: skip
         if folder.cmc:
             curves = {" ".join(place): shares for place, shares in folder.cmc.items()}
-            run.figures.append(self._studio.figure(plots.cmc(f"{run.key}-cmc", curves)))
+            run.figures.append(self._studio.figure(plots.cmc(f"{run.key}-cmc", "", curves)))
         panels = [*training_panels(folder).items(), *score_panels(folder).items()]
         for panel, lines in panels:
             plot = plots.by_epoch(f"{run.key}-epochs-{panel}", panel, lines)
@@ -108,7 +108,8 @@ class Page:
                 for place, shares in folder.cmc.items()
                 if place[0] == test
             }
-            figures.append(self._studio.figure(plots.cmc(f"compared-{test}-cmc", curves)))
+            plot = plots.cmc(f"compared-{test}-cmc", test, curves)
+            figures.append(self._studio.figure(plot))
         losses = {
             folder.label: lines
             for folder in folders

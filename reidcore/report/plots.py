@@ -88,7 +88,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def cmc(name: str, curves: Mapping[str, Sequence[float]]) -> Plot:
+def cmc(name: str, title: str, curves: Mapping[str, Sequence[float]]) -> Plot:
     """CMC curves by label."""
 
     def draw(figure: Figure) -> None:
@@ -96,6 +96,7 @@ def cmc(name: str, curves: Mapping[str, Sequence[float]]) -> Plot:
         for number, (label, shares) in enumerate(curves.items()):
             ranks = range(1, len(shares) + 1)
             axes.plot(ranks, 100 * np.asarray(shares), label=label, **_line(number))
+        axes.set_title(title, loc="left")
         axes.set_xlabel("rank")
         axes.set_ylabel("queries with a match up to it, %")
         axes.set_xlim(1, max(2, *map(len, curves.values())))
@@ -125,7 +126,7 @@ def by_epoch(name: str, panel: str, curves: Mapping[str, Sequence[Line]]) -> Plo
                 )  # fmt: skip
         axes.set_title(panel, loc="left")
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
         if len(curves) > 1:
             figure.legend(loc="outside right center")
 

@@ -90,7 +90,7 @@ def facts(folder: Folder) -> list[tuple[str, str]]:
     lock = folder.lock
     found = [("folder", folder.path.name), ("device", str(lock.get("device", "unknown")))]
     if lock.get("device") == "cpu":
-        found[-1] = ("device", f"cpu, {lock.get('threads')} threads")
+        found[-1] = ("device", f"cpu, {_many(lock.get('threads'), 'thread')}")
     if len(folder.runs) > 1:
         found.append(("repeats", str(len(folder.runs))))
     training = dict(lock.get("training") or {})
@@ -100,13 +100,18 @@ def facts(folder: Folder) -> list[tuple[str, str]]:
     return found
 
 
+def _many(count: Any, what: str) -> str:
+    shown = f"{count:g}" if isinstance(count, int | float) else "?"
+    return f"{shown} {what}" if count == 1 else f"{shown} {what}s"
+
+
 def _spent(folder: Folder) -> Iterator[tuple[str, str]]:
     """Time and memory, as far as the run folder tells."""
     rows = [row for history in folder.histories for row in history]
     if rows:
         each = [sum(row.get("seconds", 0.0) for row in history) for history in folder.histories]
         epochs = len(rows) / len(folder.histories)
-        yield "training", f"{epochs:g} epochs in {duration(statistics.fmean(each))}"
+        yield "training", f"{_many(epochs, 'epoch')} in {duration(statistics.fmean(each))}"
         rates = [row["pictures_per_second"] for row in rows if "pictures_per_second" in row]
         if rates:
             yield "training rate", f"{statistics.median(rates):.0f} pictures/s (median of epochs)"
