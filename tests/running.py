@@ -158,4 +158,6 @@ def left(folder: Path) -> list[str]:
 
 def results(folder: Path) -> dict[str, bytes]:
     """What two runs must have in common to the last bit."""
-    return {name: (folder / name).read_bytes() for name in ("weights.safetensors", "scores.json")}
+    names = ["weights.safetensors", "scores.json"]
+    names += [path.name for path in folder.glob("scores-by-epoch.json")]
+    return {name: (folder / name).read_bytes() for name in names}
