@@ -157,8 +157,9 @@ class SelfGuided(Guided):
 
     def __init__(self, config: SelfGuidedSettings, context: Context):
         super().__init__(config, context)
-        self.pools_first = config.dynamic_form == "pooled"
         self.wanted = context.wanted
+        # A map that is made anyway is pooled itself, so that the vector depends on it (Grad-CAM).
+        self.pools_first = config.dynamic_form == "pooled" and "map" not in self.wanted
         follows = {"none": nn.Identity, "relu": nn.ReLU}.get(config.post_conv)
         self.post = nn.BatchNorm2d(config.channels) if follows is None else follows()
 
@@ -167,18 +168,13 @@ class SelfGuided(Guided):
         assert kernels is not None
         out = {}
         with torch.autocast(compressed.device.type, enabled=False):
-            if "map" in self.wanted or not self.pools_first:
-                maps = self.post(convolved(kernels, compressed))
-                if "map" in self.wanted:
-                    out["map"] = maps
-            if "vector" in self.wanted:
+            if self.pools_first:
                 # The mean commutes with a linear map.
-                out["vector"] = (
-                    apply_kernels(kernels, compressed.mean((2, 3)))
-                    if self.pools_first
-                    else maps.mean((2, 3))
-                )
-        return out
+                out["vector"] = apply_kernels(kernels, compressed.mean((2, 3)))
+            else:
+                out["map"] = self.post(convolved(kernels, compressed))
+                out["vector"] = out["map"].mean((2, 3))
+        return {name: value for name, value in out.items() if name in self.wanted}
 
     def explain(
         self, features: Mapping[str, Tensor], images: Images, heat: Literal["l2", "mean"] = "l2"

@@ -121,7 +121,8 @@ class SelfGuided(_Guided):
 
     dynamic_form: Literal["pooled", "map"] = setting(
         "whether the kernel meets the pooled vector or every location before pooling; equal but "
-        "for rounding, and the first needs as many times less work as there are locations",
+        "for rounding, and the first needs as many times less work as there are locations, unless "
+        "something reads the map",
         default="pooled",
     )
     post_conv: Literal["none", "relu", "bn"] = setting(

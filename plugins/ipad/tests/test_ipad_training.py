@@ -212,10 +212,13 @@ def test_ipad_trains_with_five_losses_and_ranks_by_three_distances(tmp_path, cac
             shutil.copy(path, tmp_path / name)
     sides = ["--query", str(tmp_path / "new"), "--gallery", str(tmp_path / "known")]
     why = tmp_path / "why"
-    assert main(["explain", str(out), *sides, "--top", "1", "-o", str(why)]) == 0
+    branches = ["--losses", "--feature", "whole.bn", "--feature", "own_neck.bn"]
+    branches += ["--map", "backbone.layer4", "--map", "own.map"]
+    assert main(["explain", str(out), *sides, *branches, "--top", "1", "-o", str(why)]) == 0
     with (why / "index.csv").open() as lines:
         found = {line["explanation"]: line for line in csv.DictReader(lines)}
     assert {
         "head.own.global_branch", "head.own.self_guided_branch", "head.own.distances",
-        "matcher.mutual.distances",
+        "matcher.mutual.distances", "gradcam.id.whole.bn.backbone.layer4",
+        "gradcam.self_id.own_neck.bn.own.map",
     } <= set(found)  # fmt: skip
