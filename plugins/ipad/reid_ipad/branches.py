@@ -158,6 +158,7 @@ class SelfGuided(Guided):
     def __init__(self, config: SelfGuidedSettings, context: Context):
         super().__init__(config, context)
         self.wanted = context.wanted
+        self.heat = config.heat
         # A map that is made anyway is pooled itself, so that the vector depends on it (Grad-CAM).
         self.pools_first = config.dynamic_form == "pooled" and "map" not in self.wanted
         follows = {"none": nn.Identity, "relu": nn.ReLU}.get(config.post_conv)
@@ -176,9 +177,7 @@ class SelfGuided(Guided):
                 out["vector"] = out["map"].mean((2, 3))
         return {name: value for name, value in out.items() if name in self.wanted}
 
-    def explain(
-        self, features: Mapping[str, Tensor], images: Images, heat: Literal["l2", "mean"] = "l2"
-    ) -> dict[str, Heat | Table]:
+    def explain(self, features: Mapping[str, Tensor], images: Images) -> dict[str, Heat | Table]:
         """Figure 4: where the whole picture's map and the self-guided one are strong, by the norm
         or the mean over channels, from 0 to 1 in each picture. Figure 6: Euclidean distances
         between the pictures' mean vectors before and after their kernels."""
@@ -190,8 +189,8 @@ class SelfGuided(Guided):
             before, after = (torch.cdist(x, x) for x in (compressed.mean((2, 3)), own.mean((2, 3))))
         pairs = [(i, j) for i in range(len(source)) for j in range(i + 1, len(source))]
         return {
-            "global_branch": stretched(source, heat),
-            "self_guided_branch": stretched(own, heat),
+            "global_branch": stretched(source, self.heat),
+            "self_guided_branch": stretched(own, self.heat),
             "distances": Table(
                 ("picture", "other", "before", "after"),
                 [(i, j, float(before[i, j]), float(after[i, j])) for i, j in pairs],

@@ -128,6 +128,10 @@ class SelfGuided(_Guided):
     post_conv: Literal["none", "relu", "bn"] = setting(
         "what follows the dynamic convolution before pooling", default="none"
     )
+    heat: Literal["l2", "mean"] = setting(
+        "what `reid explain` draws of the channels of the branches' maps, figure 4: norm or mean",
+        default="l2",
+    )
 
     def outputs(self, given: Given) -> dict[str, Feature]:
         self.check_kernel(given, self.channels)

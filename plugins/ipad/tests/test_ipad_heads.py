@@ -294,11 +294,11 @@ def test_what_is_said_to_fit_fits():
 def test_figures_4_and_6():
     """Heat of both branches from 0 to 1 in each picture, by norm or mean, and the distance of the
     pictures before and after their kernels."""
-    head = self_guided((6, 3, 2), channels=6, squeeze=2).eval()
     maps = random_maps(2, 6, 3, 2)
     features = {"x.map": maps.clone().requires_grad_()}
     for kind in ("l2", "mean"):
-        found = head.explain(features, images_of(2), kind)
+        head = self_guided((6, 3, 2), channels=6, squeeze=2, heat=kind).eval()
+        found = head.explain(features, images_of(2))
         f0, kernels = head.compression(maps), head.controller(maps)
         own = torch.einsum("boc,bchw->bohw", kernels, f0)
         for name, values in (("global_branch", maps), ("self_guided_branch", own)):
