@@ -187,9 +187,14 @@ def arguments() -> list[str]:
     return [word for one in SMALL for word in ("--set", one)]
 
 
-def test_every_parameter_gets_a_gradient(cache, capsys):
+@pytest.mark.parametrize(
+    "more",
+    [[], ["--set", "backbone={ use = 'core.osnet', width = 0.25 }"]],
+    ids=["resnet", "osnet"],
+)
+def test_every_parameter_gets_a_gradient(more, cache, capsys):
     """The dry run of a step with all five losses names none that no loss reaches."""
-    assert main(["check", "ipad:ward", *arguments()]) == 0
+    assert main(["check", "ipad:ward", *arguments(), *more]) == 0
     said = capsys.readouterr().out
     assert "ok: keys, wiring and dry run" in said and "no gradient" not in said
 
