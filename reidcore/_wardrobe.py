@@ -2,6 +2,10 @@
 
 A garment is a texture, a ``uint8`` array (rows along the body part, columns once around it, 4)
 with red, green, blue and near-infrared reflectance.  The middle column faces forward.
+
+In near infrared a garment is as bright as its cloth and its colour's lightness make it, half and
+half; the hue shows in nothing.  So black on white stays a pattern, red on green of one lightness
+vanishes, and a black jacket may be as bright as a white one.  Skin is always bright, hair dark.
 """
 
 import colorsys
@@ -102,30 +106,39 @@ class Person:
     bag_cloth: np.ndarray
 
 
+def lightness(colour: Sequence[int]) -> int:
+    """Return the lightness, 0..255, of a colour that starts with red, green and blue."""
+    return (2 * colour[0] + 5 * colour[1] + colour[2]) // 8
+
+
 def _dye(rng: np.random.Generator) -> Colour:
-    """Draw a garment colour; its near-infrared brightness does not depend on it."""
+    """Draw a garment colour on a cloth of its own."""
     choice = int(rng.integers(sum(entry[0] for entry in _DYES)))
     dye = 0
     while choice >= _DYES[dye][0]:
         choice -= _DYES[dye][0]
         dye += 1
     _, hue, saturation, value = _DYES[dye]
-    red, green, blue = colorsys.hsv_to_rgb(
+    shares = colorsys.hsv_to_rgb(
         between(rng, *hue) % 360 / 360,
         between(rng, *saturation) / 100,
         between(rng, *value) / 100,
     )
-    infrared = int(rng.integers(50, 235))
-    return int(255 * red), int(255 * green), int(255 * blue), infrared
+    red, green, blue = (int(255 * share) for share in shares)
+    cloth = int(rng.integers(50, 235))
+    return red, green, blue, (cloth + lightness((red, green, blue))) // 2
 
 
 def _second_dye(rng: np.random.Generator, first: Colour) -> Colour:
-    """Draw a colour that stands out from ``first``; in infrared the two often look alike."""
+    """Draw a colour that stands out from ``first``, more often than not on the same cloth."""
     for _ in range(20):
         colour = _dye(rng)
         if sum(abs(a - b) for a, b in zip(colour[:3], first[:3], strict=True)) > 190:
             break
-    infrared = colour[3] if rng.random() < 0.4 else first[3] + int(rng.integers(-25, 26))
+    infrared = colour[3]
+    if rng.random() >= 0.4:
+        lighter = lightness(colour) - lightness(first) + int(rng.integers(-25, 26))
+        infrared = first[3] + lighter // 2
     return (*colour[:3], min(max(infrared, 20), 245))
 
 

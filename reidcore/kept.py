@@ -6,8 +6,10 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import attrs
@@ -105,6 +107,17 @@ class KeptBlocks:
                 f"note: cannot keep distances in {path.parent}: {error.strerror or error}; if this "
                 "is interrupted, it begins anew"
             )
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder of the run for as long as the block lasts."""
+        try:
+            with TemporaryDirectory(prefix=PREFIX, dir=self._run, ignore_cleanup_errors=True) as at:
+                yield Path(at)
+        except OSError as error:
+            raise DataError(
+                f"cannot keep templates in {self._run.absolute()}: {error.strerror or error}"
+            ) from error
 
     def discard(self, others: bool = False) -> None:
         """Removes this key's blocks, with `others` those of all other keys too."""

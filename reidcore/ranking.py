@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -77,8 +79,15 @@ class _Evaluation:
 
     def scores(self, test: TestSet) -> dict[str, Any]:
         """{name: {ranking: {stage: scores}}} of a test set's tasks."""
+        with contextlib.ExitStack() as stack:
+            folder = None
+            if self._plan.runfile.eval.templates == "disk":
+                folder = stack.enter_context(self._kept.scratch())
+            return self._scores(test, folder)
+
+    def _scores(self, test: TestSet, folder: Path | None) -> dict[str, Any]:
         pools = [pools_of(task) for task in test.tasks]
-        stored = self._templates(test, pools)
+        stored = self._templates(test, pools, folder)
         found: dict[str, Any] = {}
         for task, pool in zip(test.tasks, pools, strict=True):
             name = scored_name(test.name, task)
@@ -90,7 +99,7 @@ class _Evaluation:
                 found[name][ranking.name] = self._stages(trials, ranking, pool)
         return found
 
-    def _templates(self, test: TestSet, pools: Sequence[Pools]) -> Stored:
+    def _templates(self, test: TestSet, pools: Sequence[Pools], folder: Path | None) -> Stored:
         """Templates of all pictures that some trial takes, each made once."""
         settings = self._plan.runfile.eval
         names = list(dict.fromkeys(name for one in self._plan.rankings for name in one.matchers))
@@ -102,11 +111,14 @@ class _Evaluation:
             parts = {"": torch.cat([query, gallery]).unique()}
         groups = []
         for side, index in parts.items():
+            place = folder and folder / (side.strip() or "all")
+            if place:
+                place.mkdir()
             self._reporter.say(f"{test.name}: templates of {len(index)} {side}pictures")
             rows = test.rows.take(index.numpy())
             made = make_templates(
                 self._model, names, self._loader, rows, settings.views, settings.batch,
-                self._processes,
+                self._processes, place,
             )  # fmt: skip
             groups.append((index, made))
         return Stored(groups)

@@ -169,7 +169,9 @@ def is_finished(folder: Path) -> bool:
         return False
 
 
-RESUME_FREE = ("train.device", "data.workers", "data.cache", "eval.memory", "eval.batch")
+RESUME_FREE = (
+    "train.device", "data.workers", "data.cache", "eval.memory", "eval.templates", "eval.batch",
+)  # fmt: skip
 """Settings that may change on resume: they do not change what is computed."""
 
 

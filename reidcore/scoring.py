@@ -4,12 +4,14 @@ pairwise matchers."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import prod
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidcore.api import Matching
+from reidcore.api import Matching, TensorSpec
 from reidcore.calibration import Pairs, choose_pictures, sort_pairs
 from reidcore.model import Model
 from reidcore.modules import Batch, Images, Matcher, Rows, Template
@@ -86,15 +88,23 @@ def make_templates(
     views: Sequence[str] = ("plain",),
     size: int = 64,
     processes: Processes = ALONE,
+    folder: Path | None = None,
 ) -> dict[str, Template]:
-    """{matcher: template} of all rows, views merged, on the model's device. Processes share the
-    batches, and each gets all templates."""
+    """{matcher: template} of all rows, views merged, on the model's device, or where there is a
+    `folder` in a file of it that is mapped. Processes share the batches, and each gets all
+    templates."""
     batches = [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
     mine = [batch for _, batch in processes.share(batches)]
     own = rows
     if processes.count > 1:
         own = rows.take([row for batch in mine for row in range(batch.start, batch.stop)])
-    whole = {name: _empty(model.plan.matching(name), len(rows), model.device) for name in names}
+    whole = {
+        name: {
+            key: _empty(len(rows), spec, model.device, folder and folder / f"{name}.{key}")
+            for key, spec in model.plan.matching(name).template.items()
+        }
+        for name in names
+    }
     found = template_batches(model, names, loader, own, views, size)
     for batch, templates in zip(mine, found, strict=True):
         for name, template in templates.items():
@@ -106,11 +116,15 @@ def make_templates(
     return whole
 
 
-def _empty(matching: Matching, images: int, device: torch.device) -> Template:
-    return {
-        key: torch.empty(images, *spec.shape, dtype=getattr(torch, spec.dtype), device=device)
-        for key, spec in matching.template.items()
-    }
+def _empty(images: int, spec: TensorSpec, device: torch.device, file: Path | None) -> Tensor:
+    """Room for one tensor of the templates of so many pictures."""
+    shape, dtype = (images, *spec.shape), getattr(torch, spec.dtype)
+    if file is None:
+        return torch.empty(shape, dtype=dtype, device=device)
+    size = prod(shape)
+    if not size:
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_file(str(file), shared=True, size=size, dtype=dtype).view(shape)
 
 
 def concatenate(templates: Sequence[Template]) -> Template:

@@ -231,6 +231,11 @@ class Eval:
         default=0.5,
         above=0,
     )
+    templates: Literal["device", "disk"] = setting(
+        "Where templates are while they are compared: on the run's device, or in the run folder, "
+        "from where each tile's are read, which takes longer and no memory.",
+        default="device",
+    )
 
 
 FITTED = ("constant", "logistic", "isotonic")

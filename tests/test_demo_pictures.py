@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from reidcore import demo
-from reidcore._wardrobe import generator
+from reidcore._wardrobe import _dye, _second_dye, generator, lightness
 from reidcore.demo import COLUMNS, HEIGHT, TRAVEL_SECONDS, WIDTH, plan_sightings, write_demo
 
 SMALL = {"train_identities": 3, "test_identities": 4, "pictures": 7, "cameras": 3}
@@ -146,6 +146,33 @@ def test_infrared_pictures_have_no_colour(folder):
         chromas[row["modality"]].append(chroma(folder / row["path"]))
     assert max(chromas["infrared"]) == 0
     assert min(chromas["visible"]) > 20
+
+
+def test_infrared_cameras_leave_visible_pictures_as_they_are(folder, tmp_path):
+    write_demo(tmp_path / "visible", **SMALL, seed=5)
+    mixed, visible = digests(folder), digests(tmp_path / "visible")
+    told = {row["path"]: row["modality"] for row in manifest(folder)}
+    assert {name for name in told if mixed[name] == visible[name]} == {
+        name for name, modality in told.items() if modality == "visible"
+    }
+
+
+def test_infrared_is_half_cloth_and_half_lightness():
+    """Brightness follows lightness, but a dark garment may be as bright as a light one; two colours
+    of a pattern, more often than not on one cloth, then keep half of their contrast."""
+    rng = generator(11)
+    firsts = np.array([_dye(rng) for _ in range(1500)])
+    light, infrared = np.array([lightness(dye) for dye in firsts]), firsts[:, 3]
+    assert 0.6 < np.corrcoef(light, infrared)[0, 1] < 0.9
+    assert infrared[light < 60].max() > infrared[light > 190].min()
+    cloth = 2 * infrared - light
+    assert abs(np.corrcoef(light, cloth)[0, 1]) < 0.1
+
+    seconds = np.array([_second_dye(rng, tuple(map(int, first))) for first in firsts])
+    contrast = np.array([lightness(dye) for dye in seconds]) - light
+    off = np.abs(seconds[:, 3] - infrared - contrast / 2)
+    same = off < 14  # half of 25, and rounding
+    assert 0.6 < same.mean() < 0.85
 
 
 def test_pictures_have_the_declared_size(folder):

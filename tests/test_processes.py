@@ -93,6 +93,19 @@ def test_an_evaluation_is_shared(work: Path):
     assert not list((work / "run").glob("scoring-*"))
 
 
+def test_templates_may_stay_on_disk(work: Path):
+    """The scores are the same, in several processes too, and no file is left."""
+    env = environment(work / "cache")
+    disk = ["eval", "run", "--set", "eval.templates=disk", "-o"]
+    alone = reid(env, work, "eval", "run", "-o", "device.json").stdout
+    assert reid(env, work, *disk, "disk.json").stdout == alone
+    done = torchrun(env, work, "-m", "reidcore", *disk, "shared.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    texts = {(work / f"{name}.json").read_text() for name in ("device", "disk", "shared")}
+    assert len(texts) == 1
+    assert not list((work / "run").glob("scoring-*"))
+
+
 def test_blocks_are_shared(work: Path, tmp_path: Path):
     """What is exchanged arrives as it was, and re-ranking in blocks of any size is that of one."""
     (tmp_path / "parts.py").write_text(PARTS, encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from test_fused_rankings import SCALE, Power, meta, vectors
@@ -142,3 +143,60 @@ def test_long_distances_of_all_parts_are_kept(tmp_path: Path, monkeypatch):
     again = blocks(later).between("query", "gallery", 0, QUERIES)
     torch.testing.assert_close(again, expected)
     assert later.pairs == 0
+
+
+def assembled(ranking: MatcherRanking, side: str, size: int, entries: int) -> torch.Tensor:
+    """All distances within a side, from its blocks; what comes twice must agree."""
+    whole = torch.full((size, size), torch.nan)
+    for start, first, block in ranking.within(side, entries):
+        rows, columns = (
+            slice(at, at + length) for at, length in zip((start, first), block.shape, strict=True)
+        )
+        assert whole[rows, columns].isnan().all()
+        assert block.numel() <= max(1, entries)
+        whole[rows, columns] = block
+        if ranking.symmetric:
+            mirror = whole[columns, rows]
+            mirror[mirror.isnan()] = block.T[mirror.isnan()]
+    return whole
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("entries", [1, 50, 10**6])
+def test_blocks_within_a_side_are_its_rows(symmetric, entries):
+    """Whatever their size, they make up the distances of `between`, of a part too."""
+    whole = context(Power(2), attrs.evolve(FREE, symmetric=symmetric), scale=SCALE)
+    for ranking in (whole, whole.part(*drawn(2)[0])):
+        for side, meta_of_side in (("query", ranking.query), ("gallery", ranking.gallery)):
+            size = len(meta_of_side)
+            found = assembled(ranking, side, size, entries)
+            torch.testing.assert_close(found, ranking.between(side, side, 0, size))
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_long_blocks_within_a_side_are_kept(tmp_path: Path, symmetric, monkeypatch):
+    """Another ranking of the same pictures finds them, and a symmetric matcher compares half."""
+    matcher = Counted(2)
+    long = attrs.evolve(LONG, symmetric=symmetric)
+    kept = KeptBlocks(tmp_path, lambda: "key", Silent())
+    kept.begin("test")
+    found = []
+    for _ in range(2):
+        ranking = context(matcher, long, kept=kept)
+        found.append(assembled(ranking, "gallery", GALLERY, 10**6))
+    assert torch.equal(*found)
+    rows = kept.rows(long, GALLERY)
+    half = sum(min(rows, GALLERY - start) * (GALLERY - start) for start in range(0, GALLERY, rows))
+    assert matcher.pairs == (half if symmetric else GALLERY**2)
+    torch.testing.assert_close(
+        found[0], context(Power(2)).between("gallery", "gallery", 0, GALLERY)
+    )
+
+
+def test_what_follows_from_the_gallery_is_made_once():
+    made = []
+    memo: dict = {}
+    for _ in range(2):
+        ranking = context(Power(2), memo=memo)
+        assert ranking.of_gallery("key", lambda: made.append(1) or "it") == "it"
+    assert len(made) == 1

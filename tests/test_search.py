@@ -126,6 +126,25 @@ def test_blocks_and_the_whole_give_the_same_list(run, work, monkeypatch):
     torch.testing.assert_close(whole.distance, parts.distance)
 
 
+def test_a_gallery_is_searched_again_with_what_is_known_of_it(work):
+    """Re-ranked one by one, queries have the lists of a gallery of which nothing is known, whose
+    neighbours are found once."""
+    (work / "rerank.toml").write_text(
+        'format = 1\n[[ranking]]\nname = "near"\nmatcher = "look"\npost = ["again"]\n'
+        '[[post]]\nname = "again"\nuse = "core.rerank"\nk1 = 4\nk2 = 2\n'
+    )
+    run = reidcore.load(work / "run", work / "rerank.toml", device="cpu")
+    gallery = run.templates(work / "shots")
+    neighbours = []
+    for path in sorted((work / "new").iterdir())[:3]:
+        found = run.rank([path], gallery, 5)
+        neighbours += [known for memo in gallery.memo.values() for known in memo.values()]
+        expected = run.rank([path], run.templates(work / "shots"), 5)
+        assert torch.equal(found.index, expected.index)
+        assert torch.equal(found.distance, expected.distance)
+    assert len(neighbours) == 3 and len(set(map(id, neighbours))) == 1
+
+
 def test_a_query_does_not_find_itself(run, work):
     """A picture that is in the gallery too is left out of its own list, and of no other one."""
     every = run.templates(work / "shots")

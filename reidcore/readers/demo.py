@@ -13,6 +13,8 @@ import reidcore
 from reidcore.api import Facts, Row, setting
 from reidcore.manifest import read_manifest
 
+DRAWING = 2  # counts up when the same settings draw other pictures, so that no cache keeps old ones
+
 
 @attrs.frozen
 class Demo:
@@ -23,7 +25,10 @@ class Demo:
     pictures: int = setting("pictures of each of them, over all cameras", default=14, at_least=4)
     cameras: int = setting("cameras in the network", default=4, at_least=2, at_most=99)
     infrared_cameras: int = setting(
-        "how many of the cameras see near infrared only", default=0, at_least=0
+        "how many of the cameras see near infrared only: no hues, and garments as bright as their "
+        "cloth and their colour's lightness make them, half and half",
+        default=0,
+        at_least=0,
     )
     difficulty: float = setting(
         "how much light, pose and noise change, from 0 (clean) over 1 (usual) to 2",
@@ -53,9 +58,9 @@ class Demo:
         )
 
     def default_root(self) -> Path:
-        """A folder for these settings and this version under $REID_CACHE, or ~/.cache/reidcore."""
+        """A folder for these settings and this drawing under $REID_CACHE, or ~/.cache/reidcore."""
         cache = os.environ.get("REID_CACHE") or Path.home() / ".cache" / "reidcore"
-        settings = json.dumps(attrs.asdict(self), sort_keys=True)
+        settings = json.dumps([DRAWING, attrs.asdict(self)], sort_keys=True)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
         return Path(cache) / f"demo-{reidcore.__version__}-{digest}"
 
