@@ -42,7 +42,7 @@ INSTEAD = (
     ("backbone", 'use = "PLUGIN.small"\nchannels = 32', f"{_RESNET}0.5"),
     ("backbone", 'use = "PLUGIN.small"\nchannels = 8', f"{_RESNET}0.125"),
     ("head", '"gem.vector"', '"backbone.layer4"'),
-    ("postprocessor", f'[[ranking]]\n{_TIMED}post = ["elapsed"]\n\n', ""),
+    ("postprocessor", f'[[ranking]]\n{_TIMED}scale = "logistic"\npost = ["elapsed"]\n\n', ""),
     ("matcher", '[[ranking]]\nname = "pairs"\nmatcher = "pairs"\n\n', ""),
     ("matcher", _TIMED, _TIMED.replace("pairs", "look")),
     ("sampler", '"PLUGIN.cameras"', '"core.identities"'),
@@ -114,13 +114,15 @@ def new_plugin(name: str, kinds: Collection[str], folder: Path) -> None:
 
 
 def _check_name(name: str) -> None:
-    if not NAME.fullmatch(name) or name.endswith("_") or "__" in name:
+    # The distribution and the package get their prefix anyway.
+    prefixed = name.startswith("reid_")
+    if not NAME.fullmatch(name) or name.endswith("_") or "__" in name or prefixed:
         words = re.findall(r"[a-z0-9]+", name.lower())
         likely = re.sub("^(reid_)?(plugin_)?", "", "_".join(words))
         hint = f", did you mean {likely!r}?" if NAME.fullmatch(likely) else "."
         raise UsageError(
             f"{name!r} is no name for a plugin{hint} Names are lower-case letters, digits and "
-            "single underscores, and begin with a letter."
+            "single underscores, begin with a letter, and have no prefix 'reid_'."
         )
     if name == CORE.name:
         raise UsageError("plugin name 'core' belongs to reidcore itself; take another")

@@ -11,7 +11,8 @@ from reidcore.modules import Context, Ranking
 
 class Elapsed:
     """(1 - weight) d + weight (1 - exp(-t / seconds)), t being the seconds between the two
-    pictures. What lies in [0, 1] stays there."""
+    pictures. What lies in [0, 1] stays there. Distances of a narrow range drown in time: scale
+    them in the ranking (`scale = "logistic"`)."""
 
     def __init__(self, config: Settings):
         self.seconds = config.seconds
