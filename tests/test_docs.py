@@ -96,7 +96,7 @@ def test_the_walk_from_own_pictures_to_scores(tmp_path: Path):
             arguments += ["--set", "train.epochs=1", "--set", "backbone.width=0.125"]
         done = subprocess.run(
             [*REID, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "REID_DATA": ""},
         )  # fmt: skip
         assert done.returncode == 0, f"{command}: {done.stderr}"
         outputs[command] = done.stdout
@@ -109,7 +109,7 @@ def test_the_walk_from_own_pictures_to_scores(tmp_path: Path):
     (code,) = blocks("own-pictures.md", "python")
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "REID_DATA": ""},
     )  # fmt: skip
     first, *best = done.stdout.splitlines()
     assert first == f"torch.Size([3, {len(list(pictures.glob('*.jpg')))}])", done.stderr

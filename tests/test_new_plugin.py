@@ -108,7 +108,7 @@ def test_the_reader_fits_the_pictures_it_is_made_for(env, projects):
     done = subprocess.run([sys.executable, "-c", check], env=env, cwd=projects)
     assert done.returncode == 0
     shown = reid(env, projects, "run", "only_reader:pictures", *SHORT).stdout
-    assert "60 identities" in shown and re.search(r"^pictures +look +plain +\d", shown, re.M)
+    assert "60 identities" in shown and re.search(r"^pictures +main +plain +\d", shown, re.M)
 
 
 def test_two_plugins_stand_in_one_run(env, projects):
