@@ -322,8 +322,8 @@ class Run(Protocol):
 
     folder: the run folder. table: the resolved run file. device, seed: of the run. model: the
     assembled model; `model(images) -> features`, `model.loss(features, batch) -> (scalar, terms)`,
-    `model.before_training(extract)`, `model.after_step(features, batch)` and
-    `model.after_epoch(means)`. train: the training pictures.
+    `model.before_training(extract)`, `model.after_step(features, batch)`,
+    `model.after_epoch(means)`, and `model.backbone`. train: the training pictures.
     """
 
     folder: Path
@@ -356,6 +356,9 @@ class Run(Protocol):
 
     def means(self) -> dict[str, float]:
         """The unweighted means of what was logged in the current epoch."""
+
+    def say(self, text: str) -> None:
+        """Shows the user a line that stays."""
 
     def evaluate(self) -> dict[str, Any] | None:
         """Scores on every test set now; None if the run has none."""

@@ -218,6 +218,9 @@ class TrainingRun:
     def means(self) -> dict[str, float]:
         return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
 
+    def say(self, text: str) -> None:
+        self._reporter.say(text)
+
     def epochs(self, **state: Any) -> Iterator[int]:
         settings = self.plan.runfile.train
         first = self._restore(state)

@@ -8,7 +8,7 @@ import attrs
 
 from reidcore.api import BatchShape, Component, Facts, Feature, MapName, Matching, Row, TensorSpec
 
-from reidcore.api import VectorName, hookimpl, setting  # isort: skip
+from reidcore.api import VectorName, WiringError, hookimpl, setting  # isort: skip
 
 SAMPLE = """\
 format = 1
@@ -121,6 +121,14 @@ class Post:
 
 
 @attrs.frozen
+class TimelessPost:
+    def check(self, given):
+        if "time" not in given.test_columns:
+            raise WiringError("", "needs something that is not there")
+        return True
+
+
+@attrs.frozen
 class Sampler:
     def check(self, given):
         pass
@@ -180,6 +188,10 @@ class Plugin:
             _bad("undocumented", UndocumentedHead, sample(head="bad.undocumented")),
             Component("without_sample", Head, "bad_torch:picky", "bad"),
             _bad("elsewhere", Head, sample()),
+            *(
+                _bad(name, Head, sample(head=f"bad.{name}"))
+                for name in ("mixing", "narrow", "unreached", "stuck")
+            ),
         ]
 
     @hookimpl
@@ -188,12 +200,13 @@ class Plugin:
 
     @hookimpl
     def reid_matchers(self) -> Any:
-        names = ("batchwise", "negative", "detached", "lopsided")
+        names = ("batchwise", "negative", "detached", "lopsided", "greedy")
         return [_matcher(name) for name in names]
 
     @hookimpl
     def reid_postprocessors(self) -> Any:
-        return [_post("late"), _post("first_wins"), _post("beyond")]
+        unnamed = _bad("unnamed", TimelessPost, sample(post='[[post]]\nuse = "bad.unnamed"\n'))
+        return [_post("late"), _post("first_wins"), _post("beyond"), unnamed]
 
     @hookimpl
     def reid_samplers(self) -> Any:

@@ -37,6 +37,32 @@ class Forgetful(Pool):
         return {"vector": vector - self.centre}
 
 
+class Mixing(Pool):
+    def forward(self, features, images):
+        vector = super().forward(features, images)["vector"]
+        return {"vector": vector - vector.mean(0)}
+
+
+class Narrow(Pool):
+    def forward(self, features, images):
+        return {"vector": super().forward(features, images)["vector"].float()}
+
+
+class Unreached(Pool):
+    def __init__(self, source):
+        super().__init__(source)
+        self.spare = nn.Parameter(torch.ones(1))
+
+
+class Stuck(Pool):
+    def __init__(self, source):
+        super().__init__(source)
+        self.scales = {"all": torch.ones(1)}
+
+    def forward(self, features, images):
+        return {"vector": super().forward(features, images)["vector"] * self.scales["all"]}
+
+
 def too_long(config, context):
     return Pool(config.source, 1)
 
@@ -50,6 +76,22 @@ def picky(config, context):
 
 
 undocumented = elsewhere = picky
+
+
+def mixing(config, context):
+    return Mixing(config.source)
+
+
+def narrow(config, context):
+    return Narrow(config.source)
+
+
+def unreached(config, context):
+    return Unreached(config.source)
+
+
+def stuck(config, context):
+    return Stuck(config.source)
 
 
 def forgetful(config, context):
@@ -132,6 +174,15 @@ class Lopsided(Vector):
         return distances
 
 
+class Greedy(Vector):
+    def change(self, distances):
+        return distances + 0 * distances.amax()
+
+
+def greedy(config, context):
+    return Greedy(config.feature)
+
+
 def batchwise(config, context):
     return Batchwise(config.feature)
 
@@ -158,6 +209,10 @@ def late(config, context):
 
 def first_wins(config, context):
     return lambda distances, ranking: distances * torch.linspace(0.5, 1, distances.shape[1])
+
+
+def unnamed(config, context):
+    return lambda distances, ranking: distances
 
 
 def beyond(config, context):

@@ -5,30 +5,44 @@ from __future__ import annotations
 import bad_parts
 import pytest
 from distributions import FINE, write_distribution
+from running import environment, reid
 
+from reidcore.cli import main
 from reidcore.plugins import Plugins
 from reidcore.testing import ConformanceError, check_plugin, iter_checks
 
 DRY = {"sample runs dry"}
 SIZES = {"fits two picture sizes"}
+ALONE = {
+    "pictures do not mix", "computes in float64", "every parameter gets a gradient",
+    "moves with the model",
+}  # fmt: skip
+MOVES = "moves with the model"
 CAUGHT = {
     "head bad.too_long": (
-        {*DRY, *SIZES, "state survives saving", "outputs are as declared"},
+        {*DRY, *SIZES, *ALONE, "state survives saving", "outputs are as declared"},
         "declared as vector 64 for each picture, but 4 pictures give [4, 65]",
     ),
     "head bad.one_size": ({"outputs are as declared"}, "output 'rows' is [4, 6]"),
     "head bad.picky": (set(), ""),
-    "head bad.forgetful": ({"state survives saving"}, "outside of parameters"),
+    "head bad.forgetful": ({"state survives saving", MOVES}, "outside of parameters"),
+    "head bad.mixing": ({"pictures do not mix"}, "alone and in a batch of 4 differ by up to"),
+    "head bad.narrow": ({"computes in float64"}, "'vector' of float64 pictures is torch.float32"),
+    "head bad.unreached": ({"every parameter gets a gradient"}, "no gradient reaches spare"),
+    "head bad.stuck": ({MOVES}, "scales is a tensor [1] that is neither a parameter nor a buffer"),
     "head bad.undocumented": ({"settings are documented"}, "setting 'depth' has no doc"),
     "head bad.without_sample": (
-        {*DRY, *SIZES, "state survives saving", "outputs are as declared"},
+        {*DRY, *SIZES, *ALONE, "state survives saving", "outputs are as declared"},
         "has no sample",
     ),
     "head bad.elsewhere": (DRY, "does not use it"),
     "loss bad.counting": ({"forward changes nothing"}, "forward changes loss_loss_of.seen"),
     "loss bad.overwriting": ({"state survives saving", "forward changes nothing"}, "overwrites"),
     "loss bad.moving": ({"forward changes nothing"}, "forward changes loss_loss_of.calls"),
-    "matcher bad.batchwise": ({"tiles give the whole"}, "must not depend on which others"),
+    "matcher bad.batchwise": (
+        {"tiles give the whole", "takes an empty gallery"}, "must not depend on which others"
+    ),
+    "matcher bad.greedy": ({"takes an empty gallery"}, "takes an empty gallery: RuntimeError"),
     "matcher bad.negative": (
         {*DRY, *SIZES, "distances keep their promises"}, "distance is negative"
     ),
@@ -36,6 +50,9 @@ CAUGHT = {
     "matcher bad.lopsided": ({"distances keep their promises"}, "declared symmetric"),
     "postprocessor bad.late": ({"changes only the distances"}, "it changes query.time"),
     "postprocessor bad.first_wins": ({"follows the gallery's order"}, "in another order"),
+    "postprocessor bad.unnamed": (
+        {"names a missing column"}, "'needs something that is not there', which does not name it"
+    ),
     "postprocessor bad.beyond": ({"changes only the distances"}, "promises [0, 1], but gives 1"),
     "sampler bad.careless": ({"order follows from the generator"}, "the global generators"),
     "sampler bad.remembering": ({"order follows from the generator"}, "another epoch before it"),
@@ -101,6 +118,46 @@ def test_check_plugin_lists_every_failure():
     assert len(caught.value.failures) == 2
     assert "augmentation bad.moody" in str(caught.value)
     assert "augmentation bad.scaled" in str(caught.value)
+
+
+def test_known_failures_must_fail(monkeypatch, tmp_path):
+    """One with a reason is silent; one that holds is told; one that there is not is refused."""
+    monkeypatch.setenv("REID_CACHE", str(tmp_path))
+    plugins = Plugins([])
+    plugins.add("bad", bad_parts.Plugin())
+    failing = "head bad.undocumented: settings are documented"
+    holding = "head bad.picky: settings are documented"
+    known = {failing: "the setting goes away", holding: "it was like this"}
+    found = {check.name: check for check in iter_checks("bad", plugins, known)}
+    found[failing]()
+    with pytest.raises(ConformanceError) as caught:
+        found[holding]()
+    assert str(caught.value) == (
+        f"{holding}: it holds, though it is known to fail (it was like this); take it off the list"
+    )
+    with pytest.raises(ValueError, match=r"bad has no check 'head bad\.gone: sample runs dry'"):
+        iter_checks("bad", plugins, {"head bad.gone: sample runs dry": "gone"})
+
+
+def test_a_report_without_pytest(capsys):
+    """Every check has its line; what is not there is told."""
+    assert main(["test-plugin", "core", "--only", "augmentation core.flip"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "augmentation core.flip" and lines[-1] == "3 checks, 0 failed"
+    assert all(line.startswith("  ok     ") for line in lines[1:-1])
+    assert main(["test-plugin", "core", "--only", "flop"]) == 2
+    assert "no check of core has 'flop' in its name" in capsys.readouterr().err
+    assert main(["test-plugin", "cour"]) == 2
+    assert "did you mean 'core'" in capsys.readouterr().err
+
+
+def test_a_report_of_failures(tmp_path):
+    """What fails is told below its line, and the exit code says so."""
+    write_distribution(tmp_path, "loud", FINE.replace("reid_loud", "loud"), requires=["reidcore"])
+    env = environment(tmp_path / "cache", tmp_path)
+    printed = reid(env, tmp_path, "test-plugin", "loud", code=3).stdout
+    assert "  FAILED packaging" in printed
+    assert "         it requires reidcore, expected reidcore>=1.x,<2" in printed
 
 
 @pytest.fixture

@@ -39,7 +39,8 @@ def scored(rows: list[Row], distances: torch.Tensor, use: str, ranks: int) -> Sc
     numbers = torch.arange(len(rows))
     query, gallery = numbers[: len(distances)], numbers[len(distances) :]
     identity = test.identity[gallery] if protocol.cmc == "identity" else None
-    each = rank_queries(distances, *test.masks(query, gallery), identity=identity)
+    masks = test.relevance(query, gallery).rows(0, len(query)).masks()
+    each = rank_queries(distances, *masks, identity=identity)
     return summarize([each], ranks)
 
 

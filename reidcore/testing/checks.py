@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import attrs
@@ -15,24 +15,28 @@ from reidcore.registration import LoadedComponent, in_words
 
 _EVERY = ("settings are documented", "sample runs dry")
 _MODULE = ("fits two picture sizes", "state survives saving")
+_NETWORK = (
+    "pictures do not mix", "computes in float64", "every parameter gets a gradient",
+    "moves with the model",
+)  # fmt: skip
 CHECKS: dict[str, tuple[str, ...]] = {
-    "backbone": (*_EVERY, *_MODULE, "outputs are as declared"),
-    "head": (*_EVERY, *_MODULE, "outputs are as declared"),
-    "loss": (*_EVERY, *_MODULE, "forward changes nothing"),
+    "backbone": (*_EVERY, *_MODULE, "outputs are as declared", *_NETWORK),
+    "head": (*_EVERY, *_MODULE, "outputs are as declared", *_NETWORK),
+    "loss": (*_EVERY, *_MODULE, "forward changes nothing", *_NETWORK[2:]),
     "matcher": (
         *_EVERY, *_MODULE, "tiles give the whole", "distances keep their promises",
-        "distances have a gradient",
+        "distances have a gradient", "takes an empty gallery", *_NETWORK[:2], _NETWORK[3],
     ),
     "postprocessor": (
         *_EVERY, "fits two picture sizes", "changes only the distances",
-        "follows the gallery's order",
+        "follows the gallery's order", "names a missing column",
     ),
     "procedure": (*_EVERY, "resumes to the same end"),
     "reader": (*_EVERY, "facts fit the rows"),
     "sampler": (*_EVERY, "order follows from the generator"),
     "augmentation": (*_EVERY, "change follows from the generator"),
 }  # fmt: skip
-"""Kind of component -> its checks. Each is a function of `reidcore.testing.parts` or `.others`."""
+"""Kind of component -> its checks, each a function of a module of `reidcore.testing`."""
 
 _PACKAGE = ("packaging", "plugin module imports no torch")
 _OUTSIDE = ("imports only the public modules of the core",)
@@ -48,12 +52,29 @@ class ConformanceError(AssertionError):
 
 @attrs.frozen
 class Check:
-    """One promise of one plugin or component. Calling it raises `ConformanceError` if it fails."""
+    """One promise of one plugin or component. Calling it raises `ConformanceError` if it fails.
+
+    known: why it is known to fail, "" if it is not. Then calling it raises only if it does not
+    fail, because what is known is wrong.
+    """
 
     name: str
     function: Callable[[], None]
+    known: str = ""
 
     def __call__(self) -> None:
+        if not self.known:
+            return self._run()
+        try:
+            self._run()
+        except ConformanceError:
+            return None
+        raise ConformanceError(
+            f"{self.name}: it holds, though it is known to fail ({self.known}); take it off the "
+            "list"
+        )
+
+    def _run(self) -> None:
         try:
             self.function()
         except ConformanceError as error:
@@ -67,14 +88,24 @@ class Check:
         return self.name
 
 
-def iter_checks(name: str, plugins: Plugins | None = None) -> list[Check]:
+def iter_checks(
+    name: str, plugins: Plugins | None = None, known: Mapping[str, str] | None = None
+) -> list[Check]:
     """The checks of the plugin `name`, in the order of its kinds; nothing is run yet.
 
-    Checks of a reader use its data where the sample finds them (under REID_DATA) and hold without
-    them. Raises `ReidError` if the plugin is not installed or cannot be loaded.
+    known: {name of a check: why it is known to fail}. Such a check must fail, and a name that there
+    is not raises ValueError, so that the list holds nothing that is mended. Checks of a reader use
+    its data where the sample finds them (under REID_DATA) and hold without them. Raises `ReidError`
+    if the plugin is not installed or cannot be loaded.
     """
     plugins = plugins if plugins is not None else Plugins()
-    return list(_checks(name, plugins))
+    reasons = dict(known or {})
+    checks = [
+        attrs.evolve(check, known=reasons.pop(check.name, "")) for check in _checks(name, plugins)
+    ]
+    if reasons:
+        raise ValueError(f"{name} has no check {next(iter(reasons))!r}")
+    return checks
 
 
 def _checks(name: str, plugins: Plugins) -> Iterator[Check]:
@@ -91,10 +122,12 @@ def _checks(name: str, plugins: Plugins) -> Iterator[Check]:
             yield Check(f"{component.kind} {component.name}: {text}", function)
 
 
-def check_plugin(name: str, plugins: Plugins | None = None) -> None:
+def check_plugin(
+    name: str, plugins: Plugins | None = None, known: Mapping[str, str] | None = None
+) -> None:
     """Runs every check of the plugin. Raises one `ConformanceError` that lists all that failed."""
     failures: list[str] = []
-    for check in iter_checks(name, plugins):
+    for check in iter_checks(name, plugins, known):
         try:
             check()
         except ConformanceError as error:
@@ -124,4 +157,6 @@ def _of_component(text: str, component: LoadedComponent, plugins: Plugins) -> No
     every = text in (*_EVERY, _MODULE[0])
     alone = component.kind in ("backbone", "head", "loss", "matcher")
     module = "every" if every else "parts" if alone else "others"
+    if text in (*_NETWORK, "takes an empty gallery"):
+        module = "modules"
     _function(module, text)(Stand(component, plugins))

@@ -13,7 +13,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from reidcore.api import Facts, Row
+from reidcore.api import Facts, Row, WiringError
 from reidcore.calibration import Pairs
 from reidcore.manifest import columns, find_data
 from reidcore.matcher_ranking import ranking_of
@@ -111,6 +111,43 @@ def changes_only_the_distances(stand: Stand) -> None:
         low, high = float(first.min()), float(first.max())
         if _stays_unit(plan, ranking, name) and not (low >= -1e-5 and high <= 1 + 1e-5):
             raise ConformanceError(f"it promises [0, 1], but gives {low:g} to {high:g}")
+
+
+def names_a_missing_column(stand: Stand) -> None:
+    """Without cameras, times and modalities it is refused by a sentence that names what is missing,
+    or gives finite distances all the same."""
+    plan = stand.plan()
+    model = trained(plan)
+    for wired in stand.instances(plan):
+        for missing in ("camera", "time", "modality"):
+            columns = plan.given.test_columns - {missing}
+            given = attrs.evolve(plan.given, test_columns=columns, unit=True)
+            try:
+                wired.config.check(given)
+            except WiringError as error:
+                if missing not in str(error):
+                    raise ConformanceError(
+                        f"without the column {missing} its check() says {str(error)!r}, which does "
+                        "not name it; use given.need_column"
+                    ) from None
+            else:
+                _without(stand, plan, model, wired.part.name, missing)
+
+
+def _without(stand: Stand, plan: Plan, model: Model, name: str, missing: str) -> None:
+    unknown = {"camera": -1, "time": torch.nan, "modality": 0}[missing]
+    for ranking, post in _chains(stand, plan):
+        if post == name:
+            sides = [
+                (
+                    templates,
+                    attrs.evolve(
+                        meta, **{missing: torch.full_like(getattr(meta, missing), unknown)}
+                    ),
+                )
+                for templates, meta in _sides(plan, model, ranking)
+            ]
+            _apply(plan, model, ranking, name, *sides)
 
 
 def _copied(value: Any) -> Any:

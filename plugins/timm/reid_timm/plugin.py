@@ -25,7 +25,7 @@ model = "mobilenetv3_small_050"
 [[head]]
 name = "neck"
 use = "core.bnneck"
-source = "backbone.layer4"
+source = "backbone.layer5"
 
 [[matcher]]
 name = "look"

@@ -1,0 +1,1 @@
+"""MSINet: twins contrastive search of multi-scale interaction, as a plugin of reidcore."""
