@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from reid_PLUGIN.settings_average import Average as Settings
@@ -30,5 +31,5 @@ def average(config: Settings, run: Run) -> None:
             model.load_state_dict({**model.state_dict(), **_trained(averaged.module)})
 
 
-def _trained(model):
+def _trained(model: nn.Module) -> dict[str, Tensor]:
     return {name: value for name, value in model.named_parameters() if value.requires_grad}
