@@ -158,7 +158,7 @@ def _has_demo(kinds: Collection[str]) -> bool:
 
 def _template(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, str]]:
     for entry in sorted(folder.iterdir(), key=lambda item: item.name):
-        if entry.name == "__pycache__":
+        if entry.name.startswith((".", "__pycache__")):  # caches of Python and of linters
             continue
         if entry.is_dir():
             yield from _template(entry, f"{prefix}{entry.name}/")

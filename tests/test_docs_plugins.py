@@ -93,7 +93,8 @@ class Reader:
 
     @staticmethod
     def compare(command: str, printed: str, shown: str) -> None:
-        """What is shown was printed, `...` and seconds standing for anything; of scores only what is scored."""
+        """What is shown was printed, `...` and seconds standing for anything; of scores what is
+        scored."""
         if re.match("reid (run|eval)", command):
             labels = re.compile(r"^(demo +\w+ +\w+) +\d", re.MULTILINE)
             assert labels.findall(printed) == labels.findall(shown) != []

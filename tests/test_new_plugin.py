@@ -124,7 +124,8 @@ def test_nothing_of_the_template_is_left_out_or_left_over():
     """All kinds together give every file of the template; one alone gives none of the others'
     components, and no placeholder stays."""
     every = dict(package_files("spots", KINDS))
-    templates = [path for path in TEMPLATE.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    listed = [path.relative_to(TEMPLATE) for path in TEMPLATE.rglob("*") if path.is_file()]
+    templates = [path for path in listed if not str(path).startswith(".") and path.suffix != ".pyc"]
     assert len(every) == len(templates)
     for kind in KINDS:
         files = dict(package_files("spots", [kind]))
@@ -156,6 +157,17 @@ def test_refusals(env, tmp_path, arguments, words):
     done = reid(env, tmp_path, "new-plugin", *arguments, code=2)
     assert words in done.stderr and "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.rglob("*")] == ["reid-plugin-there"]
+
+
+@pytest.mark.parametrize("kinds", [ALL, *KINDS])
+def test_what_is_written_pleases_its_linter(tmp_path, kinds):
+    """No import or name is left that only another kind needed, and lines are as formatted."""
+    for path, text in package_files("spots", kinds.split(",")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    for command in (["check", "--no-cache"], ["format", "--check", "--no-cache"]):
+        done = subprocess.run(["ruff", *command, "."], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
 
 
 def test_it_is_written_whole_or_not_at_all(tmp_path):

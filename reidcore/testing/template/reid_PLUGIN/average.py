@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from reidcore.modules import Run
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from reid_PLUGIN.settings_average import Average as Settings
-from reidcore.modules import Run
 
 
 def average(config: Settings, run: Run) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from reidcore.modules import Ask, Context, Rows
 
 from reid_PLUGIN.settings_cameras import Cameras as Settings
-from reidcore.modules import Ask, Context, Rows
 
 
 class Cameras:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from reidcore.modules import Batch, Context, Loss
 from torch import Tensor
 
 from reid_PLUGIN.settings_contrastive import Contrastive as Settings
-from reidcore.modules import Batch, Context, Loss
 
 
 class Contrastive(Loss):

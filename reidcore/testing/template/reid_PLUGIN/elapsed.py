@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from reidcore.modules import Context, Ranking
 from torch import Tensor
 
 from reid_PLUGIN.settings_elapsed import Elapsed as Settings
-from reidcore.modules import Context, Ranking
 
 
 class Elapsed:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from reidcore.modules import Context, Images
 from torch import Tensor, nn
 
 from reid_PLUGIN.settings_gem import GeM as Settings
-from reidcore.modules import Context, Images
 
 LEAST = 1e-6  # powers of 0 have no gradient
 

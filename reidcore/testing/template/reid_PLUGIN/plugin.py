@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 
+from reidcore.api import Component, hookimpl
+
 from reid_PLUGIN.settings_average import Average
 from reid_PLUGIN.settings_cameras import Cameras
 from reid_PLUGIN.settings_contrastive import Contrastive
@@ -15,7 +17,6 @@ from reid_PLUGIN.settings_pictures import Pictures
 from reid_PLUGIN.settings_positions import Positions
 from reid_PLUGIN.settings_shadow import Shadow
 from reid_PLUGIN.settings_small import Small
-from reidcore.api import Component, hookimpl
 
 
 def _text(name: str) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from reidcore.modules import Context, Matcher, Template
 from torch import Tensor
 
 from reid_PLUGIN.settings_positions import Positions as Settings
-from reidcore.modules import Context, Matcher, Template
 
 
 class Positions(Matcher):

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import attrs
-
 from reidcore.api import Facts, Row
 from reidcore.errors import DataError
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from reidcore.modules import Context
 from torch import Tensor
 
 from reid_PLUGIN.settings_shadow import Shadow as Settings
-from reidcore.modules import Context
 
 
 class Shadow:

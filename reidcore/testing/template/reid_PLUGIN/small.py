@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from reidcore.modules import Context, Images
 from torch import Tensor, nn
 
 from reid_PLUGIN.settings_small import STAGES
 from reid_PLUGIN.settings_small import Small as Settings
-from reidcore.modules import Context, Images
 
 
 def stage(inputs: int, outputs: int) -> nn.Sequential:

@@ -1,7 +1,6 @@
 """The plugin keeps what every plugin promises."""
 
 import pytest
-
 from reidcore.testing import iter_checks
 
 

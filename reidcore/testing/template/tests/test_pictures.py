@@ -1,10 +1,10 @@
 """The reader against files."""
 
 import pytest
-
-from reid_PLUGIN.settings_pictures import Pictures
 from reidcore.api import Row
 from reidcore.errors import DataError
+
+from reid_PLUGIN.settings_pictures import Pictures
 
 
 def _touch(root, *names):
