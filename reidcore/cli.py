@@ -114,12 +114,21 @@ def make_parser() -> argparse.ArgumentParser:
     runs.add_argument("--copy", metavar="NAME", help="write PLUGIN:NAME into the current folder")
     runs.set_defaults(func=_runs)
 
-    from reidcore import compare, data_cli, explain_cli, plugins_cli, search_cli, testing_cli
+    from reidcore import (
+        compare,
+        data_cli,
+        explain_cli,
+        new_plugin,
+        plugins_cli,
+        search_cli,
+        testing_cli,
+    )
 
     compare.add_parser(commands)
     search_cli.add_parsers(commands, _evaluation_argument)
     explain_cli.add_parser(commands, _evaluation_argument)
     plugins_cli.add_parser(commands)
+    new_plugin.add_parser(commands)
     testing_cli.add_parser(commands)
     data = data_cli.add_parser(commands)
     demo = data.add_parser(
