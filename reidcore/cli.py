@@ -118,6 +118,7 @@ def make_parser() -> argparse.ArgumentParser:
         compare,
         data_cli,
         explain_cli,
+        new_plugin,
         plugins_cli,
         report_cli,
         search_cli,
@@ -129,6 +130,7 @@ def make_parser() -> argparse.ArgumentParser:
     explain_cli.add_parser(commands, _evaluation_argument)
     report_cli.add_parser(commands)
     plugins_cli.add_parser(commands)
+    new_plugin.add_parser(commands)
     testing_cli.add_parser(commands)
     data = data_cli.add_parser(commands)
     demo = data.add_parser(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -69,6 +71,17 @@ def write_distribution(
         target = site / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text.replace("PACKAGE", package), encoding="utf-8")
+
+
+def install_built(project: Path, site: Path) -> None:
+    """Build the wheel of `project` and unpack it into the folder `site`, as an installer does."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(
+            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
+            cwd=project, check=True, capture_output=True,
+        )  # fmt: skip
+        (wheel,) = Path(folder).glob("*.whl")
+        zipfile.ZipFile(wheel).extractall(site)
 
 
 def python(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

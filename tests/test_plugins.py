@@ -142,9 +142,9 @@ class TestLoading:
 
     def test_keyboard_interrupt(self, site):
         """The user can interrupt a plugin's import."""
-        write_distribution(site, "slow", "raise KeyboardInterrupt")
+        write_distribution(site, "interrupted", "raise KeyboardInterrupt")
         with pytest.raises(KeyboardInterrupt):
-            Plugins().status("slow")
+            Plugins().status("interrupted")
 
     def test_torch_at_import_is_recorded(self, site):
         """A plugin module that imports torch works, and the fact is kept for the kit."""

@@ -157,8 +157,10 @@ class SelfGuided(Guided):
 
     def __init__(self, config: SelfGuidedSettings, context: Context):
         super().__init__(config, context)
-        self.pools_first = config.dynamic_form == "pooled"
         self.wanted = context.wanted
+        self.heat = config.heat
+        # A map that is made anyway is pooled itself, so that the vector depends on it (Grad-CAM).
+        self.pools_first = config.dynamic_form == "pooled" and "map" not in self.wanted
         follows = {"none": nn.Identity, "relu": nn.ReLU}.get(config.post_conv)
         self.post = nn.BatchNorm2d(config.channels) if follows is None else follows()
 
@@ -167,22 +169,15 @@ class SelfGuided(Guided):
         assert kernels is not None
         out = {}
         with torch.autocast(compressed.device.type, enabled=False):
-            if "map" in self.wanted or not self.pools_first:
-                maps = self.post(convolved(kernels, compressed))
-                if "map" in self.wanted:
-                    out["map"] = maps
-            if "vector" in self.wanted:
+            if self.pools_first:
                 # The mean commutes with a linear map.
-                out["vector"] = (
-                    apply_kernels(kernels, compressed.mean((2, 3)))
-                    if self.pools_first
-                    else maps.mean((2, 3))
-                )
-        return out
+                out["vector"] = apply_kernels(kernels, compressed.mean((2, 3)))
+            else:
+                out["map"] = self.post(convolved(kernels, compressed))
+                out["vector"] = out["map"].mean((2, 3))
+        return {name: value for name, value in out.items() if name in self.wanted}
 
-    def explain(
-        self, features: Mapping[str, Tensor], images: Images, heat: Literal["l2", "mean"] = "l2"
-    ) -> dict[str, Heat | Table]:
+    def explain(self, features: Mapping[str, Tensor], images: Images) -> dict[str, Heat | Table]:
         """Figure 4: where the whole picture's map and the self-guided one are strong, by the norm
         or the mean over channels, from 0 to 1 in each picture. Figure 6: Euclidean distances
         between the pictures' mean vectors before and after their kernels."""
@@ -194,8 +189,8 @@ class SelfGuided(Guided):
             before, after = (torch.cdist(x, x) for x in (compressed.mean((2, 3)), own.mean((2, 3))))
         pairs = [(i, j) for i in range(len(source)) for j in range(i + 1, len(source))]
         return {
-            "global_branch": stretched(source, heat),
-            "self_guided_branch": stretched(own, heat),
+            "global_branch": stretched(source, self.heat),
+            "self_guided_branch": stretched(own, self.heat),
             "distances": Table(
                 ("picture", "other", "before", "after"),
                 [(i, j, float(before[i, j]), float(after[i, j])) for i, j in pairs],

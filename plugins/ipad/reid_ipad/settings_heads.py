@@ -121,11 +121,16 @@ class SelfGuided(_Guided):
 
     dynamic_form: Literal["pooled", "map"] = setting(
         "whether the kernel meets the pooled vector or every location before pooling; equal but "
-        "for rounding, and the first needs as many times less work as there are locations",
+        "for rounding, and the first needs as many times less work as there are locations, unless "
+        "something reads the map",
         default="pooled",
     )
     post_conv: Literal["none", "relu", "bn"] = setting(
         "what follows the dynamic convolution before pooling", default="none"
+    )
+    heat: Literal["l2", "mean"] = setting(
+        "what `reid explain` draws of the channels of the branches' maps, figure 4: norm or mean",
+        default="l2",
     )
 
     def outputs(self, given: Given) -> dict[str, Feature]:

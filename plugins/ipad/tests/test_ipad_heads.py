@@ -105,8 +105,12 @@ def test_the_vector_equals_loops_over_the_kernel(norm, layout):
         (6, 3, 2), channels=6, squeeze=2, kernel_norm=norm, kernel_layout=layout
     ).eval()
     maps = random_maps(2, 6, 3, 2)
+    alone = self_guided(
+        (6, 3, 2), {"vector"}, channels=6, squeeze=2, kernel_norm=norm, kernel_layout=layout
+    ).eval()
     with torch.no_grad():
         found = head({"x.map": maps}, images_of(2))
+        pooled = alone({"x.map": maps}, images_of(2))["vector"]
         f0, entries = head.compression(maps), head.controller.entries(maps)
     for picture in range(2):
         kernel = naive_kernel(entries[picture], 6, norm, layout)
@@ -115,7 +119,8 @@ def test_the_vector_equals_loops_over_the_kernel(norm, layout):
                 sum(kernel[o][i] * float(f0[picture, i, y, x]) for i in range(6))
                 for y, x in product(range(3), range(2))
             ]
-            assert float(found["vector"][picture, o]) == pytest.approx(sum(places) / 6, abs=1e-12)
+            for vector in (found["vector"], pooled):
+                assert float(vector[picture, o]) == pytest.approx(sum(places) / 6, abs=1e-12)
             torch.testing.assert_close(
                 found["map"][picture, o].flatten(), torch.tensor(places, dtype=torch.float64)
             )
@@ -128,10 +133,9 @@ def test_both_forms_are_equal_without_what_follows():
     maps = {"x.map": random_maps(3, 6, 3, 2)}
 
     def vector(**more) -> Tensor:
+        head = self_guided((6, 3, 2), {"vector"}, **{**settings, **more}).eval()
         with torch.no_grad():
-            return self_guided((6, 3, 2), **{**settings, **more}).eval()(maps, images_of(3))[
-                "vector"
-            ]
+            return head(maps, images_of(3))["vector"]
 
     pooled = vector()
     torch.testing.assert_close(vector(dynamic_form="map"), pooled, rtol=1e-12, atol=1e-14)
@@ -139,6 +143,19 @@ def test_both_forms_are_equal_without_what_follows():
     assert (cut - pooled).abs().max() > 1e-3
     same = {"dynamic_form": "map", "controller_final_relu": True}
     torch.testing.assert_close(vector(**same, post_conv="relu"), vector(**same))
+
+
+def test_a_vector_depends_on_the_map_that_is_read():
+    """Grad-CAM of the vector in the branch's map: every location has an equal share in the mean.
+    Where nobody reads the map, none is made."""
+    maps = {"x.map": random_maps(2, 6, 3, 2).requires_grad_()}
+    found = self_guided((6, 3, 2), channels=6, squeeze=2)(maps, images_of(2))
+    (gradient,) = torch.autograd.grad(found["vector"].sum(), found["map"])
+    torch.testing.assert_close(gradient, torch.full_like(gradient, 1 / 6))
+    alone = self_guided((6, 3, 2), {"vector"}, channels=6, squeeze=2)
+    made = []
+    alone.post.register_forward_hook(lambda *_: made.append(1))
+    assert set(alone(maps, images_of(2))) == {"vector"} and not made
 
 
 def test_batch_norm_after_the_kernel_sees_every_location():
@@ -277,11 +294,11 @@ def test_what_is_said_to_fit_fits():
 def test_figures_4_and_6():
     """Heat of both branches from 0 to 1 in each picture, by norm or mean, and the distance of the
     pictures before and after their kernels."""
-    head = self_guided((6, 3, 2), channels=6, squeeze=2).eval()
     maps = random_maps(2, 6, 3, 2)
     features = {"x.map": maps.clone().requires_grad_()}
     for kind in ("l2", "mean"):
-        found = head.explain(features, images_of(2), kind)
+        head = self_guided((6, 3, 2), channels=6, squeeze=2, heat=kind).eval()
+        found = head.explain(features, images_of(2))
         f0, kernels = head.compression(maps), head.controller(maps)
         own = torch.einsum("boc,bchw->bohw", kernels, f0)
         for name, values in (("global_branch", maps), ("self_guided_branch", own)):

@@ -187,9 +187,14 @@ def arguments() -> list[str]:
     return [word for one in SMALL for word in ("--set", one)]
 
 
-def test_every_parameter_gets_a_gradient(cache, capsys):
+@pytest.mark.parametrize(
+    "more",
+    [[], ["--set", "backbone={ use = 'core.osnet', width = 0.25 }"]],
+    ids=["resnet", "osnet"],
+)
+def test_every_parameter_gets_a_gradient(more, cache, capsys):
     """The dry run of a step with all five losses names none that no loss reaches."""
-    assert main(["check", "ipad:ward", *arguments()]) == 0
+    assert main(["check", "ipad:ward", *arguments(), *more]) == 0
     said = capsys.readouterr().out
     assert "ok: keys, wiring and dry run" in said and "no gradient" not in said
 
@@ -212,10 +217,13 @@ def test_ipad_trains_with_five_losses_and_ranks_by_three_distances(tmp_path, cac
             shutil.copy(path, tmp_path / name)
     sides = ["--query", str(tmp_path / "new"), "--gallery", str(tmp_path / "known")]
     why = tmp_path / "why"
-    assert main(["explain", str(out), *sides, "--top", "1", "-o", str(why)]) == 0
+    branches = ["--losses", "--feature", "whole.bn", "--feature", "own_neck.bn"]
+    branches += ["--map", "backbone.layer4", "--map", "own.map"]
+    assert main(["explain", str(out), *sides, *branches, "--top", "1", "-o", str(why)]) == 0
     with (why / "index.csv").open() as lines:
         found = {line["explanation"]: line for line in csv.DictReader(lines)}
     assert {
         "head.own.global_branch", "head.own.self_guided_branch", "head.own.distances",
-        "matcher.mutual.distances",
+        "matcher.mutual.distances", "gradcam.id.whole.bn.backbone.layer4",
+        "gradcam.self_id.own_neck.bn.own.map",
     } <= set(found)  # fmt: skip

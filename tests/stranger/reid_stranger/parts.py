@@ -47,7 +47,7 @@ class Pairs(Matcher):
         self.norm = nn.BatchNorm1d(1)
 
     def template(self, features: Mapping[str, Tensor]) -> Template:
-        maps = features[self.feature].float()
+        maps = features[self.feature].to(self.look.weight)
         return {"map": maps, "seen": self.steady(self.look(maps)).flatten(1).sigmoid()}
 
     def logits(self, a: Template, b: Template) -> Tensor:
