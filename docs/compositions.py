@@ -33,7 +33,7 @@ chains taking turns; the other tests run few compositions, with each pair below 
 ```python
 from reidcore.testing.mixing import Mixer
 
-mixer = Mixer(names=["core", "mine"])       # a plugin of your own among the core's components
+mixer = Mixer(names=["core", "mine"])  # a plugin of your own among the core's components
 for mix in mixer.covering():
     print(mix, mixer.refusal(mix) or "runs")
 ```
