@@ -304,7 +304,7 @@ def test_every_way_of_counting_has_its_name(here: Path):
     found = again("eval.ties=pessimistic")
     assert {"mAP-pessimistic", "rank-1-pessimistic", "mINP-pessimistic"} < {*found}
     found = again("eval.protocol=single_gallery_shot")
-    assert found["mAP"] == usual["mAP"] and found["rank-1-single_shot"] >= usual["rank-1"]
+    assert found["mAP"] == usual["mAP"]
     assert found["rank-10-single_shot"] == 1.0  # three people
     again_seeded = again("eval.protocol={ use = 'single_gallery_shot', seed = 1, repeats = 3 }")
     assert again_seeded["cmc"] != found["cmc"] == again("eval.protocol=single_gallery_shot")["cmc"]
