@@ -7,11 +7,13 @@ an error only for the run that names it. Neither torch nor numpy is imported her
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import pkgutil
 import re
 import sys
+import time
 import warnings
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple, NoReturn
@@ -60,7 +62,7 @@ class LoadedPlugin:
     """A plugin that was imported and whose components are all well formed.
 
     observes: the observer hooks it has. imports_torch: importing it imported torch (False also if
-    torch had been there before).
+    torch had been there before). seconds: how long importing it took.
     """
 
     found: Found
@@ -68,6 +70,7 @@ class LoadedPlugin:
     components: tuple[LoadedComponent, ...]
     observes: tuple[str, ...]
     imports_torch: bool
+    seconds: float = 0.0
 
 
 @attrs.frozen
@@ -278,6 +281,7 @@ class Plugins:
 
     def _load(self, claims: tuple[Found, ...], found: Found) -> Status:
         had_torch = "torch" in sys.modules
+        started = time.perf_counter()
         try:
             added = found.name in self._added
             module = self._added[found.name] if added else _import(found.value)
@@ -291,7 +295,8 @@ class Plugins:
             problem = f"could not be loaded from {found.value}: {in_words(error)}"
             return _broken(claims, found, problem, error)
         heavy = "torch" in sys.modules and not had_torch
-        loaded = LoadedPlugin(found, module, components, observes, heavy)
+        seconds = time.perf_counter() - started
+        loaded = LoadedPlugin(found, module, components, observes, heavy, seconds)
         return Status(found.name, "ok", claims, plugin=loaded)
 
 
@@ -306,4 +311,10 @@ def _broken(
 
 
 def _import(value: str) -> Any:
+    # What a plugin prints while it is imported must not stand in a command's output.
+    with contextlib.redirect_stdout(sys.stderr):
+        return _resolved(value)
+
+
+def _resolved(value: str) -> Any:
     return pkgutil.resolve_name(value) if ":" in value else importlib.import_module(value)

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from reidcore.plugins import KINDS, LoadedComponent, LoadedPlugin, Plugins, Status
 from reidcore.settings import describe_settings
 
+SLOW = 0.5
+"""Seconds of importing a plugin from which on its listing says so."""
 _HEADER = ("PLUGIN", "DISTRIBUTION", "STATUS", "COMPONENTS")
 
 
@@ -62,6 +64,9 @@ def details(plugin: LoadedPlugin, width: int | None = None) -> list[str]:
         lines += _wrapped(f"observes: {', '.join(plugin.observes)}", width)
     if plugin.imports_torch:
         lines += _wrapped("note: listing this plugin imports torch, which takes seconds", width)
+    elif plugin.seconds >= SLOW:
+        text = f"note: importing this plugin takes {plugin.seconds:.1f} s, and so does listing it"
+        lines += _wrapped(text, width)
     for kind, rule in KINDS.items():
         of_kind = [one for one in plugin.components if one.kind == kind]
         if of_kind:

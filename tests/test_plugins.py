@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -145,6 +146,24 @@ class TestLoading:
         write_distribution(site, "interrupted", "raise KeyboardInterrupt")
         with pytest.raises(KeyboardInterrupt):
             Plugins().status("interrupted")
+
+    def test_what_it_prints_at_import_is_not_output(self, site):
+        """Output that is read by programs stays what it is; the text goes where errors go."""
+        write_distribution(site, "loud", f"{FINE}\nprint('good morning')\n")
+        done = python(site, "-m", "reidcore", "plugins", "loud")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("loud: reid-plugin-loud 0.1.0")
+        assert "good morning" in done.stderr and "good morning" not in done.stdout
+
+    def test_a_slow_import_is_told(self, site):
+        """The listing of a plugin says how long it has waited for it."""
+        write_distribution(site, "sleepy", f"{FINE}\nimport time\ntime.sleep(0.6)\n")
+        write_distribution(site, "awake", FINE)
+        shown = python(site, "-m", "reidcore", "plugins", "sleepy").stdout
+        assert re.search(r"note: importing this plugin takes \d+\.\d s", shown)
+        assert (
+            "importing this plugin" not in python(site, "-m", "reidcore", "plugins", "awake").stdout
+        )
 
     def test_torch_at_import_is_recorded(self, site):
         """A plugin module that imports torch works, and the fact is kept for the kit."""
