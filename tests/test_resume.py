@@ -141,8 +141,9 @@ def test_a_changed_run_is_not_resumed(killed, here, capsys, change, words):
     assert snapshot(folder) == before
 
 
-def test_changed_data_are_not_resumed(here, capsys):
+def test_changed_data_are_not_resumed(here, capsys, monkeypatch):
     """A manifest with another identity in one row is another run."""
+    monkeypatch.delenv("REID_DATA", raising=False)
     command("data", "demo", "people", *sets("train_identities=4", "pictures=8", "cameras=2"))
     entry = '{ manifest = "people/manifest.csv" }'
     own = sets(f"data.train={entry}", f"data.test={entry}", "train.epochs=0")
