@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import argparse
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable
 
 import torch
+from interleaved import medians, products
 from startup import processor
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -74,30 +74,6 @@ def by_einsum(a: Template, b: Template) -> Tensor:
     return torch.cat(rows)
 
 
-def products(sizes: tuple[int, int, int], repeats: int) -> Callable[[], object]:
-    """Multiplies [m, k] and [k, n] some times."""
-    m, n, k = sizes
-    a, b, out = torch.randn(m, k), torch.randn(n, k), torch.empty(m, n)
-
-    def run() -> None:
-        for _ in range(repeats):
-            torch.mm(a, b.T, out=out)
-
-    return run
-
-
-def medians(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of every way, after one round that is not counted."""
-    rounds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(REPEATS + 1):
-        for name, way in ways.items():
-            start = time.process_time()
-            way()
-            if number:
-                rounds[name].append(time.process_time() - start)
-    return {name: statistics.median(found) for name, found in rounds.items()}
-
-
 def stored_errors(store: str, a: Template, b: Template, exact: Tensor) -> tuple[float, float]:
     """Median and largest relative error of distances of what is stored in this type."""
     matcher, _ = built(store)
@@ -146,7 +122,7 @@ def main() -> int:
         lambda: matcher.distance(a, b),
         lambda: half.distance(*kept),
     ]
-    seconds = medians(dict(zip(work, ways, strict=True)))
+    seconds = medians(dict(zip(work, ways, strict=True)), REPEATS, time.process_time)
     rates = {name: work[name] / seconds[name] for name in work}
     for name, rate in rates.items():
         print(f"{name:24} {rate / 1e9:8.1f} GFLOP/s {rate / pair:11,.0f} pairs/s")

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import argparse
 import platform
-import statistics
 import sys
-import time
 from collections.abc import Callable
 
 import torch
+from interleaved import medians, products
 from startup import processor
 from torch import Tensor
 
@@ -65,30 +64,6 @@ def by_einsum(matcher: QAConv, a: Tensor, b: Tensor) -> Tensor:
     return torch.cat(blocks, 1)
 
 
-def products(sizes: tuple[int, int, int], repeats: int = 1) -> Callable[[], object]:
-    """Multiplies [m, k] and [k, n] some times."""
-    m, n, k = sizes
-    a, b, out = torch.randn(m, k), torch.randn(n, k), torch.empty(m, n)
-
-    def run() -> None:
-        for _ in range(repeats):
-            torch.mm(a, b.T, out=out)
-
-    return run
-
-
-def medians(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of every way, after one round that is not counted."""
-    rounds: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(REPEATS + 1):
-        for name, way in ways.items():
-            start = time.perf_counter()
-            way()
-            if number:
-                rounds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(found) for name, found in rounds.items()}
-
-
 @torch.no_grad()
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -116,7 +91,7 @@ def main() -> int:
         lambda: by_einsum(matcher, a, b),
         lambda: matcher.distance({"map": a}, {"map": b}),
     ]
-    seconds = medians(dict(zip(work, ways, strict=True)))
+    seconds = medians(dict(zip(work, ways, strict=True)), REPEATS)
     rates = {name: work[name] / seconds[name] for name in work}
     for name, rate in rates.items():
         print(f"{name:26} {rate / 1e9:8.1f} GFLOP/s {rate / pair:9,.0f} pairs/s")

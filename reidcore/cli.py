@@ -23,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _yield_soon()
     _show_warnings_plainly()
     try:
+        if options.command != "eval":
+            _alone(options.command)
         code = int(options.func(options))
         sys.stdout.flush()
         return code
@@ -66,7 +68,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--traceback", action="store_true", help="show where in the code an error arose"
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True
+    )
 
     run = commands.add_parser(
         "run", help="train and evaluate what a run file describes",
@@ -171,7 +175,6 @@ def _run(options: argparse.Namespace) -> int:
     from reidcore.plugins import Plugins
     from reidcore.runfile import parse_runfile
 
-    _alone("run")
     plugins = Plugins()
     text, path = run_source(options.file, plugins)
     run = parse_runfile(text, path, options.sets)

@@ -121,6 +121,8 @@ def test_what_is_not_shared_says_so(work: Path):
     env = environment(work / "cache", WORLD_SIZE="2")
     said = reid(env, work, "run", "tiny.toml", "--out", "more", code=2).stderr
     assert "`reid run` works in one process, and torchrun has started 2 (WORLD_SIZE)" in said
+    said = reid(env, work, "plugins", code=2).stderr
+    assert "`reid plugins` works in one process" in said
     said = reid(env, work, "eval", "run", code=2).stderr
     assert "WORLD_SIZE is 2, but the processes cannot find each other" in said
     assert "Start them with torchrun, or unset WORLD_SIZE" in said
