@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _yield_soon()
     _show_warnings_plainly()
     try:
-        if options.command != "eval":
+        if options.command not in ("run", "eval"):
             _alone(options.command)
         code = int(options.func(options))
         sys.stdout.flush()
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ReidError as error:
         if options.traceback:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"{_process()}error: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output has gone, as in `reid plugins | head`.
@@ -40,6 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; continue a run with --resume", file=sys.stderr)
         return 130
+
+
+def _process() -> str:
+    """Which process speaks, where torchrun has started several."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    return "" if count == "1" else f"process {os.environ.get('RANK', '?')} of {count}: "
 
 
 def _yield_soon() -> None:
@@ -72,19 +78,9 @@ def make_parser() -> argparse.ArgumentParser:
         title="commands", metavar="COMMAND", dest="command", required=True
     )
 
-    run = commands.add_parser(
-        "run", help="train and evaluate what a run file describes",
-        description="Train and evaluate what a run file describes. The results go into a run "
-        "folder, runs/NAME unless --out says otherwise.",
-    )  # fmt: skip
-    _file_argument(run)
-    run.add_argument("--out", type=Path, metavar="DIR", help="run folder (default runs/NAME)")
-    run.add_argument(
-        "--resume", action="store_true", help="go on with the run in the folder, if there is one"
-    )
-    run.add_argument("--no-dry", action="store_true", help="skip the dry run on a random batch")
-    run.set_defaults(func=_run)
+    from reidcore import run_cli
 
+    run_cli.add_parser(commands, _file_argument)
     check = commands.add_parser(
         "check", help="check a run file without training",
         description="Check a run file: its keys, how its parts fit together and, by a dry run on "
@@ -170,21 +166,6 @@ def _evaluation_argument(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _run(options: argparse.Namespace) -> int:
-    from reidcore.packaged import run_source
-    from reidcore.plugins import Plugins
-    from reidcore.runfile import parse_runfile
-
-    plugins = Plugins()
-    text, path = run_source(options.file, plugins)
-    run = parse_runfile(text, path, options.sets)
-    folder = options.out if options.out is not None else Path("runs") / run.name
-    if run.repeat:
-        return _run_repeats(options, plugins, run, text, path, folder)
-    _run_one(options, plugins, text, path, folder, options.sets, _Announced())
-    return 0
-
-
 def _alone(command: str) -> None:
     """Refuses to do in each of several processes what is work for one."""
     count = os.environ.get("WORLD_SIZE", "1")
@@ -193,130 +174,15 @@ def _alone(command: str) -> None:
 
         raise UsageError(
             f"`reid {command}` works in one process, and torchrun has started {count} "
-            "(WORLD_SIZE); several processes share the work of `reid eval`"
+            "(WORLD_SIZE); several processes share the work of `reid run` and `reid eval`"
         )
-
-
-class _Announced:
-    """The reporter of a command, made when torch and rich are needed anyway."""
-
-    def __init__(self) -> None:
-        self._made: Any = None
-
-    def __call__(self) -> Any:
-        if self._made is None:
-            from reidcore.progress import reporter
-
-            self._made = reporter()
-        return self._made
-
-    def close(self) -> None:
-        if self._made is not None:
-            self._made.close()
-            self._made = None
-
-
-def _run_one(
-    options: argparse.Namespace, plugins: Any, text: str, path: Path, folder: Path,
-    sets: Sequence[str], announced: _Announced,
-) -> dict[str, Any] | None:  # fmt: skip
-    from reidcore.datasets import require_data
-    from reidcore.plan import require_weights
-    from reidcore.runfile import parse_runfile
-    from reidcore.runfolder import prepared
-    from reidcore.wiring import make_plan
-
-    run = parse_runfile(text, path, sets)
-    # The wiring is checked before the folder is touched and before data are made.
-    plan = make_plan(run, plugins, allow_missing=True)
-    require_data(plan.data)
-    if not options.resume:
-        require_weights(plan)
-    try:
-        with prepared(folder, options.resume):
-            announced().say(f"run folder {folder}")
-            if any(one.rows is None for one in plan.data.loaded):
-                plan = make_plan(run, plugins, make_data=True)
-            for note in plan.notes:
-                announced().say(f"note: {note}")
-            from reidcore.training import run_training
-
-            scores = run_training(
-                plan, plugins, folder, sets, announced(), check=not options.no_dry
-            )
-    finally:
-        announced.close()
-    if scores:
-        from reidcore.ranking import score_table
-
-        print(score_table(scores))
-    return scores
-
-
-def _run_repeats(
-    options: argparse.Namespace, plugins: Any, run: Any, text: str, path: Path, folder: Path
-) -> int:
-    from reidcore.errors import UsageError
-    from reidcore.runfolder import write_json
-
-    repeats = _check_repeats(plugins, run, text, path, options.sets)
-    count = len(repeats)
-    if folder.is_dir() and any(folder.iterdir()) and not options.resume:
-        raise UsageError(
-            f"{folder.absolute()} already holds files. Nothing was changed. Continue with "
-            "--resume, or choose another folder with --out."
-        )
-    results = []
-    for index, own in enumerate(repeats):
-        print(f"repeat {index + 1} of {count}: {', '.join(own)}", flush=True)
-        scores = _run_one(
-            options, plugins, text, path, folder / str(index), [*options.sets, *own], _Announced()
-        )
-        results.append(scores or {})
-    from reidcore.ranking import score_table
-    from reidcore.repeats import mean_scores
-
-    summary = mean_scores(results)
-    write_json(folder / "scores.json", summary)
-    print(f"mean and deviation of {count} repeats")
-    print(score_table(summary))
-    return 0
-
-
-def _check_repeats(
-    plugins: Any, run: Any, text: str, path: Path, sets: Sequence[str]
-) -> list[list[str]]:
-    """The `--set` items of each repeat, all of them checked before the first begins."""
-    from reidcore.errors import RunFileError
-    from reidcore.runfile import parse_runfile
-    from reidcore.settings import toml_value
-    from reidcore.wiring import make_plan
-
-    count = len(next(iter(run.repeat.values()), ()))
-    repeats = [
-        [f"{key}={toml_value(values[index])}" for key, values in run.repeat.items()]
-        for index in range(count)
-    ]
-    problems: list[str] = []
-    for index, own in enumerate(repeats):
-        try:
-            make_plan(parse_runfile(text, path, [*sets, *own]), plugins, allow_missing=True)
-        except RunFileError as error:
-            which = f"in repeat {index + 1} of {count}: {', '.join(own)}"
-            for problem in error.problems:
-                if problem.startswith("--set ") and problem[6:].startswith(tuple(own)):
-                    line = run.lines.of(("repeat", problem[6:].partition("=")[0]))
-                    problem = f"{path.name}:{line}: [repeat] {problem[6:]}"
-                problems.append(f"{problem} ({which})")
-    if problems:
-        raise RunFileError(problems)
-    return repeats
 
 
 def _check(options: argparse.Namespace) -> int:
     from reidcore.packaged import run_source
     from reidcore.plan import describe_plan
     from reidcore.plugins import Plugins
+    from reidcore.run_cli import check_repeats
     from reidcore.runfile import parse_runfile
     from reidcore.wiring import make_plan
 
@@ -324,7 +190,7 @@ def _check(options: argparse.Namespace) -> int:
     text, path = run_source(options.file, plugins)
     run = parse_runfile(text, path, options.sets)
     plan = make_plan(run, plugins, allow_missing=True)
-    _check_repeats(plugins, run, text, path, options.sets)
+    check_repeats(plugins, run, text, path, options.sets)
     print(describe_plan(plan))
     if options.no_dry:
         print("ok: keys and wiring (no dry run)")

@@ -16,6 +16,7 @@ from reidcore.errors import DataError, PluginError, ReidError, UsageError
 from reidcore.modules import Batch, Context, Extract, Images, Initial, Loss, Matcher
 from reidcore.plan import Plan, Wired
 from reidcore.seeds import seed_all, seeded
+from reidcore.sharing import Lazy, SharedImages
 
 
 def choose_device(name: str) -> torch.device:
@@ -108,6 +109,16 @@ class Model(nn.Module):
             for name, module in self._group(group).items():
                 yield f"{group}.{name}", module
 
+    @property
+    def feature_names(self) -> list[str]:
+        """`instance.output` of every feature that somebody reads, sorted."""
+        parts = (self.plan.backbone, *self.plan.heads)
+        return sorted(
+            f"{wired.part.name or 'backbone'}.{output}"
+            for wired in parts
+            for output in self.plan.wanted[wired.part.role]
+        )
+
     def sections(self) -> dict[str, dict[str, Tensor]]:
         """Every part's state by role, and the training pairs as `pairs.MATCHER`."""
         states = {role: dict(module.state_dict()) for role, module in self.parts()}
@@ -143,9 +154,20 @@ class Model(nn.Module):
         pixels = images.pixels.contiguous(memory_format=torch.channels_last)
         return Images(pixels, images.modality, images.camera)
 
-    def forward(self, images: Images) -> dict[str, Tensor]:
+    def forward(self, images: Images) -> Mapping[str, Tensor]:
         """{`instance.output`: tensor [B, ...]} for every feature that somebody reads; float32 also
-        in mixed precision, where heads read each other's as they are."""
+        in mixed precision, where heads read each other's as they are.
+
+        Of a training batch that several processes share each makes the features of its own
+        pictures, and those of all are gathered, with gradient, where they are read.
+        """
+        if isinstance(images, SharedImages):
+            with images.forward_pass() as own:
+                made = self._widened(own)
+            return Lazy(made, lambda name: images.share.whole(made[name]))
+        return self._widened(images)
+
+    def _widened(self, images: Images) -> dict[str, Tensor]:
         with self.autocast():
             features = self._features(self.laid_out(images))
         return {name: widened(value) for name, value in features.items()}
@@ -189,7 +211,7 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def after_step(self, features: Mapping[str, Tensor], batch: Batch) -> None:
-        detached = {name: value.detach() for name, value in features.items()}
+        detached = Lazy(features, lambda name: features[name].detach())
         for loss in self.losses.values():
             loss.after_step(detached, batch)
 

@@ -196,7 +196,9 @@ class Extract(Protocol):
     Yields (features, batch) in row order; the default rows are the training set.
     """
 
-    def __call__(self, rows: Rows | None = None) -> Iterator[tuple[dict[str, Tensor], Batch]]: ...
+    def __call__(
+        self, rows: Rows | None = None
+    ) -> Iterator[tuple[Mapping[str, Tensor], Batch]]: ...
 
 
 class Unowned:
@@ -324,6 +326,11 @@ class Run(Protocol):
     assembled model; `model(images) -> features`, `model.loss(features, batch) -> (scalar, terms)`,
     `model.before_training(extract)`, `model.after_step(features, batch)`,
     `model.after_epoch(means)`, and `model.backbone`. train: the training pictures.
+
+    Where several processes share a run, each runs the procedure. A batch of `batches` is the whole
+    batch in each of them; of its pixels a process reads only those that `model(images)` is to
+    compute there, and gathers the features of the others, so that losses, labels and moments need
+    no thought. Every process must come to the same calls in the same order.
     """
 
     folder: Path
@@ -337,7 +344,7 @@ class Run(Protocol):
         """One epoch of augmented batches of `rows` in the sampler's order. Order and augmentation
         follow from seed, epoch and stream alone."""
 
-    def extract(self, rows: Rows | None = None) -> Iterator[tuple[dict[str, Tensor], Batch]]:
+    def extract(self, rows: Rows | None = None) -> Iterator[tuple[Mapping[str, Tensor], Batch]]:
         """See `Extract`."""
 
     def optimizer(self, parameters: Iterable[nn.Parameter] | None = None) -> torch.optim.Optimizer:
@@ -345,7 +352,11 @@ class Run(Protocol):
         rate scales of its roles; its learning rate follows the run file's schedule."""
 
     def update(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
-        """Backward, gradient clipping and one step of each optimizer."""
+        """Clears gradients, `backward`, gradient clipping and one step of each optimizer."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the loss's gradients to those of the model's and the optimizers' parameters; those
+        of all processes, which `loss.backward()` would not."""
 
     def epochs(self, **state: Any) -> Iterator[int]:
         """Counts epochs from where the last save stopped. Everything in `state` with a

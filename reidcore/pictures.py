@@ -21,7 +21,9 @@ from torch import Tensor
 from reidcore.api import Row
 from reidcore.errors import DataError
 from reidcore.modules import Batch, Images, Meta, Rows
+from reidcore.processes import ALONE, Processes
 from reidcore.seeds import generator
+from reidcore.sharing import Share, SharedImages, divided
 from reidcore.tables import Data, Normalize
 
 RESAMPLING = {
@@ -94,7 +96,8 @@ def meta_of(rows: Rows, index: Any = slice(None)) -> Meta:
 class PictureLoader:
     """Turns rows into batches for one run, on `device`.
 
-    `augment` are built augmentations, applied in order to training pictures only.
+    `augment` are built augmentations, applied in order to training pictures only. Of a training
+    batch that `processes` share each reads its own part.
     """
 
     def __init__(
@@ -103,11 +106,13 @@ class PictureLoader:
         seed: int,
         augment: Sequence[Callable[[Tensor, torch.Generator], Tensor]] = (),
         device: torch.device | str = "cpu",
+        processes: Processes = ALONE,
     ):
         self.data = data
         self.seed = seed
         self.augment = tuple(augment)
         self.device = torch.device(device)
+        self.processes = processes
         self._cache: dict[str, Tensor] = {}
         self._room = int(data.cache * 2**30)
         self._lock = Lock()
@@ -137,29 +142,58 @@ class PictureLoader:
 
     def _batch(self, rows: Rows, indices: Sequence[int], key: tuple[int, int, int] | None) -> Batch:
         """The batch with uint8 pixels, in pinned memory where it goes to a GPU."""
+        index = np.asarray(indices, dtype=np.int64)
+        share = None
+        if key is not None and self.processes.count > 1:
+            share = divided(rows.modality[index], self.processes)
+        images = self._images(rows, index, key, share)
+        return Batch(images, torch.from_numpy(rows.pid[index]))
+
+    def _images(
+        self,
+        rows: Rows,
+        index: np.ndarray,
+        key: tuple[int, int, int] | None,
+        share: Share | None = None,
+    ) -> Images:
+        own = np.arange(len(index)) if share is None else share.own
         if key is None:
-            pictures = [self.picture(rows, index) for index in indices]
+            pictures = [self.picture(rows, int(row)) for row in index]
         else:
             epoch, stream, start = key
             pictures = [
-                self._augmented(rows, index, (epoch, stream, start + place))
-                for place, index in enumerate(indices)
+                self._augmented(rows, int(index[place]), (epoch, stream, start + int(place)))
+                for place in own
             ]
-        index = np.asarray(indices, dtype=np.int64)
         pixels = torch.stack(pictures)
+        modality = torch.from_numpy(rows.modality[index])
+        camera = torch.from_numpy(rows.camera[index])
         images = Images(
             pixels.pin_memory() if self.device.type == "cuda" else pixels,
-            torch.from_numpy(rows.modality[index]),
-            torch.from_numpy(rows.camera[index]),
-        )
-        return Batch(images, torch.from_numpy(rows.pid[index]))
+            modality[own], camera[own],
+        )  # fmt: skip
+        if share is None or key is None:
+            return images
+
+        def all_pixels() -> Tensor:
+            return self._on_device(self._images(rows, index, key)).pixels
+
+        return SharedImages(images, share, modality, camera, all_pixels, (self.seed, *key))
 
     def _placed(self, batch: Batch) -> Batch:
-        """The batch on the device, its pixels as floats. uint8 is a quarter of the way to a GPU."""
-        moved = batch.images.to(self.device)
-        pixels = normalized(moved.pixels, self.data.normalize)
-        images = Images(pixels, moved.modality, moved.camera)
+        """The batch on the device."""
+        images = batch.images
+        if isinstance(images, SharedImages):
+            images = images.placed(self._on_device, self.device)
+        else:
+            images = self._on_device(images)
         return Batch(images, batch.pid.to(self.device, non_blocking=True))
+
+    def _on_device(self, images: Images) -> Images:
+        """With pixels as floats there. uint8 is a quarter of the way to a GPU."""
+        moved = images.to(self.device)
+        pixels = normalized(moved.pixels, self.data.normalize)
+        return Images(pixels, moved.modality, moved.camera)
 
     def training(
         self, rows: Rows, batches: Iterable[Sequence[int]], epoch: int, stream: int

@@ -3,7 +3,7 @@ pairwise matchers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from reidcore.modules import Batch, Images, Matcher, Rows, Template
 from reidcore.pictures import PictureLoader
 from reidcore.processes import ALONE, Processes
 from reidcore.seeds import generator
+from reidcore.sharing import RemoteImages
 
 
 def view_of(images: Images, view: str) -> Images:
@@ -37,10 +38,33 @@ def view_of(images: Images, view: str) -> Images:
 
 @torch.no_grad()
 def extract(
-    model: Model, loader: PictureLoader, rows: Rows, size: int
-) -> Iterator[tuple[dict[str, Tensor], Batch]]:
+    model: Model, loader: PictureLoader, rows: Rows, size: int, processes: Processes = ALONE
+) -> Iterator[tuple[Mapping[str, Tensor], Batch]]:
     """(features, batch) in row order, eval mode, test transform; the mode is restored after each
-    batch, so the caller may train in between."""
+    batch, so the caller may train in between. Processes share the batches, and each gets all
+    features."""
+    batches = _batches(rows, size)
+    own = _read(model, loader, _own_rows(rows, batches, processes), size)
+    if processes.count == 1:
+        yield from own
+        return
+    for first in range(0, len(batches), processes.count):
+        together = batches[first : first + processes.count]
+        mine = next(own) if processes.number < len(together) else None
+        for number, places in enumerate(together):
+            here = mine if number == processes.number else None
+            nothing = torch.empty(0, device=model.device)
+            features = {
+                name: processes.of(number, here[0][name] if here else nothing)
+                for name in model.feature_names
+            }
+            yield features, here[1] if here else _remote(loader, rows.take(places), model.device)
+
+
+def _read(
+    model: Model, loader: PictureLoader, rows: Rows, size: int
+) -> Iterator[tuple[Mapping[str, Tensor], Batch]]:
+    """`extract` in one process."""
     device = model.device
     for batch in loader.plain(rows, size):
         batch = Batch(batch.images.to(device), batch.pid.to(device))
@@ -51,6 +75,27 @@ def extract(
         finally:
             model.train(training)
         yield features, batch
+
+
+def _remote(loader: PictureLoader, rows: Rows, device: torch.device) -> Batch:
+    """A batch that another process has made features of."""
+    images = RemoteImages(
+        torch.from_numpy(rows.modality).to(device),
+        torch.from_numpy(rows.camera).to(device),
+        lambda: next(loader.plain(rows, len(rows))).images.pixels.to(device),
+    )
+    return Batch(images, torch.from_numpy(rows.pid).to(device))
+
+
+def _batches(rows: Rows, size: int) -> list[range]:
+    return [range(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
+
+
+def _own_rows(rows: Rows, batches: Sequence[range], processes: Processes) -> Rows:
+    """The rows of this process's share of batches."""
+    if processes.count == 1:
+        return rows
+    return rows.take([row for _, batch in processes.share(batches) for row in batch])
 
 
 @torch.no_grad()
@@ -93,11 +138,10 @@ def make_templates(
     """{matcher: template} of all rows, views merged, on the model's device, or where there is a
     `folder` in a file of it that is mapped. Processes share the batches, and each gets all
     templates."""
-    batches = [slice(start, min(start + size, len(rows))) for start in range(0, len(rows), size)]
-    mine = [batch for _, batch in processes.share(batches)]
-    own = rows
-    if processes.count > 1:
-        own = rows.take([row for batch in mine for row in range(batch.start, batch.stop)])
+    batches = _batches(rows, size)
+    places = [slice(batch.start, batch.stop) for batch in batches]
+    mine = [batch for _, batch in processes.share(places)]
+    own = _own_rows(rows, batches, processes)
     whole = {
         name: {
             key: _empty(len(rows), spec, model.device, folder and folder / f"{name}.{key}")
@@ -112,7 +156,7 @@ def make_templates(
                 whole[name][key][batch] = value
     for name in names:
         for key in whole[name]:
-            processes.complete(whole[name][key], batches)
+            processes.complete(whole[name][key], places)
     return whole
 
 
@@ -238,12 +282,13 @@ def training_pairs(
     size: int,
     memory: float,
     seed: int,
+    processes: Processes = ALONE,
 ) -> dict[str, Pairs]:
     """{matcher: distances of some training pairs}, for scales that are fitted on them."""
     if not len(rows) or not names:
         return {}
     rows = rows.take(choose_pictures(rows, generator(seed, "training pairs")))
-    templates = make_templates(model, names, loader, rows, views, size)
+    templates = make_templates(model, names, loader, rows, views, size, processes)
     return {
         name: sort_pairs(
             score(model.matchers[name], model.plan.matching(name), template, template, memory), rows

@@ -22,7 +22,8 @@ from reidcore.modules import Batch, Rows, Run, Template
 from reidcore.pictures import PictureLoader, make_rows
 from reidcore.plan import Plan
 from reidcore.plugins import Plugins
-from reidcore.progress import Reporter
+from reidcore.processes import ALONE, Processes
+from reidcore.progress import Reporter, Silent
 from reidcore.ranking import evaluate
 from reidcore.repeats import number_of, without_curves
 from reidcore.runfolder import (
@@ -39,6 +40,7 @@ from reidcore.runfolder import (
 from reidcore.score_names import metric_of
 from reidcore.scoring import extract, make_templates, score, training_pairs
 from reidcore.seeds import generator, seed_all, seeded
+from reidcore.sharing import average_gradients
 from reidcore.tables import FITTED, Optim
 from reidcore.test_sets import drawn_as_text, protocols_as_json, require_scorable
 from reidcore.usage import peak_memory
@@ -94,9 +96,11 @@ class _Ask:
 
         def templates(side: Sequence[int]) -> Template:
             rows = self._rows.take(side)
-            return make_templates(run.model, [matcher], run._loader, rows, size=settings.batch)[
-                matcher
-            ]
+            made = make_templates(
+                run.model, [matcher], run._loader, rows, size=settings.batch,
+                processes=run._processes,
+            )  # fmt: skip
+            return made[matcher]
 
         first = templates(a)
         second = first if list(a) == list(b) else templates(b)
@@ -109,7 +113,8 @@ class TrainingRun:
     killed run go on as if nothing had happened.
 
     All randomness follows from (seed, epoch), so nothing of a generator's state is saved: a resumed
-    run starts with the epoch after the last save.
+    run starts with the epoch after the last save. Of several processes each has one, and the first
+    writes, speaks and calls observers.
     """
 
     def __init__(
@@ -121,6 +126,7 @@ class TrainingRun:
         train_rows: Rows,
         plugins: Plugins,
         reporter: Reporter,
+        processes: Processes = ALONE,
     ):
         self.plan = plan
         self.folder = folder
@@ -135,8 +141,9 @@ class TrainingRun:
         self._evaluation_seconds: float | None = None
         self._best = -math.inf
         self._loader = loader
-        self._reporter = reporter
-        self._observers = plugins.observers(plan.runfile.plugins)
+        self._processes = processes
+        self._reporter = reporter if processes.first else Silent()
+        self._observers = plugins.observers(plan.runfile.plugins if processes.first else [])
         seed_all(self.seed, "build", "data.batch")
         self._sampler = build_part(plan, plan.batch) if plan.batch is not None else None
         self._optimizers: list[torch.optim.Optimizer] = []
@@ -158,10 +165,10 @@ class TrainingRun:
             self._pictures += len(batch)
             yield batch
 
-    def extract(self, rows: Rows | None = None) -> Iterator[tuple[dict[str, Tensor], Batch]]:
+    def extract(self, rows: Rows | None = None) -> Iterator[tuple[Mapping[str, Tensor], Batch]]:
         return extract(
             self.model, self._loader, self.train if rows is None else rows,
-            self.plan.runfile.eval.batch,
+            self.plan.runfile.eval.batch, self._processes,
         )  # fmt: skip
 
     def optimizer(self, parameters: Iterable[nn.Parameter] | None = None) -> torch.optim.Optimizer:
@@ -200,13 +207,18 @@ class TrainingRun:
             )
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        self.backward(loss)
         clip = self.plan.runfile.optim.clip_norm if self.plan.runfile.optim else 0
         if clip:
-            owned = [p for o in optimizers for group in o.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(owned, clip)
+            torch.nn.utils.clip_grad_norm_(_owned(optimizers), clip)
         for optimizer in optimizers:
             optimizer.step()
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+        if self._processes.count > 1:
+            every = dict.fromkeys([*self.model.parameters(), *_owned(self._optimizers)])
+            average_gradients(every, self._processes)
 
     def log(self, /, **numbers: float | Tensor) -> None:
         for name, number in numbers.items():
@@ -289,10 +301,13 @@ class TrainingRun:
         value = number_of(last[score])
         if value > self._best:
             self._best = value
-            save_sections(self.folder / "weights-best.safetensors", self.model.sections())
-            write_json(self.folder / "best.json", {"epoch": epoch + 1, score: value})
+            if self._processes.first:
+                save_sections(self.folder / "weights-best.safetensors", self.model.sections())
+                write_json(self.folder / "best.json", {"epoch": epoch + 1, score: value})
 
     def _save(self, state: Mapping[str, Any], epoch: int, evaluation_due: bool) -> None:
+        if not self._processes.first:
+            return
         save_state(
             self._resume_file,
             {
@@ -311,9 +326,10 @@ class TrainingRun:
             write_json(self.folder / SCORED_EPOCHS, self._scored)
 
     def _restore(self, state: Mapping[str, Any]) -> int:
-        if not self._resume_file.exists():
+        saved = load_state(self._resume_file) if self._resume_file.exists() else None
+        self._processes.wait()  # before the first one saves anew
+        if saved is None:
             return 0
-        saved = load_state(self._resume_file)
         if set(saved["state"]) != set(state):
             raise DataError(
                 f"{self._resume_file} holds the state of {', '.join(saved['state']) or 'nothing'}, "
@@ -342,7 +358,9 @@ class TrainingRun:
         key = functools.partial(scoring_key, self.plan, self.model)
         kept = KeptBlocks(self.folder, key, self._reporter)
         started = time.monotonic()
-        scores = evaluate(self.plan, self.model, self._loader, self._reporter, kept)
+        scores = evaluate(
+            self.plan, self.model, self._loader, self._reporter, kept, self._processes
+        )
         self._evaluation_seconds = round(time.monotonic() - started, 3)
         kept.discard(others=True)  # of a state that this run has left behind
         return scores
@@ -352,12 +370,13 @@ class TrainingRun:
         settings = self.plan.runfile.eval
         self.model.pairs = training_pairs(
             self.model, list(self.model.matchers), self._loader, self.train, settings.views,
-            settings.batch, settings.memory, self.seed,
+            settings.batch, settings.memory, self.seed, self._processes,
         )  # fmt: skip
 
     def write(self, name: str, data: str | bytes) -> Path:
         path = self.folder / name
-        write_atomically(path, data)
+        if self._processes.first:
+            write_atomically(path, data)
         return path
 
     def run(self) -> dict[str, Any] | None:
@@ -369,6 +388,11 @@ class TrainingRun:
         if self.scores is None:
             self.scores = self.evaluate()
         self._measure_pairs()  # whatever ranks later may have to be fitted
+        if self._processes.first:
+            self._finish()
+        return self.scores
+
+    def _finish(self) -> None:
         save_sections(self.folder / "weights.safetensors", self.model.sections())
         if self.scores is not None:
             write_json(self.folder / "scores.json", self.scores)
@@ -377,7 +401,11 @@ class TrainingRun:
         write_json(self.folder / "lock.json", {**lock, "finished": True, "used": used})
         self._resume_file.unlink(missing_ok=True)
         self._observers.run_ended(run=self, scores=self.scores)
-        return self.scores
+
+
+def _owned(optimizers: Iterable[torch.optim.Optimizer]) -> list[nn.Parameter]:
+    """The parameters that the optimizers step."""
+    return [p for one in optimizers for group in one.param_groups for p in group["params"]]
 
 
 def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
@@ -395,14 +423,16 @@ def _scale(scales: Mapping[str, float], role: str) -> float:
     return scales[max(paths, key=len)] if paths else 1.0
 
 
-def make_loader(plan: Plan, device: torch.device) -> PictureLoader:
+def make_loader(plan: Plan, device: torch.device, processes: Processes = ALONE) -> PictureLoader:
     """The run's picture loader with its built augmentations."""
     with seeded(plan.runfile.train.seed, "build", "data.augment"):
         augment = [build_part(plan, part) for part in plan.augment]
-    return PictureLoader(plan.runfile.data, plan.runfile.train.seed, augment, device)
+    return PictureLoader(plan.runfile.data, plan.runfile.train.seed, augment, device, processes)
 
 
-def make_lock(plan: Plan, sets: Sequence[str], device: torch.device) -> dict[str, Any]:
+def make_lock(
+    plan: Plan, sets: Sequence[str], device: torch.device, processes: Processes = ALONE
+) -> dict[str, Any]:
     """What lock.json holds at the start of a run."""
     return {
         "layout": LAYOUT,
@@ -416,6 +446,7 @@ def make_lock(plan: Plan, sets: Sequence[str], device: torch.device) -> dict[str
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
+        "processes": processes.count,
         "data": plan.data.hashes,
         "training": {
             "identities": plan.given.identities,
@@ -450,29 +481,31 @@ def check_resumable(folder: Path, lock: Mapping[str, Any]) -> list[str]:
             + ". Undo the change, or start another folder with --out."
         )
     notes = []
-    for key in ("device", "threads"):
-        if old.get(key) != new[key]:
+    for key in ("device", "threads", "processes"):
+        found = old.get(key, 1)  # the number of processes was not always written
+        if found != new[key]:
             notes.append(
-                f"note: {key} was {old.get(key)}, is {new[key]}: the end will not be bit-identical"
+                f"note: {key} was {found}, is {new[key]}: the end will not be bit-identical"
             )
     return notes
 
 
 def run_training(
     plan: Plan, plugins: Plugins, folder: Path, sets: Sequence[str], reporter: Reporter,
-    check: bool = True,
+    check: bool = True, processes: Processes = ALONE,
 ) -> dict[str, Any] | None:  # fmt: skip
     """Runs a plan in its folder, inside `runfolder.prepared`, from where the last save stopped.
-    Returns the scores."""
+    Returns the scores. processes: that all call this and share the work; they compute what one
+    does, up to rounding, but for random numbers that layers of the network draw."""
     from reidcore.dryrun import dry_run
 
     settings = plan.runfile
     device = choose_device(settings.train.device)
     _set_determinism(settings.train.deterministic)
-    lock = make_lock(plan, sets, device)
+    lock = make_lock(plan, sets, device, processes)
     started = (folder / "lock.json").exists()
     if started:
-        for note in check_resumable(folder, lock):
+        for note in check_resumable(folder, lock) if processes.first else ():
             reporter.say(note)
         if is_finished(folder):
             (folder / "resume.safetensors").unlink(missing_ok=True)  # killed before it was removed
@@ -481,25 +514,32 @@ def run_training(
             return dict(read_json(scores)) if scores.exists() else None
     require_scorable(plan)
     saved = (folder / "resume.safetensors").exists()
+    processes.wait()  # before the first one changes what the others look at
     model = build_model(plan, settings.train.seed, "none" if saved else "need").to(device)
     model.freeze_norms(settings.train.frozen_norm)
-    loader = make_loader(plan, device)
-    for note in [*model.notes, *(dry_run(plan, model) if check and not saved else ())]:
+    loader = make_loader(plan, device, processes)
+    check = check and processes.first and not saved
+    for note in [*model.notes, *(dry_run(plan, model) if check else ())]:
         reporter.say(f"note: {note}")
-    if not started:
+    if processes.first and not started:
         write_atomically(folder / "run.toml", settings.text)
         if drawn := drawn_as_text(plan.data.test):
             write_atomically(folder / DRAWS, drawn)
         write_json(folder / "lock.json", lock)
     size = sum(p.numel() for p in model.parameters())
+    where = f"on {lock['device']}"
+    if device.type == "cpu":
+        where += f" with {lock['threads']} threads"
+    if processes.count > 1:
+        where += f" in each of {processes.count} processes"
     reporter.say(
-        f"{settings.name}: {size / 1e6:.2f} M parameters, {plan.given.identities} identities, on "
-        f"{lock['device']}" + (f" with {lock['threads']} threads" if device.type == "cpu" else "")
+        f"{settings.name}: {size / 1e6:.2f} M parameters, {plan.given.identities} identities, "
+        f"{where}"
     )
     if settings.train.amp and device.type != "cuda":
         reporter.say("note: amp acts on CUDA only; this run computes in float32")
     rows = make_rows(plan.data.training_rows(), plan.data.camera_numbers, plan.given.modalities)
-    run = TrainingRun(plan, folder, model, loader, rows, plugins, reporter)
+    run = TrainingRun(plan, folder, model, loader, rows, plugins, reporter, processes)
     return run.run()
 
 

@@ -145,7 +145,7 @@ class Alternation:
             self.validation_loss.update(x, validation.pid)
         losses["loss"], x = self.loss(self.train_loss, train)
         # Without `run.update`, which would clear what the validation loss has left.
-        losses["loss"].backward()
+        self.run.backward(losses["loss"])
         for optimizer in self.weights:
             optimizer.step()
         self.train_loss.update(x, train.pid)
