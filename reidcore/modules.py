@@ -354,9 +354,10 @@ class Run(Protocol):
     def update(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
         """Clears gradients, `backward`, gradient clipping and one step of each optimizer."""
 
-    def backward(self, loss: Tensor) -> None:
-        """Adds the loss's gradients to those of the model's and the optimizers' parameters; those
-        of all processes, which `loss.backward()` would not."""
+    def backward(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
+        """Adds the loss's gradients, as all processes have them together, which `loss.backward()`
+        would not, to those of the model, of `optimizer()`'s parameters and of what these
+        optimizers step."""
 
     def epochs(self, **state: Any) -> Iterator[int]:
         """Counts epochs from where the last save stopped. Everything in `state` with a

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from reidcore.modules import Images
@@ -160,20 +160,20 @@ class Lazy(Mapping[str, Tensor]):
         return len(self._names)
 
 
-def average_gradients(parameters: Iterable[nn.Parameter], processes: Processes) -> None:
-    """Gives every process the mean of all processes' gradients. A parameter that has none anywhere
-    keeps none; one that has none here counts as zero."""
+def average_gradients(leaves: Iterable[Tensor], processes: Processes) -> None:
+    """Gives every process the mean of all processes' gradients of the leaves that have any. One
+    that has none anywhere keeps none; one that has none here counts as zero."""
     if processes.count == 1:
         return
-    asked = [p for p in parameters if p.requires_grad]
-    found = torch.tensor([p.grad is not None for p in asked], dtype=torch.int32)
+    asked = [leaf for leaf in leaves if leaf.requires_grad]
+    found = torch.tensor([leaf.grad is not None for leaf in asked], dtype=torch.int32)
     processes.add(found)
     gradients = []
-    for parameter, holders in zip(asked, found.tolist(), strict=True):
+    for leaf, holders in zip(asked, found.tolist(), strict=True):
         if holders:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            gradients.append(parameter.grad)
+            if leaf.grad is None:
+                leaf.grad = torch.zeros_like(leaf)
+            gradients.append(leaf.grad)
     for bucket in _buckets(gradients):
         flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
         processes.add(flat)

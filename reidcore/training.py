@@ -207,17 +207,19 @@ class TrainingRun:
             )
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        self.backward(loss)
+        self.backward(loss, *optimizers)
         clip = self.plan.runfile.optim.clip_norm if self.plan.runfile.optim else 0
         if clip:
             torch.nn.utils.clip_grad_norm_(_owned(optimizers), clip)
         for optimizer in optimizers:
             optimizer.step()
 
-    def backward(self, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
         loss.backward()
         if self._processes.count > 1:
-            every = dict.fromkeys([*self.model.parameters(), *_owned(self._optimizers)])
+            # A procedure may step what is no parameter, such as a supernet's weights of operations.
+            owned = _owned([*self._optimizers, *optimizers])
+            every = dict.fromkeys([*self.model.parameters(), *self.model.buffers(), *owned])
             average_gradients(every, self._processes)
 
     def log(self, /, **numbers: float | Tensor) -> None:
@@ -403,8 +405,8 @@ class TrainingRun:
         self._observers.run_ended(run=self, scores=self.scores)
 
 
-def _owned(optimizers: Iterable[torch.optim.Optimizer]) -> list[nn.Parameter]:
-    """The parameters that the optimizers step."""
+def _owned(optimizers: Iterable[torch.optim.Optimizer]) -> list[Tensor]:
+    """What the optimizers step."""
     return [p for one in optimizers for group in one.param_groups for p in group["params"]]
 
 

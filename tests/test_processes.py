@@ -117,12 +117,11 @@ def test_blocks_are_shared(work: Path, tmp_path: Path):
 
 
 def test_what_is_not_shared_says_so(work: Path):
-    """Training in several processes, or processes that do not exist."""
+    """A command for one process, or processes that do not exist."""
     env = environment(work / "cache", WORLD_SIZE="2")
-    said = reid(env, work, "run", "tiny.toml", "--out", "more", code=2).stderr
-    assert "`reid run` works in one process, and torchrun has started 2 (WORLD_SIZE)" in said
     said = reid(env, work, "plugins", code=2).stderr
-    assert "`reid plugins` works in one process" in said
-    said = reid(env, work, "eval", "run", code=2).stderr
-    assert "WORLD_SIZE is 2, but the processes cannot find each other" in said
-    assert "Start them with torchrun, or unset WORLD_SIZE" in said
+    assert "`reid plugins` works in one process, and torchrun has started 2 (WORLD_SIZE)" in said
+    for command in (["run", "tiny.toml", "--out", "more"], ["eval", "run"]):
+        said = reid(env, work, *command, code=2).stderr
+        assert "WORLD_SIZE is 2, but the processes cannot find each other" in said
+        assert "Start them with torchrun, or unset WORLD_SIZE" in said
