@@ -38,7 +38,9 @@ def trained(count: int, options: argparse.Namespace, folder: Path) -> list[dict[
     for change in sets:
         command += ["--set", change]
     threads = {"OMP_NUM_THREADS": str(max(1, options.threads // count))}
-    subprocess.run(command, env={**os.environ, **threads}, check=True, capture_output=True)
+    done = subprocess.run(command, env={**os.environ, **threads}, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
     with open(out / "means.csv", encoding="utf-8") as file:
         return [{name: float(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
 

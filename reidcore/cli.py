@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from reidcore import __version__
 from reidcore.errors import ReidError
@@ -18,6 +18,21 @@ Handler = Callable[[argparse.Namespace], int]
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit code: 0 fine, 2 the run file or command can cure it, 3 a
     plugin is broken, 4 data or weights are missing or damaged, 1 the rest."""
+    code = _main(argv)
+    if os.environ.get("WORLD_SIZE", "1") != "1" and "torch" in sys.modules:
+        leave(code)
+    return code
+
+
+def leave(code: int) -> NoReturn:
+    """Ends one of several processes at once. Threads of torch's gloo that want the interpreter while
+    it is taken down would abort it (seen in torch 2.15), and torchrun would call the job failed."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = make_parser()
     options = parser.parse_args(argv)
     _yield_soon()

@@ -138,6 +138,8 @@ def together() -> Iterator[Processes]:
             "with torchrun, or unset WORLD_SIZE"
         ) from error
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size())
+        processes = Processes(dist.get_rank(), dist.get_world_size())
+        yield processes
+        processes.wait()  # torchrun ends all if one ends badly, so the first one's files come first
     finally:
         dist.destroy_process_group()

@@ -4,13 +4,12 @@ computed at once, in float64."""
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
-from reidcore.errors import ReidError
+from reidcore.cli import leave
 from reidcore.model import Model
 from reidcore.modules import Batch, Images
 from reidcore.plan import Plan
@@ -110,7 +109,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except ReidError as error:
-        sys.exit(f"error: {error}")
+    leave(main())

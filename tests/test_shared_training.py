@@ -107,7 +107,7 @@ def numbers(table: Path) -> list[float]:
         return [float(cell) for row in list(csv.reader(file))[1:] for cell in row]
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_every_component_trains_as_in_one_process(count):
     """A step of every component's sample: loss terms, gradients, norms' statistics and what losses
     keep are those of the whole batch computed at once, in float64."""
@@ -129,7 +129,7 @@ def test_every_component_trains_as_in_one_process(count):
     ("tiny", 2, ["--no-dry"]),
     ("graph", 3, ["--no-dry"]),
     ("search", 2, ["--set", "procedure.order=code"]),
-    ("search", 3, []),
+    pytest.param("search", 3, [], marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_run_is_that_of_one_process(work, env, name, count, sets):
     """Plain training, a sampler that asks for distances, and a procedure with two losses and
