@@ -25,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends one of several processes at once. Threads of torch's gloo that want the interpreter while
-    it is taken down would abort it (seen in torch 2.15), and torchrun would call the job failed."""
+    """Ends one of several processes at once. Threads of torch's gloo that want the interpreter
+    while it is taken down would abort it (seen in torch 2.15), and the whole job would fail."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
