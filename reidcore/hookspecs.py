@@ -109,7 +109,8 @@ def reid_augmentations() -> Sequence[Component]:  # type: ignore[empty-body]
 @hookspec
 def reid_run_started(run: Run) -> None:
     """Observer: a run is about to begin. Observers act only if the run file's `plugins` lists
-    their plugin."""
+    their plugin. Of several processes that share a run the first alone calls them, so they must not
+    ask it for what all compute together, such as `run.evaluate()`."""
 
 
 @hookspec
