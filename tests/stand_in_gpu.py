@@ -15,7 +15,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -46,12 +45,12 @@ class StandIn:
 
     waits: {(operation, "file:line" of who asked): how often} of what makes the host wait for the
     device. room: bytes of the largest tensor that the device can hold; larger ones raise
-    torch.OutOfMemoryError.
+    torch.OutOfMemoryError. free: bytes that it says are free.
     """
 
-    def __init__(self, room: int | None = None):
+    def __init__(self, room: int | None = None, free: int = 1 << 33):
         self.waits: Counter[tuple[str, str]] = Counter()
-        self.room = room
+        self.room, self.free = room, free
         self.refused = 0
         self._own: dict[int, StorageWeakRef] = {}
 
@@ -68,6 +67,11 @@ class StandIn:
             "pin_memory": lambda t, *_: t,
         }.items():
             self._stack.enter_context(patch.object(Tensor, name, value))
+        for name, answer in {
+            "device_count": 1, "get_device_name": "a stand-in", "max_memory_allocated": 0,
+            "mem_get_info": (self.free, 2 * self.free), "synchronize": None,
+        }.items():  # fmt: skip
+            self._stack.enter_context(patch.object(torch.cuda, name, lambda *_, a=answer: a))
         self._stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message=".*CUDA is not available.*")
         self._stack.enter_context(_Below(self))

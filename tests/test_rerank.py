@@ -15,11 +15,12 @@ from torch import Tensor
 from reidcore.api import Feature, Given, WiringError
 from reidcore.builtin import settings
 from reidcore.builtin.matchers import build_cosine, build_euclidean
-from reidcore.builtin.neighbours import Neighbours, nearest
+from reidcore.builtin.neighbours import Neighbours
 from reidcore.builtin.postprocessors import Rerank
 from reidcore.cli import main
 from reidcore.matcher_ranking import MatcherRanking, Share
 from reidcore.modules import Context, Meta
+from reidcore.ordering import nearest
 from reidcore.packaged import find_packaged
 from reidcore.plugins import Plugins
 from tests.oracles import oracle
