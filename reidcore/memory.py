@@ -8,9 +8,10 @@ from typing import TypeVar
 import torch
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 
-def at_once(numbers: tuple[int, int], device: torch.device) -> int:
+def at_once(numbers: tuple[N, N], device: torch.device) -> N:
     """The first on a CPU, where working arrays stay in its cache; the second on a GPU, where a
     launch costs as much as some million numbers."""
     return numbers[0] if device.type == "cpu" else numbers[1]

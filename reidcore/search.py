@@ -23,8 +23,10 @@ from reidcore.api import Row
 from reidcore.data_index import list_pictures
 from reidcore.datasets import DataPlan, Loaded
 from reidcore.errors import DataError, UsageError, nearest
+from reidcore.kept import CPU
 from reidcore.manifest import columns, read_manifest
 from reidcore.matcher_ranking import MatcherRanking, ranking_of
+from reidcore.memory import fits
 from reidcore.model import Model, build_part
 from reidcore.modules import Rows, Template
 from reidcore.ordering import smallest
@@ -178,7 +180,7 @@ class Search:
         first, second = self._templates(a), self._templates(b)
         context = self._context(self._ranking(ranking), first, second)
         with seeded(self.plan.runfile.train.seed, "evaluate"):
-            return context.between("query", "gallery", 0, len(first)).cpu()
+            return context.whole().cpu()
 
     def rank(
         self,
@@ -207,9 +209,10 @@ class Search:
         with seeded(self.plan.runfile.train.seed, "evaluate"):
             for start in range(0, len(first), rows):
                 stop = min(start + rows, len(first))
-                distances = context.between("query", "gallery", start, stop)
                 if table.post:
-                    distances = self._processed(table, distances, context)
+                    distances = self._processed(table, context.whole(), context)
+                else:
+                    distances = context.between("query", "gallery", start, stop)
                 for query_place, places in own.items():
                     if start <= query_place < stop:
                         distances[query_place - start, places] = torch.inf
@@ -304,7 +307,10 @@ class Search:
     def _context(
         self, ranking: RankingTable, query: Templates, gallery: Templates
     ) -> MatcherRanking:
-        meta = meta_of(self._numbered([*query.rows, *gallery.rows])).to(self.model.device)
+        # A matrix that does not fit is the CPU's, and so is all that is done to it.
+        device = self.model.device
+        place = device if fits(4 * len(query) * len(gallery), device) else CPU
+        meta = meta_of(self._numbered([*query.rows, *gallery.rows])).to(place)
         return ranking_of(
             self.model, ranking, meta[: len(query)], meta[len(query) :],
             {"query": query.parts, "gallery": gallery.parts}, self.plan.runfile.eval.memory,

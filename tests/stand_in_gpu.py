@@ -69,7 +69,8 @@ class StandIn:
             self._stack.enter_context(patch.object(Tensor, name, value))
         for name, answer in {
             "device_count": 1, "get_device_name": "a stand-in", "max_memory_allocated": 0,
-            "mem_get_info": (self.free, 2 * self.free), "synchronize": None,
+            "mem_get_info": (self.free, 2 * self.free), "memory_reserved": 0, "memory_allocated": 0,
+            "synchronize": None,
         }.items():  # fmt: skip
             self._stack.enter_context(patch.object(torch.cuda, name, lambda *_, a=answer: a))
         self._stack.enter_context(warnings.catch_warnings())
@@ -145,6 +146,7 @@ class _Above(TorchFunctionMode):
             # They make their result where torch thinks that the tensor is.
             with _disable_current_modes():
                 return self.gpu.take(func(*args, **kwargs))
+        kwargs.pop("pin_memory", None)
         if asked is None:
             return func(*args, **kwargs)
         there = torch.device(asked).type == "cuda"
@@ -153,8 +155,6 @@ class _Above(TorchFunctionMode):
         if there and kwargs.get("generator") is not None:
             raise RuntimeError(f"{name}: a generator of the CPU draws nothing on {DEVICE}")
         kwargs["device"] = "cpu"
-        if "pin_memory" in kwargs:
-            kwargs["pin_memory"] = False
         result = func(*args, **kwargs)
         return self.gpu.take(result) if there and isinstance(result, Tensor) else result
 
