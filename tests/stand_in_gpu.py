@@ -37,7 +37,6 @@ WAITING = {
 """Operations whose result, or its shape, the host has to wait for."""
 CROSSING = {aten.copy_, aten._to_copy, aten.set_, aten.detach, aten.alias}
 HERE = Path(__file__).name
-SHOWN = ("reidcore", "reid_", "benchmarks", "tests")
 
 
 class StandIn:
@@ -115,12 +114,13 @@ class StandIn:
 
 
 def caller() -> str:
-    """The innermost place of the project that is being run."""
+    """The innermost place in the core or in a plugin that is being run, as package/file:line."""
     frame = sys._getframe(1)
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if path.name != HERE and any(part.startswith(SHOWN) for part in path.parts[-4:]):
-            return f"{path.name}:{frame.f_lineno}"
+        package = next((p for p in path.parts[-4:-1] if p.startswith(("reidcore", "reid_"))), None)
+        if package is not None:
+            return f"{package}/{path.name}:{frame.f_lineno}"
         frame = frame.f_back
     return "?"
 
