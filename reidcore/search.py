@@ -213,9 +213,8 @@ class Search:
                     distances = self._processed(table, context.whole(), context)
                 else:
                     distances = context.between("query", "gallery", start, stop)
-                for query_place, places in own.items():
-                    if start <= query_place < stop:
-                        distances[query_place - start, places] = torch.inf
+                here = own[:, (own[0] >= start) & (own[0] < stop)].to(distances.device)
+                distances[here[0] - start, here[1]] = torch.inf
                 found.append(smallest(distances, size))
         index, distance = (torch.cat(parts) for parts in zip(*found, strict=True))
         return Ranked(first.rows, second.rows, index, distance)
@@ -370,12 +369,14 @@ def _rows_of(pictures: Pictures) -> tuple[Row, ...]:
     return rows
 
 
-def _own_files(query: Templates, gallery: Templates) -> dict[int, list[int]]:
-    """Query number -> gallery numbers of the same file."""
+def _own_files(query: Templates, gallery: Templates) -> Tensor:
+    """int64 [2, N]: places of a query and of a gallery picture of the same file."""
     places: dict[str, list[int]] = {}
     for place, row in enumerate(gallery.rows):
         places.setdefault(os.path.realpath(row.path), []).append(place)
-    own = {
-        place: places.get(os.path.realpath(row.path), []) for place, row in enumerate(query.rows)
-    }
-    return {place: found for place, found in own.items() if found}
+    own = [
+        (place, other)
+        for place, row in enumerate(query.rows)
+        for other in places.get(os.path.realpath(row.path), ())
+    ]
+    return torch.tensor(own, dtype=torch.int64).reshape(-1, 2).T

@@ -207,7 +207,7 @@ class _Below(TorchDispatchMode):
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         ours = [tensor for tensor in given if self.gpu.has(tensor)]
         if ours:
-            self._check(func, kind, args, given)
+            self._check(func, kind, args, kwargs, given)
         result = func(*args, **kwargs)
         if ours and (kind not in CROSSING or self.gpu.has(args[0])):
             for leaf in tree_leaves(result):
@@ -215,9 +215,9 @@ class _Below(TorchDispatchMode):
                     self.gpu.take(leaf)
         return result
 
-    def _check(self, func, kind, args, given):
+    def _check(self, func, kind, args, kwargs, given):
         has = self.gpu.has
-        if kind in WAITING or _masks(kind, args) or _unsized(func, args):
+        if kind in WAITING or _masks(kind, args) or _unsized(func, kwargs):
             self.gpu.waited(str(kind))
         if kind is aten.copy_:
             if has(args[1]) and not has(args[0]):
@@ -241,5 +241,5 @@ def _masks(kind: Any, args: Any) -> bool:
     return any(index is not None and index.dtype == torch.bool for index in args[1])
 
 
-def _unsized(func: Any, args: Any) -> bool:
-    return func is aten.repeat_interleave.Tensor and len(args) < 2
+def _unsized(func: Any, kwargs: Any) -> bool:
+    return func is aten.repeat_interleave.Tensor and kwargs.get("output_size") is None
