@@ -70,6 +70,7 @@ class StandIn:
             "device_count": 1, "get_device_name": "a stand-in", "max_memory_allocated": 0,
             "mem_get_info": (self.free, 2 * self.free), "memory_reserved": 0, "memory_allocated": 0,
             "synchronize": None,
+            "reset_peak_memory_stats": None,
         }.items():  # fmt: skip
             self._stack.enter_context(patch.object(torch.cuda, name, lambda *_, a=answer: a))
         self._stack.enter_context(warnings.catch_warnings())
