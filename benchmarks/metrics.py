@@ -63,7 +63,7 @@ def from_vectors(ranking: MatcherRanking, relevance: Relevance) -> Scores:
     """As an evaluation counts where no postprocessor needs the matrix."""
     parts: list[PerQuery] = []
     queries = len(ranking.query)
-    step = rows_at_once(len(ranking.gallery), 0.5)
+    step = rows_at_once(len(ranking.gallery), 0.5, ranking.query.camera.device)
     for start in range(0, queries, step):
         stop = min(start + step, queries)
         block = ranking.between("query", "gallery", start, stop)

@@ -14,7 +14,7 @@ from torch import Tensor
 from reidcore.api import Matching
 from reidcore.calibration import Pairs, Scale, fit, row_minmax
 from reidcore.errors import DataError, PluginError
-from reidcore.kept import KeptBlocks
+from reidcore.kept import CPU, KeptBlocks
 from reidcore.memory import at_once
 from reidcore.model import Model
 from reidcore.modules import Matcher, Meta, Template
@@ -26,8 +26,8 @@ _ORDERED = 1 << 22
 """Entries of the distance matrix that a shortlist orders at once; each takes some 30 bytes."""
 ROWS = 512
 """Rows of a block at most, and queries that are scored at a time."""
-_CACHED = 1 << 22
-"""Distances of a block at most where they are not of few queries."""
+_DISTANCES = 1 << 22, 1 << 26
+"""Distances of a block at most where they are not of few queries; on a CPU they stay in cache."""
 _HELD = 1 << 31
 """Bytes of blocks that are held for further parts of a ranking."""
 
@@ -115,7 +115,7 @@ class MatcherRanking:
         """float32 [Q, G], the rows of `between` of queries and gallery. Processes share them."""
         shape = len(self.query), len(self.gallery)
         distances = torch.empty(shape, dtype=torch.float32, device=self.query.camera.device)
-        step = rows_at_once(shape[1], self._memory)
+        step = rows_at_once(shape[1], self._memory, self._device)
         blocks = [slice(first, min(first + step, shape[0])) for first in range(0, shape[0], step)]
         for _, rows in self._processes.share(blocks):
             distances[rows] = self.between("query", "gallery", rows.start, rows.stop)
@@ -397,12 +397,14 @@ class _Part(MatcherRanking):
         return self._whole._picked(share, side, places[rows], side, places[columns])
 
 
-def rows_at_once(gallery: int, memory: float) -> int:
+def rows_at_once(gallery: int, memory: float, device: torch.device = CPU) -> int:
     """Queries whose distances to the gallery are held together, in `memory` GiB: some hundred, so
-    that a matrix product is worth its while, but no more than are in cache if they can be so few.
+    that a matrix product is worth its while, but on a CPU no more than are in cache if they can be
+    so few.
     """
     held = int(memory * 2**30) // max(1, 4 * gallery)
-    return max(1, min(ROWS, held, max(ROWS // 4, _CACHED // max(1, gallery))))
+    few = at_once(_DISTANCES, device) // max(1, gallery)
+    return max(1, min(ROWS, held, max(ROWS // 4, few)))
 
 
 def _put_behind(result: Tensor, order: Tensor, scored: Tensor) -> None:

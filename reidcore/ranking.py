@@ -173,7 +173,8 @@ class _Evaluation:
     ) -> dict[str, Any]:
         """{stage: scores} over all trials."""
         if not ranking.post:
-            rows = rows_at_once(len(pool.gallery), self._plan.runfile.eval.memory)
+            memory = self._plan.runfile.eval.memory
+            rows = rows_at_once(len(pool.gallery), memory, self._model.device)
             return {PLAIN: over_trials(self._streamed(trials, len(pool.query), rows))}
         chains = [self._chain(trial, ranking.post) for trial in trials]
         return {stage: over_trials([chain[stage] for chain in chains]) for stage in chains[0]}

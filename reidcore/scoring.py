@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reidcore.api import Matching, TensorSpec
 from reidcore.calibration import Pairs, choose_pictures, sort_pairs
-from reidcore.memory import at_once
+from reidcore.memory import at_once, fits
 from reidcore.model import Model
 from reidcore.modules import Batch, Images, Matcher, Rows, Template
 from reidcore.pictures import PictureLoader
@@ -194,8 +194,8 @@ def score(
             except torch.OutOfMemoryError:
                 if rows * columns <= 1:
                     raise
-                torch.cuda.empty_cache()
-                height, width = _halved(height, width)
+            torch.cuda.empty_cache()
+            height, width = _halved(height, width)
         result = torch.empty(rows, columns, dtype=torch.float32, device=device)
         _fill(matcher, a, b, result, height, width)
     finally:
@@ -216,27 +216,26 @@ def moved(template: Template, device: torch.device) -> Template:
 def _fill(
     matcher: Matcher, a: Template, b: Template, result: Tensor, height: int, width: int
 ) -> None:
-    device, top = result.device, 0
-    while top < result.shape[0]:
-        left, rows = 0, slice(top, top + height)
-        ours: Template | None = None
-        while left < result.shape[1]:
-            columns = slice(left, left + width)
-            try:
-                # Moved once for all tiles of these rows.
-                ours = moved(take(a, rows), device) if ours is None else ours
-                theirs = moved(take(b, columns), device)
-                result[rows, columns] = matcher.distance(ours, theirs)
-            except torch.OutOfMemoryError:
-                if height == width == 1:
-                    raise
-                torch.cuda.empty_cache()
-                # Tiles that are done stay, and this row of tiles starts again.
-                height, width = _halved(height, width)
-                left, rows, ours = 0, slice(top, top + height), None
-                continue
+    device, left = result.device, 0
+    if fits(sum(value.nbytes for value in a.values()), device):
+        a = moved(a, device)
+    while left < result.shape[1]:
+        columns = slice(left, left + width)
+        try:
+            # Moved once for all tiles of these columns: of the gallery there is more.
+            theirs = moved(take(b, columns), device)
+            for top in range(0, result.shape[0], height):
+                rows = slice(top, top + height)
+                result[rows, columns] = matcher.distance(moved(take(a, rows), device), theirs)
             left += width
-        top += height
+            continue
+        except torch.OutOfMemoryError:
+            if height == width == 1:
+                raise
+        # Outside of `except`, which holds what the matcher has allocated. Tiles of other columns
+        # stay as they are.
+        torch.cuda.empty_cache()
+        height, width = _halved(height, width)
 
 
 def training_pairs(

@@ -34,7 +34,7 @@ from reidcore.pictures import PictureLoader, make_rows, meta_of
 from reidcore.plan import Plan
 from reidcore.ranking import apply_post
 from reidcore.runfolder import load_model, read_run
-from reidcore.scoring import concatenate, template_batches
+from reidcore.scoring import concatenate, moved, template_batches
 from reidcore.seeds import seeded
 from reidcore.tables import RankingTable, Source
 from reidcore.template_file import TemplateWriter, read_index, write_index
@@ -61,9 +61,24 @@ class Templates:
     made_by: str
     memo: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False, repr=False)
     """What rankings have found out about these pictures as a gallery."""
+    _moved: dict[torch.device, dict[str, Template]] = attrs.field(
+        factory=dict, init=False, repr=False
+    )
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def on(self, device: torch.device) -> dict[str, Template]:
+        """`parts` for distances that are computed on this device: moved there once, if they fit,
+        else as they are, to be moved tile by tile."""
+        if device.type == "cpu":
+            return self.parts
+        if device not in self._moved:
+            size = sum(value.nbytes for part in self.parts.values() for value in part.values())
+            if not fits(size, device):
+                return self.parts
+            self._moved[device] = {name: moved(part, device) for name, part in self.parts.items()}
+        return self._moved[device]
 
     @property
     def paths(self) -> list[str]:
@@ -310,10 +325,11 @@ class Search:
         device = self.model.device
         place = device if fits(4 * len(query) * len(gallery), device) else CPU
         meta = meta_of(self._numbered([*query.rows, *gallery.rows])).to(place)
+        sides = {"query": query.on(device), "gallery": gallery.on(device)}
         return ranking_of(
-            self.model, ranking, meta[: len(query)], meta[len(query) :],
-            {"query": query.parts, "gallery": gallery.parts}, self.plan.runfile.eval.memory,
-            self.model.pairs, memo=gallery.memo.setdefault(repr(ranking), {}),
+            self.model, ranking, meta[: len(query)], meta[len(query) :], sides,
+            self.plan.runfile.eval.memory, self.model.pairs,
+            memo=gallery.memo.setdefault(repr(ranking), {}),
         )  # fmt: skip
 
     def _processed(

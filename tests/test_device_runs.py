@@ -86,14 +86,17 @@ def test_training_and_scores_are_the_same(folder):
 @pytest.mark.parametrize("templates", ["auto", "device", "host", "disk"])
 @pytest.mark.parametrize("free", [1 << 33, 1 << 8], ids=["room", "no room"])
 def test_memory_changes_no_score(folder, capsys, templates, free):
-    """Wherever templates are, and whether or not they and the matrices fit on the device."""
-    with StandIn(free=free):
+    """Wherever templates are, and whether or not they and the matrices fit on the device; what does
+    not fit is re-ranked by the CPU."""
+    with StandIn(free=free) as gpu:
         evaluated = main(
             ["eval", "gpu", "--set", f"eval.templates={templates}", "-o", "again.json"]
         )
     assert evaluated == 0
     told = "in the memory of the CPU" in capsys.readouterr().out
     assert told == (templates == "host" or (templates == "auto" and free < 1000))
+    there = any("tlift.py" in place for _, place in gpu.waits)
+    assert there == (free > 1000)
     expected, found = content("cpu/scores.json", "again.json")
     assert found == expected
 
