@@ -123,6 +123,8 @@ class MatcherRanking:
         return distances
 
     def of_gallery(self, key: str, make: Callable[[], Any]) -> Any:
+        # Another search may do on the CPU what does not fit on the GPU.
+        key = f"{key} on {self.query.camera.device}"
         if key not in self._memo:
             self._memo[key] = make()
         return self._memo[key]
