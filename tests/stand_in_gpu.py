@@ -73,6 +73,10 @@ class StandIn:
             "reset_peak_memory_stats": None,
         }.items():  # fmt: skip
             self._stack.enter_context(patch.object(torch.cuda, name, lambda *_, a=answer: a))
+        parse = torch._C._nn._parse_to
+        self._stack.enter_context(
+            patch.object(torch._C._nn, "_parse_to", lambda *a, **k: parse(*self._named(a), **k))
+        )
         self._stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message=".*CUDA is not available.*")
         self._stack.enter_context(_Below(self))
@@ -99,6 +103,12 @@ class StandIn:
         # While a weak reference lives no other storage gets its address.
         self._own[storage._cdata] = StorageWeakRef(storage)
         return tensor
+
+    def _named(self, asked: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What a module is moved to: by a tensor, to its device and type."""
+        if asked and isinstance(asked[0], Tensor) and self.has(asked[0]):
+            return DEVICE, asked[0].dtype, *asked[1:]
+        return asked
 
     def waited(self, operation: str) -> None:
         self.waits[operation, caller()] += 1

@@ -11,6 +11,7 @@ from running import TINY
 
 import reidcore
 from reidcore.cli import main
+from reidcore.errors import ReidError
 from tests.stand_in_gpu import StandIn
 
 RANKINGS = """\
@@ -83,6 +84,22 @@ def test_training_and_scores_are_the_same(folder):
         assert Path("cpu", name).read_bytes() == Path("gpu", name).read_bytes()
 
 
+def test_a_run_that_was_stopped_goes_on(folder, monkeypatch):
+    """With what its optimizer and its losses knew, moved back to the device."""
+    stopped = ["run", "tiny.toml", "--out", "stopped", "--set", "train.device=cuda"]
+
+    def stop(*anything):
+        raise ReidError("stopped")
+
+    with StandIn():
+        with monkeypatch.context() as patch:
+            patch.setattr("reidcore.training.evaluate", stop)
+            assert main(stopped) != 0
+        assert main([*stopped, "--resume"]) == 0
+    for name in ("weights.safetensors", "scores.json"):
+        assert Path("stopped", name).read_bytes() == Path("cpu", name).read_bytes()
+
+
 @pytest.mark.parametrize("templates", ["auto", "device", "host", "disk"])
 @pytest.mark.parametrize("free", [1 << 33, 1 << 8], ids=["room", "no room"])
 def test_memory_changes_no_score(folder, capsys, templates, free):
@@ -135,3 +152,51 @@ def test_reports_and_explanations_are_made(folder):
     drawn = {path.name: path.read_bytes() for path in Path("cpu-why").rglob("*.png")}
     assert drawn
     assert drawn == {path.name: path.read_bytes() for path in Path("gpu-why").rglob("*.png")}
+
+
+ASKING = TEXT.replace(
+    'use = "core.identities", ids = 4, per_id = 2',
+    'use = "qaconv.graph", matcher = "look", ids = 3, per_id = 2',
+)
+SEARCHING = """\
+format = 1
+name = "searching"
+
+[data]
+train = { read = "core.demo", train_identities = 6, test_identities = 3, pictures = 8, cameras = 2 }
+image = [32, 16]
+batch = { use = "core.identities", ids = 2, per_id = 2 }
+
+[backbone]
+use = "msinet.supernet"
+channels = [8, 8, 16, 16]
+
+[[head]]
+name = "pool"
+use = "core.pool"
+source = "backbone.cell6"
+
+[procedure]
+use = "msinet.search"
+feature = "pool.vector"
+
+[train]
+epochs = 1
+
+[optim]
+lr = 1e-3
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "result"), [(ASKING, "weights.safetensors"), (SEARCHING, "genotype.json")]
+)
+def test_what_asks_a_model_for_more_is_the_same(folder, text, result):
+    """A sampler that asks for distances, and a procedure with two losses of its own."""
+    name = Path(result).stem
+    Path(f"{name}.toml").write_text(text, encoding="utf-8")
+    for device in ("cpu", "cuda"):
+        with StandIn():
+            arguments = ["--out", f"{name}-{device}", "--set", f"train.device={device}"]
+            assert main(["run", f"{name}.toml", *arguments]) == 0
+    assert Path(f"{name}-cpu", result).read_bytes() == Path(f"{name}-cuda", result).read_bytes()

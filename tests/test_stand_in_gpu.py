@@ -33,6 +33,7 @@ def test_what_comes_of_its_tensors_is_its_own(gpu):
         torch.arange(3, device=x.device), F.one_hot(torch.arange(3).to("cuda"), 4),
         x.to(torch.float64), x.double().to("cuda"), *layer.parameters(),
         *(p.grad for p in layer.parameters()), *layer.buffers(), *moments, *copies,
+        *nn.Linear(2, 2).to(x).parameters(),
     ]  # fmt: skip
     assert all(gpu.has(one) and one.device.type == "cuda" and one.is_cuda for one in there)
     here = [x.cpu(), x.to("cpu", torch.float64), torch.arange(3), torch.randn(2).double()]
