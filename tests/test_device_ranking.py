@@ -169,6 +169,24 @@ class Wasteful(Matcher):
         return (a["x"][:, None] - b["x"]).square().sum(2)
 
 
+class Shared(Matrix):
+    """One of two processes."""
+
+    def everyone(self, value):
+        return [value, value]
+
+
+def test_several_processes_do_not_begin_again():
+    """One alone would look at blocks that are another's."""
+    with StandIn() as gpu:
+        ranking = Shared(clustered(240).float().to("cuda"), 80)
+        distances = ranking.distances()
+        gpu.room = 15_000
+        with pytest.raises(torch.OutOfMemoryError):
+            Rerank(settings.Rerank(k1=7, k2=3))(distances, ranking)
+        assert gpu.refused == 1
+
+
 def test_distances_use_less_where_memory_ends():
     """The whole first, then tiles that are halved until they fit beside the result."""
     x, y = torch.randn(50, 8, generator=torch.Generator().manual_seed(0)).split([20, 30])

@@ -64,7 +64,7 @@ class RankingPairs:
 
     The picture of a row is on the query side, except between a gallery picture and a query: there
     the query is, so that gallery x queries is the transpose of queries x gallery. entries: numbers
-    of the largest block of rows.
+    of the largest block of rows, which become fewer where a GPU's memory runs out.
     """
 
     def __init__(self, distances: Tensor, ranking: Ranking, entries: int):
@@ -74,11 +74,13 @@ class RankingPairs:
         self.entries = entries
 
     def neighbours(self, kept: int) -> Neighbours:
+        # Several processes share the blocks, so that one cannot begin again with others.
+        alone = len(self.ranking.everyone(self.distances.new_empty(0))) == 1
         while True:
             try:
                 return self._neighbours(kept)
             except torch.OutOfMemoryError:
-                if self.entries < _LEAST:
+                if not alone or self.entries < _LEAST:
                     raise
             torch.cuda.empty_cache()
             self.entries //= 4
