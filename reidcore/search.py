@@ -193,7 +193,7 @@ class Search:
         """float32 [len(a), len(b)] on the CPU before any postprocessor, smaller is closer; `a` is
         the query side."""
         first, second = self._templates(a), self._templates(b)
-        context = self._context(self._ranking(ranking), first, second)
+        context = self._context(self._ranking(ranking), first, second, whole=True)
         with seeded(self.plan.runfile.train.seed, "evaluate"):
             return context.whole().cpu()
 
@@ -216,7 +216,7 @@ class Search:
         first, second = self._templates(query), self._templates(gallery)
         table = self._ranking(ranking)
         check_chain(self.plan, table, columns(first.rows) & columns(second.rows))
-        context = self._context(table, first, second)
+        context = self._context(table, first, second, whole=bool(table.post))
         own = _own_files(first, second)
         size = min(top, len(second))
         rows = len(first) if table.post else max(1, _BLOCK // len(second))
@@ -319,11 +319,12 @@ class Search:
             }
 
     def _context(
-        self, ranking: RankingTable, query: Templates, gallery: Templates
+        self, ranking: RankingTable, query: Templates, gallery: Templates, whole: bool
     ) -> MatcherRanking:
-        # A matrix that does not fit is the CPU's, and so is all that is done to it.
+        """whole: whether the whole matrix is held. If it does not fit on the model's device, it is
+        the CPU's, and so is all that is done to it."""
         device = self.model.device
-        place = device if fits(4 * len(query) * len(gallery), device) else CPU
+        place = CPU if whole and not fits(4 * len(query) * len(gallery), device) else device
         meta = meta_of(self._numbered([*query.rows, *gallery.rows])).to(place)
         sides = {"query": query.on(device), "gallery": gallery.on(device)}
         return ranking_of(
