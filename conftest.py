@@ -4,6 +4,25 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 # Several workers (`pytest -n`) that computed with all cores each would wait for one another.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(params=["cpu", "stand-in", "cuda"])
+def device(request):
+    """Where a test computes: on the CPU, on a stand-in for a GPU, and on a GPU if there is one."""
+    if request.param == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("there is no GPU")
+    if request.param != "stand-in":
+        yield request.param
+        return
+    from tests.stand_in_gpu import StandIn
+
+    with StandIn():
+        yield "cuda"

@@ -55,17 +55,19 @@ def vectors(identity: torch.Tensor, centres: torch.Tensor, draw: torch.Generator
 
 def counted(distances: torch.Tensor, relevance: Relevance) -> Scores:
     """The scores, with the judging of pairs."""
-    return summarize([count_queries(distances, relevance.rows(0, len(distances)))])
+    judged = relevance.rows(0, len(distances)).to(distances.device)
+    return summarize([count_queries(distances, judged)])
 
 
 def from_vectors(ranking: MatcherRanking, relevance: Relevance) -> Scores:
     """As an evaluation counts where no postprocessor needs the matrix."""
     parts: list[PerQuery] = []
-    step = rows_at_once(GALLERY, 0.5)
-    for start in range(0, QUERIES, step):
-        stop = min(start + step, QUERIES)
+    queries = len(ranking.query)
+    step = rows_at_once(len(ranking.gallery), 0.5, ranking.query.camera.device)
+    for start in range(0, queries, step):
+        stop = min(start + step, queries)
         block = ranking.between("query", "gallery", start, stop)
-        parts.append(count_queries(block, relevance.rows(start, stop)))
+        parts.append(count_queries(block, relevance.rows(start, stop).to(block.device)))
     return summarize(parts)
 
 

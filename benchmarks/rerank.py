@@ -66,7 +66,7 @@ def market_ranking(
     sides = {"query": x[:queries], "gallery": x[queries:]}
     return MatcherRanking(
         [Share("look", matcher, config.describe(given))],
-        *(Meta(*torch.zeros(3, len(rows))) for rows in sides.values()),
+        *(Meta(*torch.zeros(3, len(rows), device=x.device)) for rows in sides.values()),
         {side: {"look": {"vector": rows}} for side, rows in sides.items()},
         memo=memo,
     )

@@ -29,7 +29,7 @@ KEPT = 4096
 @attrs.frozen(eq=False)
 class Pairs:
     """Distances of training pairs: of one identity (`same`) and of two (`different`), ascending
-    float32 [N]."""
+    float32 [N] on the CPU, where scales are fitted."""
 
     same: Tensor
     different: Tensor

@@ -17,14 +17,17 @@ import attrs
 import torch
 from torch import Tensor
 
+from reidcore.memory import at_once, in_parts
 from reidcore.metrics import PerQuery, check_ways, refuse_nan
 from reidcore.ordering import ascending
 from reidcore.relevance import Judged
 from reidcore.score_names import Precision, Ties
 
 TILE = 1 << 20, 1 << 15
-"""Entries and columns of a tile at most."""
-_COMPARED = {"cpu": 1 << 18}
+"""Entries and columns of a tile at most, on a CPU."""
+LAUNCHED = 1 << 24, 1 << 24
+"""The same on a GPU, where a tile takes some 40 bytes for each."""
+_COMPARED = 1 << 18, 1 << 24
 """Entries that are compared at once, where strangers are exactly as far as a match."""
 
 
@@ -33,13 +36,14 @@ def count_queries(
     judged: Judged,
     ties: Ties = "gallery",
     precision: Precision = "step",
-    tile: tuple[int, int] = TILE,
+    tile: tuple[int, int] | None = None,
 ) -> PerQuery:
     """What `metrics.rank_queries` gives for the same pairs, in a fraction of its time and memory.
 
     distances: [Q, G], smaller is closer; it is not changed. judged: of these queries, on the same
     device. ties, precision: see `rank_queries`. tile: entries and columns of a tile at most, which
-    change no score. Raises ReidError for NaN and ValueError for shapes that differ.
+    change no score; where a GPU's memory runs out, tiles are halved. Raises ReidError for NaN and
+    ValueError for shapes that differ.
     """
     if tuple(distances.shape) != judged.shape:
         raise ValueError(f"distances {list(distances.shape)} for {list(judged.shape)} judged pairs")
@@ -47,13 +51,18 @@ def count_queries(
     if distances[judged.row, judged.column].isnan().any():
         refuse_nan(distances)
     queries, gallery = judged.shape
+    if tile is None:
+        tile = TILE if distances.device.type == "cpu" else LAUNCHED
     columns = max(1, min(tile[1], gallery))
     rows = max(1, tile[0] // columns)
     matches = _Matches.among(distances, judged)
     strangers = _Strangers.none(matches, ties)
 
     def count(start: int) -> None:
-        here = slice(start, min(start + rows, queries))
+        in_parts(add, slice(start, min(start + rows, queries)))
+
+    def add(here: slice) -> None:
+        strangers.forget(here)
         block = judged.rows(here.start, here.stop)
         for first in range(0, gallery, columns):
             values = distances[here, first : first + columns].clone()
@@ -118,6 +127,11 @@ class _Strangers:
         zeros = torch.zeros_like(matches.column).expand(3, -1, -1).clone()
         return cls(matches, ties in ("gallery", "grouped"), *zeros)
 
+    def forget(self, rows: slice) -> None:
+        """Begins again with some queries."""
+        for counted in (self.closer, self.equal, self.before):
+            counted[rows] = 0
+
     def add(self, values: Tensor, ordered: Tensor, rows: slice, first: int) -> None:
         """values: [q, w] of the columns from `first` on, infinite for all that are no strangers;
         ordered: the same in ascending order."""
@@ -131,7 +145,7 @@ class _Strangers:
             return
         tied = equal.nonzero()
         position = torch.arange(first, first + values.shape[1], device=values.device)
-        step = max(1, _COMPARED.get(values.device.type, 1 << 24) // values.shape[1])
+        step = max(1, at_once(_COMPARED, values.device) // values.shape[1])
         for row, slot in (part.unbind(1) for part in tied.split(step)):
             same = values[row] == wanted[row, slot, None]
             same &= position < self.matches.column[rows][row, slot, None]

@@ -225,7 +225,7 @@ def _rank_once(
     pairs = {}
     for name in ranking.weights:
         found = model.matchers[name].distance(templates[name], templates[name])
-        pairs[name] = Pairs(found[same], found[~same])
+        pairs[name] = Pairs(found[same].cpu(), found[~same].cpu())
     sides = {"query": templates, "gallery": templates}
     memory = plan.runfile.eval.memory
     context = ranking_of(model, ranking, meta, meta, sides, memory, pairs)

@@ -19,15 +19,18 @@ from torch import Tensor
 
 from reidcore.api import Matching
 from reidcore.errors import DataError
+from reidcore.memory import at_once
 from reidcore.model import Model
 from reidcore.plan import Plan
 from reidcore.progress import Reporter, duration
 from reidcore.runfolder import write_atomically
 from reidcore.weights import copied, read_tensors
 
-LONG = 1e13
-"""FLOP from which on distances are kept: two minutes of one CPU core, or a second of a GPU."""
-BLOCK = 5e12
+CPU = torch.device("cpu")
+LONG = 1e13, 1e15
+"""FLOP from which on distances are kept: some minutes of a CPU core, or of a GPU some ten seconds
+in float32."""
+BLOCK = 5e12, 2e14
 """FLOP of a block."""
 PREFIX = "scoring-"
 
@@ -38,7 +41,8 @@ class KeptBlocks:
 
     key: called when the first block is due; the text says what distances depend on, as
     `scoring_key` does, so that blocks of another model, other pictures or other views are not
-    found. A job is long by the FLOP that its matcher declares. Where nothing can be written,
+    found. A job is long by the FLOP that its matcher declares, on a CPU sooner than on
+    a GPU. Where nothing can be written,
     nothing is kept, and the run says so.
     """
 
@@ -53,13 +57,15 @@ class KeptBlocks:
         """The test set that blocks belong to from now on."""
         self._test = test
 
-    def takes(self, matching: Matching, rows: int, columns: int) -> bool:
+    def takes(
+        self, matching: Matching, rows: int, columns: int, device: torch.device = CPU
+    ) -> bool:
         """Whether distances [rows, columns] take so long that they are kept."""
-        return float(matching.pair_flops) * rows * columns >= LONG
+        return float(matching.pair_flops) * rows * columns >= at_once(LONG, device)
 
-    def rows(self, matching: Matching, columns: int) -> int:
+    def rows(self, matching: Matching, columns: int, device: torch.device = CPU) -> int:
         """Rows of a block."""
-        return max(1, int(BLOCK / (float(matching.pair_flops) * columns)))
+        return max(1, int(at_once(BLOCK, device) / (float(matching.pair_flops) * columns)))
 
     def block(
         self,

@@ -14,31 +14,32 @@ from torch import Tensor
 from reidcore.api import Matching
 from reidcore.calibration import Pairs, Scale, fit, row_minmax
 from reidcore.errors import DataError, PluginError
-from reidcore.kept import KeptBlocks
+from reidcore.kept import CPU, KeptBlocks
+from reidcore.memory import at_once
 from reidcore.model import Model
 from reidcore.modules import Matcher, Meta, Template
 from reidcore.processes import ALONE, Processes
-from reidcore.scoring import count, score, take
+from reidcore.scoring import count, moved, score, take
 from reidcore.tables import FITTED, RankingTable
 
 _ORDERED = 1 << 22
 """Entries of the distance matrix that a shortlist orders at once; each takes some 30 bytes."""
 ROWS = 512
 """Rows of a block at most, and queries that are scored at a time."""
-_CACHED = 1 << 22
-"""Distances of a block at most where they are not of few queries."""
+_DISTANCES = 1 << 22, 1 << 26
+"""Distances of a block at most where they are not of few queries; on a CPU they stay in cache."""
 _HELD = 1 << 31
 """Bytes of blocks that are held for further parts of a ranking."""
 
 
-_TOGETHER, _CHEAP = 16, 10**4
-"""Pictures whose listed pairs are scored as one block, where a pair takes at most so many FLOP: the
-pairs that nobody asked for cost less than a call for each picture."""
-_GATHERED = 1 << 22
-"""Bytes of templates that are picked at once on a CPU, so that they are still in its cache when the
-matcher reads them; what is picked at once is memory that is new to the process."""
-_MOVED = 1 << 28
-"""The same for a GPU."""
+_TOGETHER, _CHEAP = (16, 512), 10**4
+"""Pictures whose listed pairs are scored as one block, on a CPU and on a GPU, where a pair takes at
+most so many FLOP: the pairs that nobody asked for cost less than a call for each picture."""
+_FEW, _DEAR = (1, 16), (10**4, 10**7)
+"""The same where a pair takes more, but at most so many."""
+_GATHERED = 1 << 22, 1 << 28
+"""Bytes of templates that are picked at once, on a CPU so few that they are still in its cache when
+the matcher reads them; what is picked at once is memory that is new to the process."""
 
 
 @attrs.frozen(eq=False)
@@ -71,6 +72,8 @@ class MatcherRanking:
     leaves out gets larger distances than all that is scored for the query, in the order of the
     matcher that chooses; distances between other sides are refused. kept: where the blocks of long
     jobs are kept and looked for. memo: what `of_gallery` found for the same gallery and shares.
+    device: where matchers compute, by default where `query` and `gallery` are; there all distances
+    are that anybody gets.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class MatcherRanking:
         kept: KeptBlocks | None = None,
         memo: dict[str, Any] | None = None,
         processes: Processes = ALONE,
+        device: torch.device | None = None,
     ):
         self.query = query
         self.gallery = gallery
@@ -97,6 +101,7 @@ class MatcherRanking:
         self._held: dict[tuple[str, str, str, int], Tensor] = {}
         self._memo = {} if memo is None else memo
         self._processes = processes
+        self._device = query.camera.device if device is None else device
 
     @property
     def symmetric(self) -> bool:
@@ -110,7 +115,7 @@ class MatcherRanking:
         """float32 [Q, G], the rows of `between` of queries and gallery. Processes share them."""
         shape = len(self.query), len(self.gallery)
         distances = torch.empty(shape, dtype=torch.float32, device=self.query.camera.device)
-        step = rows_at_once(shape[1], self._memory)
+        step = rows_at_once(shape[1], self._memory, self._device)
         blocks = [slice(first, min(first + step, shape[0])) for first in range(0, shape[0], step)]
         for _, rows in self._processes.share(blocks):
             distances[rows] = self.between("query", "gallery", rows.start, rows.stop)
@@ -118,6 +123,8 @@ class MatcherRanking:
         return distances
 
     def of_gallery(self, key: str, make: Callable[[], Any]) -> Any:
+        # Another search may do on the CPU what does not fit on the GPU.
+        key = f"{key} on {self.query.camera.device}"
         if key not in self._memo:
             self._memo[key] = make()
         return self._memo[key]
@@ -145,8 +152,8 @@ class MatcherRanking:
         return total
 
     def _score(self, share: Share, a: Template, b: Template) -> Tensor:
-        device = self.query.camera.device
-        return score(share.matcher, share.matching, a, b, self._memory, device)
+        found = score(share.matcher, share.matching, a, b, self._memory, self._device)
+        return found.to(self.query.camera.device)
 
     def _side(self, share: Share, side: str) -> Template:
         return self._templates[side][share.name]
@@ -171,10 +178,16 @@ class MatcherRanking:
         as many as make a matrix product worth its while."""
         kept = self._kept
         matchings = [share.matching for share in self._shares]
-        long = [one for one in matchings if kept is not None and kept.takes(one, size, size)]
+        long = [
+            one
+            for one in matchings
+            if kept is not None and kept.takes(one, size, size, self._device)
+        ]
         if long:
             assert kept is not None
-            high = min(max(1, entries // size), *(kept.rows(one, size) for one in long))
+            high = min(
+                max(1, entries // size), *(kept.rows(one, size, self._device) for one in long)
+            )
         else:
             high = max(1, min(ROWS, isqrt(entries)))
         for start in range(0, size, high):
@@ -189,7 +202,7 @@ class MatcherRanking:
         own = self._side(share, side)
         size = count(own)
         compute = functools.partial(self._score, share, take(own, rows), take(own, columns))
-        if self._kept is None or not self._kept.takes(share.matching, size, size):
+        if self._kept is None or not self._kept.takes(share.matching, size, size, self._device):
             return compute()
         if not self.symmetric:
             return self._rows(share, side, side, rows.start, rows.stop)
@@ -200,11 +213,12 @@ class MatcherRanking:
     def _rows(self, share: Share, a: str, b: str, start: int, stop: int) -> Tensor:
         """Rows of one matcher's own distances, from kept blocks where the whole takes long."""
         left, right = self._side(share, a), self._side(share, b)
-        if self._kept is None or not self._kept.takes(share.matching, count(left), count(right)):
+        size = count(left), count(right)
+        if self._kept is None or not self._kept.takes(share.matching, *size, self._device):
             return self._score(share, take(left, slice(start, stop)), right)
         device = self.query.camera.device
         result = torch.empty(stop - start, count(right), dtype=torch.float32, device=device)
-        step = min(ROWS, self._kept.rows(share.matching, count(right)))
+        step = min(ROWS, self._kept.rows(share.matching, count(right), self._device))
         whole = count(left) * count(right)
         # Blocks begin at multiples of their size, so that they are found whichever rows are asked.
         for first in range(start // step * step, stop, step):
@@ -282,7 +296,7 @@ class MatcherRanking:
     def _listed_row(self, share: Share, one: Template, others: Template, index: Tensor) -> Tensor:
         """[N]: one matcher's own distances of one picture and the others at `index` [N]."""
         size = sum(value[0].numel() * value.element_size() for value in others.values())
-        limit = _GATHERED if self.query.camera.device.type == "cpu" else _MOVED
+        limit = at_once(_GATHERED, self._device)
         parts = index.split(max(1, limit // size))
         return torch.cat([self._score(share, one, take(others, part))[0] for part in parts])
 
@@ -317,7 +331,7 @@ class MatcherRanking:
             return result
         # Listed pairs come in groups of one left side.
         lefts, counts = i.unique(return_counts=True)
-        together = _TOGETHER if share.matching.pair_flops <= _CHEAP else 1
+        together = _together(share.matching, self._device)
         ends = counts.cumsum(0)[together - 1 :: together].tolist()
         groups = i.argsort(stable=True).tensor_split(ends)
         for some, where in zip(lefts.split(together), groups, strict=False):
@@ -348,8 +362,16 @@ class MatcherRanking:
             rows = slice(first, first + step)
             near = neighbours[rows].unbind(1)
             views = [take(own, rows), *(take(others, index) for index in near)]
+            views = [moved(view, self._device) for view in views]
             result[rows] = self._score(share, share.matcher.merge(views), others)
         return result
+
+
+def _together(matching: Matching, device: torch.device) -> int:
+    """Pictures whose listed pairs are scored as one block."""
+    if matching.pair_flops <= _CHEAP:
+        return at_once(_TOGETHER, device)
+    return at_once(_FEW, device) if matching.pair_flops <= at_once(_DEAR, device) else 1
 
 
 class _Part(MatcherRanking):
@@ -359,6 +381,7 @@ class _Part(MatcherRanking):
         super().__init__(
             whole._shares, whole.query[query], whole.gallery[gallery], whole._templates,
             whole._memory, whole._by_row, whole._shortlist, processes=whole._processes,
+            device=whole._device,
         )  # fmt: skip
         self._whole = whole
         device = self.query.camera.device
@@ -376,12 +399,14 @@ class _Part(MatcherRanking):
         return self._whole._picked(share, side, places[rows], side, places[columns])
 
 
-def rows_at_once(gallery: int, memory: float) -> int:
+def rows_at_once(gallery: int, memory: float, device: torch.device = CPU) -> int:
     """Queries whose distances to the gallery are held together, in `memory` GiB: some hundred, so
-    that a matrix product is worth its while, but no more than are in cache if they can be so few.
+    that a matrix product is worth its while, but on a CPU no more than are in cache if they can be
+    so few.
     """
     held = int(memory * 2**30) // max(1, 4 * gallery)
-    return max(1, min(ROWS, held, max(ROWS // 4, _CACHED // max(1, gallery))))
+    few = at_once(_DISTANCES, device) // max(1, gallery)
+    return max(1, min(ROWS, held, max(ROWS // 4, few)))
 
 
 def _put_behind(result: Tensor, order: Tensor, scored: Tensor) -> None:
@@ -426,8 +451,9 @@ def ranking_of(
         )
     by_row = ranking.scale == "row_minmax"
     return MatcherRanking(
-        shares, query, gallery, templates, memory, by_row, shortlist, kept, memo, processes
-    )
+        shares, query, gallery, templates, memory, by_row, shortlist, kept, memo, processes,
+        model.device,
+    )  # fmt: skip
 
 
 def _fitted(ranking: RankingTable, matcher: str, pairs: Mapping[str, Pairs]) -> Scale | None:

@@ -277,7 +277,8 @@ class Matcher(nn.Module):
 
 
 class Ranking(Protocol):
-    """What a postprocessor may ask. Sides are "query" and "gallery"."""
+    """What a postprocessor may ask. Sides are "query" and "gallery". Everything is on one device,
+    that of the distances, which is the CPU where they do not fit on the model's."""
 
     query: Meta
     gallery: Meta

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -21,9 +23,36 @@ def ascending(values: Tensor) -> Tensor:
 def smallest(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """(index, value), [R, size] each on the CPU: the smallest of every row, ascending, equal ones
     by their column; index -1 where a value is infinite."""
-    least, index = values.topk(size, dim=1, largest=False)
-    # topk leaves the order of equal values open.
-    index, order = index.sort(dim=1)
-    least, by_value = least.gather(1, order).sort(dim=1, stable=True)
-    index = index.gather(1, by_value)
+    least, index = nearest([values], size)
     return torch.where(least.isinf(), -1, index).cpu(), least.cpu()
+
+
+def nearest(blocks: Sequence[Tensor], count: int) -> tuple[Tensor, Tensor]:
+    """The `count` smallest values of each row and their columns, [R, count] each, in ascending
+    order, equal ones in that of columns. `blocks` are the blocks of columns, [R, ...] each."""
+    values, index, first = [], [], 0
+    for block in blocks:
+        columns = _nearest_columns(block, count)
+        values.append(block.gather(1, columns))
+        index.append(columns + first)
+        first += block.shape[1]
+    merged, order = torch.cat(values, 1).sort(dim=1, stable=True)
+    return merged[:, :count], torch.cat(index, 1).gather(1, order[:, :count])
+
+
+def _nearest_columns(block: Tensor, count: int) -> Tensor:
+    """The columns of the `count` smallest of each row, in the order of columns."""
+    rows, columns = block.shape
+    if columns <= count:
+        return torch.arange(columns, device=block.device).expand(rows, columns)
+    values, index = block.topk(count + 1, largest=False)
+    index = index[:, :count]
+    # Which of equal values topk takes is open; where it matters, the first ones are taken.
+    tied = (values[:, count - 1] == values[:, count]).nonzero()[:, 0]
+    if len(tied):
+        whole, last = block[tied], values[tied, count, None]
+        below, equal = whole < last, whole == last
+        room = count - below.sum(1, keepdim=True)
+        taken = below | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
+        index[tied] = taken.nonzero()[:, 1].view(-1, count)
+    return ascending(index)

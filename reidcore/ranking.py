@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from reidcore.errors import DataError, PluginError, ReidError
-from reidcore.kept import KeptBlocks
+from reidcore.kept import CPU, KeptBlocks
 from reidcore.matcher_ranking import ROWS, MatcherRanking, ranking_of, rows_at_once
+from reidcore.memory import fits
 from reidcore.model import Model, build_part
 from reidcore.modules import Template
 from reidcore.pictures import PictureLoader, meta_of
@@ -117,27 +118,40 @@ class _Evaluation:
         if torch.isin(query, gallery).any():
             parts = {"": torch.cat([query, gallery]).unique()}
         groups = []
+        pictures = sum(map(len, parts.values()))
+        host = self._on_host(names, pictures)
         for side, index in parts.items():
             place = folder and folder / (side.strip() or "all")
             if place:
                 place.mkdir()
-            self._reporter.say(f"{test.name}: templates of {len(index)} {side}pictures")
+            self._reporter.say(
+                f"{test.name}: templates of {len(index)} {side}pictures"
+                f"{', in the memory of the CPU' if host else ''}"
+            )
             rows = test.rows.take(index.numpy())
             made = make_templates(
                 self._model, names, self._loader, rows, settings.views, settings.batch,
-                self._processes, place,
+                self._processes, place, host,
             )  # fmt: skip
             groups.append((index, made))
         return Stored(groups)
+
+    def _on_host(self, names: Sequence[str], pictures: int) -> bool:
+        """Whether the templates of so many pictures are kept in the memory of the CPU."""
+        asked = self._plan.runfile.eval.templates
+        specs = [one for name in names for one in self._plan.matching(name).template.values()]
+        size = pictures * sum(spec.bytes for spec in specs)
+        return asked == "host" or (asked == "auto" and not fits(size, self._model.device))
 
     def _trials(
         self, test: TestSet, pool: Pools, stored: Stored, ranking: RankingTable, name: str
     ) -> list[_Trial]:
         run, model = self._plan.runfile, self._model
         sides = {side: stored.of(getattr(pool, side)) for side in SIDES}
-        query, gallery = (
-            meta_of(test.rows, getattr(pool, side)).to(model.device) for side in SIDES
-        )
+        # A postprocessor's matrix that does not fit is the CPU's, and so is all that is done to it.
+        matrix = 4 * max(len(mine) * len(theirs) for mine, theirs in pool.trials)
+        place = model.device if not ranking.post or fits(matrix, model.device) else CPU
+        query, gallery = (meta_of(test.rows, getattr(pool, side)).to(place) for side in SIDES)
         whole = ranking_of(
             model, ranking, query, gallery, sides, run.eval.memory, model.pairs, self._kept,
             processes=self._processes,
@@ -159,7 +173,8 @@ class _Evaluation:
     ) -> dict[str, Any]:
         """{stage: scores} over all trials."""
         if not ranking.post:
-            rows = rows_at_once(len(pool.gallery), self._plan.runfile.eval.memory)
+            memory = self._plan.runfile.eval.memory
+            rows = rows_at_once(len(pool.gallery), memory, self._model.device)
             return {PLAIN: over_trials(self._streamed(trials, len(pool.query), rows))}
         chains = [self._chain(trial, ranking.post) for trial in trials]
         return {stage: over_trials([chain[stage] for chain in chains]) for stage in chains[0]}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from reidcore.api import Matching, TensorSpec
 from reidcore.calibration import Pairs, choose_pictures, sort_pairs
+from reidcore.memory import at_once, fits
 from reidcore.model import Model
 from reidcore.modules import Batch, Images, Matcher, Rows, Template
 from reidcore.pictures import PictureLoader
@@ -134,17 +135,18 @@ def make_templates(
     size: int = 64,
     processes: Processes = ALONE,
     folder: Path | None = None,
+    host: bool = False,
 ) -> dict[str, Template]:
-    """{matcher: template} of all rows, views merged, on the model's device, or where there is a
-    `folder` in a file of it that is mapped. Processes share the batches, and each gets all
-    templates."""
+    """{matcher: template} of all rows, views merged, on the model's device, or with `host` in the
+    CPU's memory, or where there is a `folder` in a file of it that is mapped. Processes share the
+    batches, and each gets all templates."""
     batches = _batches(rows, size)
     places = [slice(batch.start, batch.stop) for batch in batches]
     mine = [batch for _, batch in processes.share(places)]
     own = _own_rows(rows, batches, processes)
     whole = {
         name: {
-            key: _empty(len(rows), spec, model.device, folder and folder / f"{name}.{key}")
+            key: _empty(len(rows), spec, model.device, host, folder and folder / f"{name}.{key}")
             for key, spec in model.plan.matching(name).template.items()
         }
         for name in names
@@ -160,9 +162,14 @@ def make_templates(
     return whole
 
 
-def _empty(images: int, spec: TensorSpec, device: torch.device, file: Path | None) -> Tensor:
+def _empty(
+    images: int, spec: TensorSpec, device: torch.device, host: bool, file: Path | None
+) -> Tensor:
     """Room for one tensor of the templates of so many pictures."""
     shape, dtype = (images, *spec.shape), getattr(torch, spec.dtype)
+    if file is None and host:
+        # From pinned memory a GPU fetches tiles while it computes.
+        return torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda")
     if file is None:
         return torch.empty(shape, dtype=dtype, device=device)
     size = prod(shape)
@@ -198,9 +205,9 @@ def tile_shape(queries: int, gallery: int, pair_bytes: int, memory: float) -> tu
     return max(1, rows), max(1, columns)
 
 
-_PAIRS = 1 << 22
-"""Pairs of a tile at most. Their distances stay in cache while they are made, and take memory that
-glibc keeps, which above 32 MiB it gives back and asks for anew."""
+_PAIRS = 1 << 22, 1 << 26
+"""Pairs of a tile at most. On a CPU their distances stay in cache while they are made, and take
+memory that glibc keeps, which above 32 MiB it gives back and asks for anew."""
 
 
 @torch.no_grad()
@@ -215,24 +222,24 @@ def score(
     """All distances, float32 [len(a), len(b)], computed in tiles; `a` is the query side.
 
     memory: GiB for one tile's pairs. Where a tile does not fit on the device it is halved. device:
-    where to compute, by default where `a` is; templates that are elsewhere, such as mapped from
-    disk, are moved there tile by tile.
+    where to compute, by default where `a` is, and where the result is; templates that are
+    elsewhere, such as mapped from disk, are moved there tile by tile.
     """
     rows, columns = count(a), count(b)
     device = next(iter(a.values())).device if device is None else device
-    memory = min(memory, _PAIRS * max(1, matching.pair_bytes) / 2**30)
+    memory = min(memory, at_once(_PAIRS, device) * max(1, matching.pair_bytes) / 2**30)
     height, width = tile_shape(rows, columns, matching.pair_bytes, memory)
     training = matcher.training
     matcher.eval()
     try:
         if height >= rows and width >= columns:
             try:
-                return matcher.distance(_moved(a, device), _moved(b, device)).float()
+                return matcher.distance(moved(a, device), moved(b, device)).float()
             except torch.OutOfMemoryError:
                 if rows * columns <= 1:
                     raise
-                torch.cuda.empty_cache()
-                height, width = _halved(height, width)
+            torch.cuda.empty_cache()
+            height, width = _halved(height, width)
         result = torch.empty(rows, columns, dtype=torch.float32, device=device)
         _fill(matcher, a, b, result, height, width)
     finally:
@@ -245,32 +252,34 @@ def _halved(height: int, width: int) -> tuple[int, int]:
     return (height, -(-width // 2)) if width >= height else (-(-height // 2), width)
 
 
-def _moved(template: Template, device: torch.device) -> Template:
+def moved(template: Template, device: torch.device) -> Template:
+    """The template on a device; from pinned memory without waiting."""
     return {key: value.to(device, non_blocking=True) for key, value in template.items()}
 
 
 def _fill(
     matcher: Matcher, a: Template, b: Template, result: Tensor, height: int, width: int
 ) -> None:
-    top = 0
-    while top < result.shape[0]:
-        left = 0
-        while left < result.shape[1]:
-            tile = slice(top, top + height), slice(left, left + width)
-            try:
-                result[tile] = matcher.distance(
-                    _moved(take(a, tile[0]), result.device), _moved(take(b, tile[1]), result.device)
-                )
-            except torch.OutOfMemoryError:
-                if height == width == 1:
-                    raise
-                torch.cuda.empty_cache()
-                # Tiles that are done stay, and this row of tiles starts again.
-                height, width = _halved(height, width)
-                left = 0
-                continue
+    device, left = result.device, 0
+    if fits(sum(value.nbytes for value in a.values()), device):
+        a = moved(a, device)
+    while left < result.shape[1]:
+        columns = slice(left, left + width)
+        try:
+            # Moved once for all tiles of these columns: of the gallery there is more.
+            theirs = moved(take(b, columns), device)
+            for top in range(0, result.shape[0], height):
+                rows = slice(top, top + height)
+                result[rows, columns] = matcher.distance(moved(take(a, rows), device), theirs)
             left += width
-        top += height
+            continue
+        except torch.OutOfMemoryError:
+            if height == width == 1:
+                raise
+        # Outside of `except`, which holds what the matcher has allocated. Tiles of other columns
+        # stay as they are.
+        torch.cuda.empty_cache()
+        height, width = _halved(height, width)
 
 
 def training_pairs(

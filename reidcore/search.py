@@ -23,8 +23,10 @@ from reidcore.api import Row
 from reidcore.data_index import list_pictures
 from reidcore.datasets import DataPlan, Loaded
 from reidcore.errors import DataError, UsageError, nearest
+from reidcore.kept import CPU
 from reidcore.manifest import columns, read_manifest
 from reidcore.matcher_ranking import MatcherRanking, ranking_of
+from reidcore.memory import fits
 from reidcore.model import Model, build_part
 from reidcore.modules import Rows, Template
 from reidcore.ordering import smallest
@@ -32,7 +34,7 @@ from reidcore.pictures import PictureLoader, make_rows, meta_of
 from reidcore.plan import Plan
 from reidcore.ranking import apply_post
 from reidcore.runfolder import load_model, read_run
-from reidcore.scoring import concatenate, template_batches
+from reidcore.scoring import concatenate, moved, template_batches
 from reidcore.seeds import seeded
 from reidcore.tables import RankingTable, Source
 from reidcore.template_file import TemplateWriter, read_index, write_index
@@ -59,9 +61,24 @@ class Templates:
     made_by: str
     memo: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False, repr=False)
     """What rankings have found out about these pictures as a gallery."""
+    _moved: dict[torch.device, dict[str, Template]] = attrs.field(
+        factory=dict, init=False, repr=False
+    )
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def on(self, device: torch.device) -> dict[str, Template]:
+        """`parts` for distances that are computed on this device: moved there once, if they fit,
+        else as they are, to be moved tile by tile."""
+        if device.type == "cpu":
+            return self.parts
+        if device not in self._moved:
+            size = sum(value.nbytes for part in self.parts.values() for value in part.values())
+            if not fits(size, device):
+                return self.parts
+            self._moved[device] = {name: moved(part, device) for name, part in self.parts.items()}
+        return self._moved[device]
 
     @property
     def paths(self) -> list[str]:
@@ -176,9 +193,9 @@ class Search:
         """float32 [len(a), len(b)] on the CPU before any postprocessor, smaller is closer; `a` is
         the query side."""
         first, second = self._templates(a), self._templates(b)
-        context = self._context(self._ranking(ranking), first, second)
+        context = self._context(self._ranking(ranking), first, second, whole=True)
         with seeded(self.plan.runfile.train.seed, "evaluate"):
-            return context.between("query", "gallery", 0, len(first)).cpu()
+            return context.whole().cpu()
 
     def rank(
         self,
@@ -199,7 +216,7 @@ class Search:
         first, second = self._templates(query), self._templates(gallery)
         table = self._ranking(ranking)
         check_chain(self.plan, table, columns(first.rows) & columns(second.rows))
-        context = self._context(table, first, second)
+        context = self._context(table, first, second, whole=bool(table.post))
         own = _own_files(first, second)
         size = min(top, len(second))
         rows = len(first) if table.post else max(1, _BLOCK // len(second))
@@ -207,12 +224,12 @@ class Search:
         with seeded(self.plan.runfile.train.seed, "evaluate"):
             for start in range(0, len(first), rows):
                 stop = min(start + rows, len(first))
-                distances = context.between("query", "gallery", start, stop)
                 if table.post:
-                    distances = self._processed(table, distances, context)
-                for query_place, places in own.items():
-                    if start <= query_place < stop:
-                        distances[query_place - start, places] = torch.inf
+                    distances = self._processed(table, context.whole(), context)
+                else:
+                    distances = context.between("query", "gallery", start, stop)
+                here = own[:, (own[0] >= start) & (own[0] < stop)].to(distances.device)
+                distances[here[0] - start, here[1]] = torch.inf
                 found.append(smallest(distances, size))
         index, distance = (torch.cat(parts) for parts in zip(*found, strict=True))
         return Ranked(first.rows, second.rows, index, distance)
@@ -302,13 +319,18 @@ class Search:
             }
 
     def _context(
-        self, ranking: RankingTable, query: Templates, gallery: Templates
+        self, ranking: RankingTable, query: Templates, gallery: Templates, whole: bool
     ) -> MatcherRanking:
-        meta = meta_of(self._numbered([*query.rows, *gallery.rows])).to(self.model.device)
+        """whole: whether the whole matrix is held. If it does not fit on the model's device, it is
+        the CPU's, and so is all that is done to it."""
+        device = self.model.device
+        place = CPU if whole and not fits(4 * len(query) * len(gallery), device) else device
+        meta = meta_of(self._numbered([*query.rows, *gallery.rows])).to(place)
+        sides = {"query": query.on(device), "gallery": gallery.on(device)}
         return ranking_of(
-            self.model, ranking, meta[: len(query)], meta[len(query) :],
-            {"query": query.parts, "gallery": gallery.parts}, self.plan.runfile.eval.memory,
-            self.model.pairs, memo=gallery.memo.setdefault(repr(ranking), {}),
+            self.model, ranking, meta[: len(query)], meta[len(query) :], sides,
+            self.plan.runfile.eval.memory, self.model.pairs,
+            memo=gallery.memo.setdefault(repr(ranking), {}),
         )  # fmt: skip
 
     def _processed(
@@ -364,12 +386,14 @@ def _rows_of(pictures: Pictures) -> tuple[Row, ...]:
     return rows
 
 
-def _own_files(query: Templates, gallery: Templates) -> dict[int, list[int]]:
-    """Query number -> gallery numbers of the same file."""
+def _own_files(query: Templates, gallery: Templates) -> Tensor:
+    """int64 [2, N]: places of a query and of a gallery picture of the same file."""
     places: dict[str, list[int]] = {}
     for place, row in enumerate(gallery.rows):
         places.setdefault(os.path.realpath(row.path), []).append(place)
-    own = {
-        place: places.get(os.path.realpath(row.path), []) for place, row in enumerate(query.rows)
-    }
-    return {place: found for place, found in own.items() if found}
+    own = [
+        (place, other)
+        for place, row in enumerate(query.rows)
+        for other in places.get(os.path.realpath(row.path), ())
+    ]
+    return torch.tensor(own, dtype=torch.int64).reshape(-1, 2).T

@@ -231,10 +231,12 @@ class Eval:
         default=0.5,
         above=0,
     )
-    templates: Literal["device", "disk"] = setting(
-        "Where templates are while they are compared: on the run's device, or in the run folder, "
-        "from where each tile's are read, which takes longer and no memory.",
-        default="device",
+    templates: Literal["auto", "device", "host", "disk"] = setting(
+        "Where templates are while they are compared: on the run's device; in the CPU's memory, "
+        "from where each tile's are moved to a GPU; or in the run folder, from where they are "
+        "read, which takes longer and no memory. auto is device, or host where they would take "
+        "more than half of what is free on a GPU.",
+        default="auto",
     )
 
 

@@ -200,3 +200,13 @@ def test_what_follows_from_the_gallery_is_made_once():
         ranking = context(Power(2), memo=memo)
         assert ranking.of_gallery("key", lambda: made.append(1) or "it") == "it"
     assert len(made) == 1
+
+
+def test_a_gpu_keeps_what_takes_long_on_a_gpu(tmp_path):
+    """Blocks of more rows, and no blocks of what a CPU would take minutes for."""
+    kept = KeptBlocks(tmp_path, lambda: "key", Silent())
+    matching = attrs.evolve(LONG, pair_flops=10**7)
+    gpu = torch.device("cuda")
+    assert kept.takes(matching, 2000, 1000) and not kept.takes(matching, 2000, 1000, gpu)
+    assert kept.takes(matching, 20_000, 10_000, gpu)
+    assert kept.rows(matching, 10_000, gpu) > 10 * kept.rows(matching, 10_000)

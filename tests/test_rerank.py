@@ -15,11 +15,12 @@ from torch import Tensor
 from reidcore.api import Feature, Given, WiringError
 from reidcore.builtin import settings
 from reidcore.builtin.matchers import build_cosine, build_euclidean
-from reidcore.builtin.neighbours import Neighbours, nearest
+from reidcore.builtin.neighbours import Neighbours
 from reidcore.builtin.postprocessors import Rerank
 from reidcore.cli import main
 from reidcore.matcher_ranking import MatcherRanking, Share
 from reidcore.modules import Context, Meta
+from reidcore.ordering import nearest
 from reidcore.packaged import find_packaged
 from reidcore.plugins import Plugins
 from tests.oracles import oracle
@@ -79,13 +80,16 @@ def meta(count: int) -> Meta:
     return Meta(none, none.double(), none)
 
 
-def rerank(full: Tensor, queries: int, entries: int = 2**24, symmetric=False, **config) -> Tensor:
-    ranking = Matrix(full, queries, symmetric)
-    return Rerank(settings.Rerank(**config), entries)(ranking.distances(), ranking)
+def rerank(
+    full: Tensor, queries: int, entries: int = 2**24, symmetric=False, device="cpu", **config
+) -> Tensor:
+    ranking = Matrix(full.to(device), queries, symmetric)
+    return Rerank(settings.Rerank(**config), entries)(ranking.distances(), ranking).cpu()
 
 
-def exactly(config: settings.Rerank, full: Tensor, queries: int) -> Tensor:
-    return Rerank(config).rerank(full[:queries, queries:].clone(), Rows(full))
+def exactly(config: settings.Rerank, full: Tensor, queries: int, device="cpu") -> Tensor:
+    full = full.to(device)
+    return Rerank(config).rerank(full[:queries, queries:].clone(), Rows(full)).cpu()
 
 
 def mean_of(rows: list[dict[int, float]]) -> dict[int, float]:
@@ -190,7 +194,7 @@ def chosen(row: list[float], **more) -> settings.Rerank:
 
 @pytest.mark.oracle
 @pytest.mark.parametrize("name", ["asymmetric", "symmetric"])
-def test_equals_qaconvs_program(name):
+def test_equals_qaconvs_program(name, device):
     """The variant qaconv equals the authors' routine in float64 and, with `half`, to the last bit
     their float16 work arrays, apart from what these leave outside [0, 1]. A column of their matrix
     holds a picture's distances, and gallery x queries need not be a transpose."""
@@ -199,15 +203,15 @@ def test_equals_qaconvs_program(name):
         tolerance = vectors.sidecar["suggested_tolerance"]["vs float64 variant"]
         for number, row in enumerate(vectors.input("params").tolist()):
             config = chosen(row, variant="qaconv")
-            result = exactly(config, full, queries)
+            result = exactly(config, full, queries, device)
             vectors.compare(f"s{number}_final_float64", result, atol=tolerance)
-            half = exactly(attrs.evolve(config, half=True), full.float(), queries)
+            half = exactly(attrs.evolve(config, half=True), full.float(), queries, device)
             within = partial(np.clip, a_min=0, a_max=1)
             vectors.compare(f"s{number}_final_authors", half, atol=1e-6, through=within)
 
 
 @pytest.mark.oracle
-def test_equals_the_squared_program():
+def test_equals_the_squared_program(device):
     """With `square` the variant zhong equals the routine that squares its distances."""
     with oracle("qaconv/rerank_alternative_squared_30_60") as vectors:
         across = vectors.input("q_g")
@@ -220,14 +224,14 @@ def test_equals_the_squared_program():
         tolerance = vectors.sidecar["suggested_tolerance"]["float32"]
         for number, row in enumerate(vectors.input("params").tolist()):
             for dtype in (torch.float32, torch.float64):
-                ranking = Matrix(full.to(dtype), len(across))
+                ranking = Matrix(full.to(dtype).to(device), len(across))
                 result = Rerank(chosen(row, square=True))(ranking.distances(), ranking)
                 assert result.dtype == dtype
-                vectors.compare(f"s{number}_final", result, atol=tolerance)
+                vectors.compare(f"s{number}_final", result.cpu(), atol=tolerance)
 
 
 @pytest.mark.oracle
-def test_asks_a_ranking_for_the_blocks_of_qaconvs_program():
+def test_asks_a_ranking_for_the_blocks_of_qaconvs_program(device):
     """From a ranking of QAConv's asymmetric distances follows the authors' whole matrix: a picture
     is the kernel in its own row, a query also in the gallery's."""
     with oracle("qaconv/pipeline_16_60") as vectors:
@@ -236,9 +240,9 @@ def test_asks_a_ranking_for_the_blocks_of_qaconvs_program():
         full[:queries, :queries] = full[:queries, :queries].T.clone()
         full[queries:, queries:] = full[queries:, queries:].T.clone()
         tolerance = vectors.sidecar["suggested_tolerance"]["vs float64"]
-        result = rerank(full.double(), queries, variant="qaconv")
+        result = rerank(full.double(), queries, variant="qaconv", device=device)
         vectors.compare("rerank_float64", result, atol=tolerance)
-        half = rerank(full, queries, variant="qaconv", half=True)
+        half = rerank(full, queries, variant="qaconv", half=True, device=device)
         vectors.compare("rerank_authors", half, atol=1e-6)
         for pattern in ("*_fea", "*_cams", "*_times", "gallery_ids", "*bn_*", "fc_*", "dist_pg"):
             vectors.later(pattern, "QAConv's matcher is its plugin's")
@@ -271,11 +275,11 @@ def test_equals_loops(make, config):
 
 
 @pytest.mark.parametrize(("queries", "gallery"), [(1, 1), (1, 2), (2, 1), (3, 4), (5, 1)])
-def test_lists_end_with_the_pictures(queries, gallery):
+def test_lists_end_with_the_pictures(queries, gallery, device):
     """Fewer pictures than k1 and k2 ask for, one gallery picture included."""
     for make in CASES[:3]:
         full = make(10)[: queries + gallery, : queries + gallery]
-        result = rerank(full, queries)
+        result = rerank(full, queries, device=device)
         torch.testing.assert_close(result, by_loops(full, queries), rtol=0, atol=1e-13)
 
 
@@ -303,12 +307,12 @@ def test_orders_do_not_matter(make):
     torch.testing.assert_close(mixed, whole[rows][:, columns], rtol=0, atol=1e-13)
 
 
-def test_nearest_equals_a_stable_sort():
+def test_nearest_equals_a_stable_sort(device):
     """Of equal values those of the first columns come first, over any number of blocks."""
     draw = torch.Generator().manual_seed(0)
     for _ in range(100):
         rows, columns, kinds = (int(torch.randint(1, 12, (), generator=draw)) for _ in range(3))
-        values = torch.randint(kinds, (rows, 2 * columns), generator=draw).float()
+        values = torch.randint(kinds, (rows, 2 * columns), generator=draw).float().to(device)
         count = int(torch.randint(1, 2 * columns + 1, (), generator=draw))
         cut = int(torch.randint(2 * columns + 1, (), generator=draw))
         found, index = nearest([values[:, :cut], values[:, cut:]], count)

@@ -146,11 +146,14 @@ class Center(Loss):
         return offsets.square().sum(1).mean() / 2
 
     def after_step(self, features: Mapping[str, Tensor], batch: Batch) -> None:
-        offsets = self.centers[batch.pid] - exact(features[self.feature])
-        pids = batch.pid.unique()
-        # A product instead of index_add_, whose order of addition is open on a GPU.
-        of = (pids[:, None] == batch.pid).to(offsets.dtype)
-        self.centers[pids] -= self.alpha * (of @ offsets) / (1 + of.sum(1, keepdim=True))
+        before = self.centers[batch.pid]
+        same = batch.pid[:, None] == batch.pid
+        of = same.to(before.dtype)
+        # A product instead of index_add_, whose order of addition is open on a GPU. All rows of an
+        # identity write the same, its first one's: to list identities, the host would wait.
+        towards = of @ (before - exact(features[self.feature]))
+        moved = before - self.alpha * towards / (1 + of.sum(1, keepdim=True))
+        self.centers[batch.pid] = moved[of.argmax(1)]
 
 
 def build_softmax(config: SoftmaxSettings, context: Context) -> Softmax:

@@ -9,15 +9,19 @@ import attrs
 import torch
 from torch import Tensor
 
+from reidcore.memory import at_once
 from reidcore.modules import Ranking
-from reidcore.ordering import ascending
+from reidcore.ordering import nearest
 
 _WAITING = 4
 """Pairs for each picture that wait to be put in order."""
-_TOGETHER = 1 << 13
-"""Pictures whose neighbours are put in order at once."""
-_CACHED = 1 << 20
-"""Numbers that are looked at several times in a row, so that they stay in a processor's cache."""
+_TOGETHER = 1 << 13, 1 << 16
+"""Pictures whose neighbours are put in order at once, on a CPU and on a GPU."""
+_LOOKED_AT = 1 << 20, 1 << 28
+"""Numbers that are looked at several times in a row, on a CPU few enough for its cache."""
+
+_LEAST = 1 << 12
+"""Numbers of a block that is not made smaller, however short memory is."""
 
 
 @attrs.frozen(eq=False)
@@ -60,7 +64,7 @@ class RankingPairs:
 
     The picture of a row is on the query side, except between a gallery picture and a query: there
     the query is, so that gallery x queries is the transpose of queries x gallery. entries: numbers
-    of the largest block of rows.
+    of the largest block of rows, which become fewer where a GPU's memory runs out.
     """
 
     def __init__(self, distances: Tensor, ranking: Ranking, entries: int):
@@ -70,6 +74,18 @@ class RankingPairs:
         self.entries = entries
 
     def neighbours(self, kept: int) -> Neighbours:
+        # Several processes share the blocks, so that one cannot begin again with others.
+        alone = len(self.ranking.everyone(self.distances.new_empty(0))) == 1
+        while True:
+            try:
+                return self._neighbours(kept)
+            except torch.OutOfMemoryError:
+                if not alone or self.entries < _LEAST:
+                    raise
+            torch.cuda.empty_cache()
+            self.entries //= 4
+
+    def _neighbours(self, kept: int) -> Neighbours:
         queries, gallery = self.distances.shape
         key = f"nearest {kept} of {self.distances.dtype}"
         theirs = self.ranking.of_gallery(key, lambda: self._within("gallery", gallery, kept))
@@ -165,7 +181,7 @@ class Gathered:
 
     @staticmethod
     def _slice(distances: Tensor) -> int:
-        return max(1, _CACHED // distances.shape[1])
+        return max(1, at_once(_LOOKED_AT, distances.device) // distances.shape[1])
 
     def _add(
         self, start: int, first: int, block: Tensor, parts: Sequence[Tensor], across: int
@@ -209,8 +225,8 @@ class Gathered:
         mine, order = mine.sort(stable=True)
         other, value = other[order], value[order]
         pictures, counts = mine.unique_consecutive(return_counts=True)
-        start = 0
-        for some, many in zip(pictures.split(_TOGETHER), counts.split(_TOGETHER), strict=True):
+        start, together = 0, at_once(_TOGETHER, mine.device)
+        for some, many in zip(pictures.split(together), counts.split(together), strict=True):
             if not len(some):
                 return
             row = torch.arange(len(some), device=mine.device).repeat_interleave(many)
@@ -237,34 +253,3 @@ class Gathered:
         distance, nearer = distance.sort(dim=1, stable=True)
         self._distance[pictures] = distance[:, :kept]
         self._index[pictures] = index.gather(1, nearer)[:, :kept]
-
-
-def nearest(blocks: Sequence[Tensor], count: int) -> tuple[Tensor, Tensor]:
-    """The `count` smallest values of each row and their columns, [R, count] each, in ascending
-    order, equal ones in that of columns. `blocks` are the blocks of columns, [R, ...] each."""
-    values, index, first = [], [], 0
-    for block in blocks:
-        columns = _smallest(block, count)
-        values.append(block.gather(1, columns))
-        index.append(columns + first)
-        first += block.shape[1]
-    merged, order = torch.cat(values, 1).sort(dim=1, stable=True)
-    return merged[:, :count], torch.cat(index, 1).gather(1, order[:, :count])
-
-
-def _smallest(block: Tensor, count: int) -> Tensor:
-    """The columns of the `count` smallest of each row, in the order of columns."""
-    rows, columns = block.shape
-    if columns <= count:
-        return torch.arange(columns, device=block.device).expand(rows, columns)
-    values, index = block.topk(count + 1, largest=False)
-    index = index[:, :count]
-    # Which of equal values topk takes is open; where it matters, the first ones are taken.
-    tied = (values[:, count - 1] == values[:, count]).nonzero()[:, 0]
-    if len(tied):
-        whole, last = block[tied], values[tied, count, None]
-        below, equal = whole < last, whole == last
-        room = count - below.sum(1, keepdim=True)
-        taken = below | (equal & (equal.cumsum(1, dtype=torch.int32) <= room))
-        index[tied] = taken.nonzero()[:, 1].view(-1, count)
-    return ascending(index)

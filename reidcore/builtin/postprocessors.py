@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -11,11 +12,13 @@ from torch import Tensor
 from reidcore.builtin.distances import exact
 from reidcore.builtin.neighbours import AllPairs, Neighbours, RankingPairs
 from reidcore.builtin.settings import Rerank as RerankSettings
+from reidcore.memory import at_once, in_parts
 from reidcore.modules import Context, Ranking
 from reidcore.ordering import ascending
 
-ENTRIES = 2**22
-"""Numbers in the largest block of rows: 16 MiB, above which glibc asks for new memory each time."""
+ENTRIES = 2**22, 2**26
+"""Numbers in the largest block of rows. On a CPU 16 MiB, above which glibc asks for new memory each
+time; on a GPU 256 MiB, of which a few exist at once."""
 
 
 @attrs.frozen(eq=False)
@@ -26,11 +29,16 @@ class Sparse:
     column: Tensor
     value: Tensor
 
-    def entries(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Places of all entries of the listed rows, and how many each of these rows has."""
-        first = self.start[rows]
-        lengths = self.start[rows + 1] - first
-        shift = (first - lengths.cumsum(0) + lengths).repeat_interleave(lengths)
+    def lengths(self, rows: Tensor) -> Tensor:
+        """How many entries each of the listed rows has."""
+        return self.start[rows + 1] - self.start[rows]
+
+    def entries(self, rows: Tensor, total: int | None = None) -> tuple[Tensor, Tensor]:
+        """Places of all entries of the listed rows, and how many each of these rows has. total:
+        their number, if it is known, so that the host need not wait for it."""
+        first, lengths = self.start[rows], self.lengths(rows)
+        shift = first - lengths.cumsum(0) + lengths
+        shift = shift.repeat_interleave(lengths, output_size=total)
         return shift.add_(torch.arange(len(shift), device=rows.device)), lengths
 
 
@@ -45,13 +53,18 @@ class Rerank:
     of them again.
     """
 
-    def __init__(self, config: RerankSettings, entries: int = ENTRIES):
+    def __init__(self, config: RerankSettings, entries: int = 0):
         self.config = config
-        self.entries = entries
+        self._entries = entries
+
+    def entries(self, device: torch.device) -> int:
+        """Numbers in the largest block of rows there, if none was given."""
+        return self._entries or at_once(ENTRIES, device)
 
     @torch.no_grad()
     def __call__(self, distances: Tensor, ranking: Ranking) -> Tensor:
-        return self.rerank(distances, RankingPairs(distances, ranking, self.entries))
+        entries = self.entries(distances.device)
+        return self.rerank(distances, RankingPairs(distances, ranking, entries))
 
     def rerank(self, distances: Tensor, source: AllPairs) -> Tensor:
         """The result, in [0, 1], written into `distances` [Q, G] and computed in its dtype."""
@@ -65,12 +78,16 @@ class Rerank:
             encodings = self._averaged(encodings, found.index[:, : self.config.k2])
         members = _transposed(encodings, queries)
         share = self.config.weight
-        for rows in _blocks(0, queries, gallery, self.entries):
+
+        def mix(rows: slice) -> None:
             jaccard = self._jaccard(encodings, members, rows, gallery)
             own = self._scaled(distances[rows], found.farthest[rows, None])
             # With `half` the factor is a float16 too, as in the published program.
             mixed = jaccard * jaccard.new_tensor(1 - share) + share * own
             distances[rows] = mixed.clamp(0, 1)
+
+        for rows in _blocks(0, queries, gallery, self.entries(distances.device)):
+            in_parts(mix, rows)
         return distances
 
     def _scaled(self, distances: Tensor, farthest: Tensor) -> Tensor:
@@ -86,14 +103,15 @@ class Rerank:
         # Python rounds a half to the even number, as numpy does in the published programs.
         outer = found.index[:, : self.config.k1 + 1]
         inner = found.index[:, : round(self.config.k1 / 2) + 1]
-        blocks = list(_blocks(0, len(outer), outer.shape[1] ** 2, self.entries))
-        sets = torch.cat([reciprocal(inner, rows) for rows in blocks])
-        return _joined(
-            [
-                self._weighted(expanded(reciprocal(outer, rows), sets), rows, found, source)
-                for rows in blocks
-            ]
-        )
+        entries = self.entries(outer.device)
+        blocks = list(_blocks(0, len(outer), outer.shape[1] ** 2, entries))
+
+        def encoded(rows: slice) -> Sparse:
+            return self._weighted(expanded(reciprocal(outer, rows), sets), rows, found, source)
+
+        near = functools.partial(reciprocal, inner)
+        sets = torch.cat([part for rows in blocks for part in in_parts(near, rows)])
+        return _joined([part for rows in blocks for part in in_parts(encoded, rows)])
 
     def _weighted(
         self, members: Tensor, rows: slice, found: Neighbours, source: AllPairs
@@ -112,9 +130,8 @@ class Rerank:
     def _averaged(self, encodings: Sparse, lists: Tensor) -> Sparse:
         """Query expansion: the mean of the encodings of every picture's `lists` [N, K]."""
         pictures, count = lists.shape
-        parts = []
-        width = count * int(encodings.start.diff().max())
-        for rows in _blocks(0, pictures, max(1, width), self.entries):
+
+        def averaged(rows: slice) -> Sparse:
             found = [encodings.entries(lists[rows, k]) for k in range(count)]
             first = torch.arange(rows.stop - rows.start, device=lists.device) * pictures
             keys = [
@@ -129,22 +146,33 @@ class Rerank:
                 total[where] += encodings.value[place]
             lengths = (union // pictures).bincount(minlength=rows.stop - rows.start)
             value = self._stored(total / count)
-            parts.append(Sparse(_starts(lengths), union % pictures, value))
-        return _joined(parts)
+            return Sparse(_starts(lengths), union % pictures, value)
+
+        width = max(1, count * int(encodings.start.diff().max()))
+        blocks = _blocks(0, pictures, width, self.entries(lists.device))
+        return _joined([part for rows in blocks for part in in_parts(averaged, rows)])
 
     def _jaccard(self, encodings: Sparse, members: Sparse, rows: slice, gallery: int) -> Tensor:
         """Jaccard distances [R, G] of some queries: 1 - sum of minima / sum of maxima."""
-        start, stop = encodings.start[rows], encodings.start[rows.start + 1 : rows.stop + 1]
-        shared = encodings.value.new_zeros(len(start) * gallery)
+        start = encodings.start[rows]
+        sizes, order = encodings.start[rows.start : rows.stop + 1].diff().sort(descending=True)
+        start, first = start[order], order * gallery
+        shared = encodings.value.new_zeros(len(order) * gallery)
         # One member of each query at a time: no sum gets two terms at once, so their order is
-        # fixed on any device.
-        for slot in range(int((stop - start).max())):
-            query = (start + slot < stop).nonzero()[:, 0]
-            entry = start[query] + slot
-            place, lengths = members.entries(encodings.column[entry])
-            target = (query * gallery).repeat_interleave(lengths)
+        # fixed on any device. Queries with many members come first, and what a turn takes is
+        # counted before, because to ask a GPU in each turn would take longer than the turn.
+        turns = torch.arange(int(sizes[0]), device=start.device)
+        entry = (start[:, None] + turns).clamp(max=len(encodings.column) - 1)
+        taken = sizes[:, None] > turns
+        totals = members.lengths(encodings.column[entry]) * taken
+        for slot, (many, total) in enumerate(
+            torch.stack([taken.sum(0), totals.sum(0)], 1).tolist()
+        ):
+            here = entry[:many, slot]
+            place, lengths = members.entries(encodings.column[here], total)
+            target = first[:many].repeat_interleave(lengths, output_size=total)
             target += members.column.index_select(0, place)  # far faster than by brackets
-            own = encodings.value[entry].repeat_interleave(lengths)
+            own = encodings.value[here].repeat_interleave(lengths, output_size=total)
             least = torch.minimum(own, members.value.index_select(0, place))
             shared.scatter_add_(0, target, least)
         shared = shared.view(-1, gallery)

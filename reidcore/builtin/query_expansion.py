@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reidcore.builtin.neighbours import nearest
 from reidcore.builtin.settings import Expand as ExpandSettings
 from reidcore.modules import Context, Ranking
+from reidcore.ordering import nearest
 
 _ROWS = 512
 """Queries whose neighbours are looked for at a time."""

@@ -51,12 +51,13 @@ class TwoStream(nn.Module):
         """{stage: [B, C, h, w]} in the order of the pictures. Stages of a modality without a
         picture in the batch are not used."""
         which = self.which[images.modality]
-        order = which.argsort(stable=True)
-        counts = torch.bincount(which, minlength=len(self.names)).tolist()
+        listed = which.tolist()  # the only time that the host waits for a GPU
+        counts = [listed.count(number) for number in range(len(self.names))]
         # Samplers put one modality behind the other, which spares copying.
-        mixed = not torch.equal(order, torch.arange(len(order), device=order.device))
-        pixels = images.pixels[order] if mixed else images.pixels
-        back = order.argsort() if mixed else None
+        mixed = listed != sorted(listed)
+        order = which.argsort(stable=True) if mixed else None
+        pixels = images.pixels if order is None else images.pixels[order]
+        back = None if order is None else order.argsort()
         streams = [
             (getattr(self, OWN + name), part)
             for name, part in zip(self.names, pixels.split(counts), strict=True)

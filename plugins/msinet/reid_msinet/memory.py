@@ -56,8 +56,11 @@ class ClassMemory(nn.Module):
         same = labels[:, None] == labels
         turn = same.tril(-1).sum(1)
         # Rows of different identities do not meet, so the first of each move at once, and so on.
-        for now in range(int(turn.max()) + 1):
-            rows = turn == now
+        # Their numbers are asked for once: the host waits for a GPU each time.
+        counts = (turn[:, None] == torch.arange(len(turn), device=turn.device)).sum(0).tolist()
+        for rows in turn.argsort(stable=True).split(counts):
+            if not len(rows):
+                return
             moved = self.momentum * self.memory[labels[rows]] + (1 - self.momentum) * x[rows]
             self.memory[labels[rows]] = self._entry(moved)
 

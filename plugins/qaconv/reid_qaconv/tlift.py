@@ -15,8 +15,8 @@ from reidcore.modules import Context, Meta, Ranking
 
 CACHED = 2**20
 """Numbers in a block of a working array on a CPU: 4 MiB."""
-LAUNCHED = 2**24
-"""Numbers in one on a GPU."""
+LAUNCHED = 2**23
+"""Numbers in one on a GPU: 32 MiB, and eight times as many in the largest."""
 GROUPS = 64
 """Groups of columns of which, in short rows, only those with the largest maxima are sorted out."""
 ROUNDING = 1e-5

@@ -101,8 +101,11 @@ def drawn(
     return torch.rand(queries, gallery, generator=draw, dtype=torch.float64), places
 
 
-def lifted(scores: Tensor, places: Places, config: Settings, entries: int = 2**20) -> Tensor:
-    return TLift(config, entries).lift(scores.clone(), places.query, places.gallery)
+def lifted(
+    scores: Tensor, places: Places, config: Settings, entries: int = 2**20, device: str = "cpu"
+) -> Tensor:
+    query, gallery = places.query.to(device), places.gallery.to(device)
+    return TLift(config, entries).lift(scores.clone().to(device), query, gallery).cpu()
 
 
 def temporal(scores: Tensor, places: Places, config: Settings) -> Tensor:
@@ -126,7 +129,7 @@ def config_of(vectors: Vectors, case: str, **more) -> Settings:
 @pytest.mark.parametrize(
     "name", ["default_and_settings", "ties", "float32", "query_camera_not_in_gallery"]
 )
-def test_equals_the_authors_code(name):
+def test_equals_the_authors_code(name, device):
     """Lifted similarities, temporal probabilities and the number of nearby queries, for many
     settings, with ties, in float32, and with queries of a camera above all of the gallery's."""
     with oracle(f"qaconv/tlift_{name}") as vectors:
@@ -136,17 +139,17 @@ def test_equals_the_authors_code(name):
         tolerance = vectors.sidecar["suggested_tolerance"][precision]
         for case in [array.removesuffix("_params") for array in vectors.names("s*_params")]:
             config = config_of(vectors, case, skip_high_cameras=True)
-            result = lifted(scores, places, config)
+            result = lifted(scores, places, config, device=device)
             assert result.dtype == scores.dtype
             vectors.compare(f"{case}_out", result, atol=tolerance)
-            plain = lifted(scores, places, attrs.evolve(config, alpha=0.0))
+            plain = lifted(scores, places, attrs.evolve(config, alpha=0.0), device=device)
             vectors.compare(f"{case}_pt", plain / scores, atol=tolerance)
-            nearby = nearby_queries(places.query, config.tau)
-            vectors.compare(f"{case}_num_nearby", nearby.count)
+            nearby = nearby_queries(places.query.to(device), config.tau)
+            vectors.compare(f"{case}_num_nearby", nearby.count.cpu())
 
 
 @pytest.mark.oracle
-def test_a_camera_without_gallery_pictures_is_skipped():
+def test_a_camera_without_gallery_pictures_is_skipped(device):
     """Its number is among the gallery's, and queries are from it; the authors' code fails there."""
     with oracle("qaconv/tlift_empty_gallery_camera") as vectors:
         scores, places = vectors.input("in_score"), places_of(vectors)
@@ -155,7 +158,7 @@ def test_a_camera_without_gallery_pictures_is_skipped():
         assert vectors.input("authors_code_raises_IndexError").all()
         tolerance = vectors.sidecar["suggested_tolerance"]["float64"]
         for case in [array.removesuffix("_params") for array in vectors.names("s*_params")]:
-            result = lifted(scores, places, config_of(vectors, case))
+            result = lifted(scores, places, config_of(vectors, case), device=device)
             vectors.compare(f"{case}_out", result, atol=tolerance)
 
 
@@ -178,7 +181,7 @@ def rank1_and_map(distances: Tensor, ids: tuple[Tensor, Tensor], places: Places)
 
 
 @pytest.mark.oracle
-def test_behind_the_reranker_it_equals_the_authors_evaluation():
+def test_behind_the_reranker_it_equals_the_authors_evaluation(device):
     """Distances, re-ranked by the core's re-ranker, then lifted, with the scores of each stage."""
     with oracle("qaconv/pipeline_16_60") as vectors:
         query = meta(vectors.input("query_cams"), vectors.input("query_times"))
@@ -194,15 +197,15 @@ def test_behind_the_reranker_it_equals_the_authors_evaluation():
             (False, torch.float64, "float64", tolerance["vs float64"]),
             (True, torch.float32, "authors", tolerance["rerank/tlift vs authors"]),
         ):
-            ranking = Matrix(query, gallery, full.to(precision))
+            ranking = Matrix(query.to(device), gallery.to(device), full.to(precision).to(device))
             plain = ranking.between("query", "gallery", 0, queries).clone()
             reranked = Rerank(core.Rerank(variant="qaconv", half=half))(plain.clone(), ranking)
-            vectors.compare(f"rerank_{kind}", reranked, atol=atol)
+            vectors.compare(f"rerank_{kind}", reranked.cpu(), atol=atol)
             result = TLift(Settings())(reranked.clone(), ranking)
-            vectors.compare(f"tlift_score_{kind}", 1 - result, atol=atol)
+            vectors.compare(f"tlift_score_{kind}", 1 - result.cpu(), atol=atol)
         # Scores are those of the authors' half precision, whose ties and neighbours count.
         for stage, distances in (("qaconv", plain), ("rerank", reranked), ("rerank_tlift", result)):
-            found = rank1_and_map(distances, ids, ranking)
+            found = rank1_and_map(distances.cpu(), ids, Places(query, gallery))
             vectors.compare(f"rank1_map_{stage}", found, atol=1e-6)
         vectors.inputs_only("prob_fea", "gal_fea", *vectors.names("*bn_*"), *vectors.names("fc_*"))
 

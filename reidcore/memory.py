@@ -1,0 +1,48 @@
+"""What a device has room for, and what is done where it is too little."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+N = TypeVar("N", int, float)
+
+
+def at_once(numbers: tuple[N, N], device: torch.device) -> N:
+    """The first on a CPU, where working arrays stay in its cache; the second on a GPU, where a
+    launch costs as much as some million numbers."""
+    return numbers[0] if device.type == "cpu" else numbers[1]
+
+
+def free(device: torch.device) -> int:
+    """Bytes that a GPU can still give, what torch holds unused included."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + unused
+
+
+def fits(size: int, device: torch.device) -> bool:
+    """Whether so many bytes may stay on the device while work goes on: on a GPU at most half of
+    what is free, on a CPU always."""
+    return device.type != "cuda" or 2 * size <= free(device)
+
+
+def in_parts(work: Callable[[slice], T], rows: slice) -> list[T]:
+    """[work(rows)], or where that runs out of a GPU's memory of halves of the rows, and so on; of
+    one row it raises torch.OutOfMemoryError. What fails must leave nothing behind."""
+    done, waiting = [], [rows]
+    while waiting:
+        some = waiting.pop()
+        try:
+            done.append(work(some))
+            continue
+        except torch.OutOfMemoryError:
+            if some.stop - some.start <= 1:
+                raise
+        # Not inside `except`: until it ends, the error holds what the work has allocated.
+        torch.cuda.empty_cache()
+        middle = (some.start + some.stop) // 2
+        waiting += [slice(middle, some.stop), slice(some.start, middle)]
+    return done
