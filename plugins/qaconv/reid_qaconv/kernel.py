@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+
 @triton.jit
 def _dot(x, y, total, WIDE: tl.constexpr):
     """total + x y in float32. WIDE: the interpreter would take the bits of bfloat16 for numbers."""
@@ -254,10 +255,10 @@ def weighted_matches(a: Tensor, b: Tensor, weights: Tensor, operands: torch.dtyp
 
     a: [A, L, D], the query side, b: [B, L, D], on one device and of any strides. weights: float32
     [2, L]. Vectors are rounded to `operands`; products are added in float32. Of float32 each value
-    becomes two float16 numbers, whose 22 bits leave errors like those of float32's own sums; a power
-    of two for each picture keeps them in range. No pair's result depends on another's.
+    becomes two float16 numbers, whose 22 bits leave errors like those of float32's own sums; a
+    power of two for each picture keeps them in range. No pair's result depends on another's.
     """
-    length, paired = a.shape[1], operands == torch.float32
+    length, paired, weights = a.shape[1], operands == torch.float32, weights.contiguous()
     interpreted = a.device.type == "cpu"
     capability = (9, 0) if interpreted else torch.cuda.get_device_capability(a.device)
     chosen = choose_blocks(length, a.shape[2], paired, capability)
