@@ -59,16 +59,16 @@ class Fused:
     def _obstacle(self, maps: Tensor) -> str:
         """Why the kernel cannot work for such maps; empty if it can."""
         device = maps.device
+        if device.type == "cpu" and self.setting == "auto":  # Triton's interpreter is for tests.
+            return "the maps are on a CPU"
         if maps.dtype == torch.float64:
             return "the maps are float64 and the kernel adds in float32"
         if importlib.util.find_spec("triton") is None:
             return "triton is not installed; it comes with torch's CUDA builds for Linux"
         if device.type == "cpu":
-            if self.setting == "auto":  # Triton's interpreter is for tests.
-                return "the maps are on a CPU"
             from reid_qaconv.kernel import INTERPRETED
 
-            return "" if INTERPRETED else 'the maps are on a CPU; set train.device = "cuda"'
+            return "" if INTERPRETED else "the maps are on a CPU and the kernel needs an NVIDIA GPU"
         if device.type != "cuda" or torch.version.hip:
             return f"the maps are on {device}, which is no NVIDIA GPU"
         capability = torch.cuda.get_device_capability(device)

@@ -272,6 +272,7 @@ def weighted_matches(a: Tensor, b: Tensor, weights: Tensor, operands: torch.dtyp
         "WIDTH": chosen.width, "PAIRED": paired, "STAGES": chosen.stages,
         "WIDE": interpreted and operands == torch.bfloat16,
         "num_warps": chosen.warps, "num_stages": chosen.stages,
+        "enable_fp_fusion": True,
     }  # fmt: skip
     with torch.cuda.device_of(out):
         if chosen.both(length):
