@@ -33,13 +33,19 @@ def _load(pointers, DEPTH: tl.constexpr, PAIRED: tl.constexpr):
 
 
 @triton.jit
-def _products(x, y, total, PAIRED: tl.constexpr, WIDE: tl.constexpr):
-    """total + x y of what `_load` gave. PAIRED: without the product of two remainders, which is
-    about as small as float32's rounding."""
-    if PAIRED:
-        total = _dot(x[1], y[0], total, WIDE)
-        total = _dot(x[0], y[1], total, WIDE)
-    return _dot(x[0], y[0], total, WIDE)
+def _products(x, y, total, PAIRED: tl.constexpr, APART: tl.constexpr, WIDE: tl.constexpr):
+    """total + x y of what `_load` gave, PAIRED without the product of two remainders, which is
+    about as small as float32's rounding. APART adds half of x y: Triton makes plain sums one chain
+    of products, and of a chain it gives two warpgroups the same rows instead of half to each."""
+    if APART:
+        none = tl.zeros_like(total)
+        mixed = _dot(x[1], y[0], none, WIDE) * 0.5 + _dot(x[0], y[1], none, WIDE) * 0.5
+        return total + (_dot(x[0], y[0], none, WIDE) * 0.5 + mixed)
+    else:
+        if PAIRED:
+            total = _dot(x[1], y[0], total, WIDE)
+            total = _dot(x[0], y[1], total, WIDE)
+        return _dot(x[0], y[0], total, WIDE)
 
 
 @triton.jit(do_not_specialize=["query_count", "gallery_count", "length"])
@@ -57,6 +63,7 @@ def both_sides(
     WIDTH: tl.constexpr,
     MORE: tl.constexpr,
     PAIRED: tl.constexpr,
+    APART: tl.constexpr,
     WIDE: tl.constexpr,
     STAGES: tl.constexpr,
 ):
@@ -104,17 +111,17 @@ def both_sides(
             tile_more = tl.zeros([PICTURES, MORE], tl.float32)
         if CHUNK == DEPTH:
             x = _load(gallery + rows, DEPTH, PAIRED)
-            tile = _products(x, y, tile, PAIRED, WIDE)
+            tile = _products(x, y, tile, PAIRED, APART, WIDE)
             if MORE > 0:
-                tile_more = _products(x, y_more, tile_more, PAIRED, WIDE)
+                tile_more = _products(x, y_more, tile_more, PAIRED, APART, WIDE)
         else:
             for start in tl.range(0, DEPTH, CHUNK, num_stages=STAGES):
                 x = _load(gallery + rows + start, DEPTH, PAIRED)
                 part = _load(queries + columns + start, DEPTH, PAIRED)
-                tile = _products(x, part, tile, PAIRED, WIDE)
+                tile = _products(x, part, tile, PAIRED, APART, WIDE)
                 if MORE > 0:
                     part_more = _load(queries + columns_more + start, DEPTH, PAIRED)
-                    tile_more = _products(x, part_more, tile_more, PAIRED, WIDE)
+                    tile_more = _products(x, part_more, tile_more, PAIRED, APART, WIDE)
         gallery += STEP
         best = tl.max(tile, 1)
         # These maxima see every response, so they are the ones that must not lose a NaN.
@@ -181,7 +188,7 @@ def one_side(
             for start in tl.range(0, DEPTH, CHUNK, num_stages=STAGES):
                 x = _load(pictures + rows + start, DEPTH, PAIRED)
                 y = _load(others + columns + start, DEPTH, PAIRED)
-                tile = _products(x, y, tile, PAIRED, WIDE)
+                tile = _products(x, y, tile, PAIRED, False, WIDE)
             found = tl.maximum(found, tile, propagate_nan=tl.PropagateNan.ALL)
         pictures += STEP
         # The second term is 0, and NaN where the reduction would lose one.
@@ -217,6 +224,10 @@ class Blocks:
     def both(self, length: int) -> bool:
         """Whether `both_sides` holds all maxima of a query of so many locations."""
         return self.width + self.more >= length
+
+    def apart(self, length: int) -> bool:
+        """Whether two warpgroups share the rows of `both_sides`."""
+        return self.both(length) and self.warps > 4
 
 
 def _power(value: int) -> int:
@@ -262,6 +273,7 @@ def weighted_matches(a: Tensor, b: Tensor, weights: Tensor, operands: torch.dtyp
     interpreted = a.device.type == "cpu"
     capability = (9, 0) if interpreted else torch.cuda.get_device_capability(a.device)
     chosen = choose_blocks(length, a.shape[2], paired, capability)
+    apart = paired and chosen.apart(length)
     out = torch.empty(len(a), len(b), dtype=torch.float32, device=a.device)
     if not out.numel():
         return out
@@ -278,8 +290,9 @@ def weighted_matches(a: Tensor, b: Tensor, weights: Tensor, operands: torch.dtyp
         if chosen.both(length):
             grid = (len(a) * triton.cdiv(len(b), chosen.pictures),)
             both_sides[grid](
-                out, queries, gallery, weights, len(a), len(b), length, MORE=chosen.more, **options
-            )
+                out, queries, gallery, weights, len(a), len(b), length,
+                MORE=chosen.more, APART=apart, **options,
+            )  # fmt: skip
         else:
             sides = (queries, gallery, *out.stride()), (gallery, queries, *out.T.stride())
             for (others, pictures, *strides), weight in zip(sides, weights, strict=True):
@@ -288,7 +301,7 @@ def weighted_matches(a: Tensor, b: Tensor, weights: Tensor, operands: torch.dtyp
                     out, others, pictures, weight.clone(), len(others), len(pictures), *strides,
                     length, ADD=pictures is queries, **options,
                 )  # fmt: skip
-    return out if a_unit is None else out.mul_(a_unit[:, None]).mul_(b_unit)
+    return out if a_unit is None else out.mul_(a_unit[:, None] * (1 + apart)).mul_(b_unit)
 
 
 def _padded(values: Tensor, depth: int, operands: torch.dtype) -> tuple[Tensor, None]:

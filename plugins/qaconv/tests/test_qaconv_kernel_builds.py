@@ -33,13 +33,15 @@ class Built:
 
 
 def build(
-    folder: Path, architecture: int, operands: str, length: int, channels: int, add: bool = False
+    folder: Path, architecture: int, operands: str, length: int, channels: int, add: bool = True
 ) -> Built:
     """The kernel for these maps, as `weighted_matches` would launch it."""
     paired = operands == "float32"
     blocks = choose_blocks(length, channels, paired, divmod(architecture, 10))
     kernel = both_sides if blocks.both(length) else one_side
-    own = {"MORE": blocks.more} if blocks.both(length) else {"ADD": add}
+    own = {"ADD": add}
+    if blocks.both(length):
+        own = {"MORE": blocks.more, "APART": paired and blocks.apart(length)}
     constants = {
         "DEPTH": blocks.depth, "CHUNK": blocks.chunk, "PICTURES": blocks.pictures,
         "WIDTH": blocks.width, "PAIRED": paired, "WIDE": False, "STAGES": blocks.stages, **own,
@@ -109,11 +111,18 @@ def test_kernels_fit_and_use_tensor_cores(length, channels, operands, architectu
 @pytest.mark.parametrize("operands", ["float16", "bfloat16"])
 @pytest.mark.parametrize("length", [128, 192])
 def test_two_programs_share_a_processor(length, operands, tmp_path):
-    """On an H100 one multiplies while the other takes maxima. Of the maxima there are two for each
-    response, and few more: 64 x 192 responses are 96 for each of 128 threads."""
+    """On an H100 one multiplies while the other takes maxima."""
     built = build(tmp_path, 90, operands, length, 128)
     assert 2 * (built.shared + 1024) <= PER_PROCESSOR
     assert 2 * 128 * built.registers <= 65536
-    responses = 64 * length // 128
+
+
+@pytest.mark.parametrize("operands, warpgroups, products", [("bfloat16", 1, 1), ("float32", 2, 3)])
+def test_nothing_is_computed_twice(operands, warpgroups, products, tmp_path):
+    """Of 64 x 192 responses over 128 channels, 16 of them in an instruction: a product for 16-bit
+    operands and three for float32, shared by the warpgroups as are two maxima for each response;
+    to them come the last maxima of a row's threads."""
+    built = build(tmp_path, 90, operands, 192, 128)
+    responses = 64 * 192 // (128 * warpgroups)
+    assert built.instructions["HGMMA"] == 2 * products * 128 // 16
     assert 2 * responses <= built.instructions["FMNMX"] <= 2 * responses + 10
-    assert built.instructions["HGMMA"] == 8 * (1 + (length > 128))
