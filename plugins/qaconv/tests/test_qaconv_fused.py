@@ -10,6 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -345,6 +346,14 @@ def test_scoring_on_a_cpu_imports_no_triton():
         "sys.exit('triton' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+@has_triton
+def test_the_benchmark_runs_without_a_gpu():
+    script = Path(__file__).parents[3] / "benchmarks" / "qaconv_gpu.py"
+    ran = subprocess.run([sys.executable, script, "--small"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("times as fast as plain torch") == 3
 
 
 def test_costs_follow_the_settings():
