@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from reid_qaconv.fused import Fused
 from reid_qaconv.local import unit_locations
 from reid_qaconv.settings_matching import Matcher as MatcherSettings
 from reidcore.api import Lines
@@ -149,6 +150,19 @@ def pixel_centres(locations: tuple[int, int], image: tuple[int, int]) -> Tensor:
     return torch.cartesian_prod(rows, columns).flip(1)
 
 
+def _at_least_float32(value: Tensor) -> Tensor:
+    return value.to(torch.promote_types(value.dtype, torch.float32))
+
+
+def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """float64 [1] each: a norm's factor and summand by its running statistics."""
+    mean, variance, weight, bias = (
+        value.double() for value in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    factor = weight / (variance + norm.eps).sqrt()
+    return factor, bias - mean * factor
+
+
 class QAConv(Matcher):
     """1 - sigmoid(z / score_scale), z the logit of two maps that are matched location by location.
 
@@ -156,7 +170,9 @@ class QAConv(Matcher):
     over all values of all pairs of a call, and `fc` weighs first the gallery's locations, then the
     query's; with the head "shared" both by the same weights, its bias counted twice. Patches of
     `kernel` x `kernel` locations, zero beyond the border, are compared by the sum of their
-    locations' cosines. `map` [B, C, H, W] is stored as it comes.
+    locations' cosines. `map` [B, C, H, W] is stored in the type `operands`, to which maps are
+    rounded where no gradient is needed and neither the matcher nor its norms are training; there
+    the scores may come from the kernel. float64 is stored as it comes.
     """
 
     def __init__(self, config: MatcherSettings, context: Context):
@@ -166,6 +182,8 @@ class QAConv(Matcher):
         self.image = context.image
         self.kernel = config.kernel
         self.score_scale = config.score_scale
+        self.operands: torch.dtype = getattr(torch, config.operands)
+        self.fused = Fused(config, context.name)
         self.halves = 1 if config.head == "shared" else 2
         self.bn = nn.BatchNorm1d(1)
         self.fc = nn.Linear(self.halves * self.shape[1] * self.shape[2], 1)
@@ -174,25 +192,41 @@ class QAConv(Matcher):
             nn.init.constant_(self.fc.weight, 1 / self.fc.in_features)
 
     def template(self, features: Mapping[str, Tensor]) -> Template:
-        maps = features[self.feature]
-        return {"map": maps.to(torch.promote_types(maps.dtype, torch.float32))}
+        return {"map": _at_least_float32(features[self.feature])}
 
     def merge(self, views: Sequence[Template]) -> Template:
         """The mean of the views' maps, scaled to unit vectors again if there are several."""
-        merged = super().merge(views)
-        return merged if len(views) == 1 else {"map": unit_locations(merged["map"])}
+        merged = super().merge([{"map": _at_least_float32(view["map"])} for view in views])["map"]
+        if len(views) > 1:
+            merged = unit_locations(merged)
+        # What is float64 belongs to somebody who asks for exact numbers.
+        return {"map": merged if merged.dtype == torch.float64 else merged.to(self.operands)}
 
     def _locations(self, template: Template) -> Tensor:
-        """[N, H * W, C * kernel^2], contiguous: the patch around every location."""
+        """[N, H * W, C * kernel^2], at least float32: the patch around every location."""
         maps = template["map"]
         if maps.shape[1:] != self.shape:
             found, own = ("x".join(map(str, shape)) for shape in (maps.shape[1:], self.shape))
             raise ValueError(f"maps are {found}, but this matcher was built for {own}")
+        maps = _at_least_float32(maps)
         if self.kernel == 1:
             patches = maps.flatten(2)
         else:
             patches = F.unfold(maps, self.kernel, padding=self.kernel // 2)
-        return patches.transpose(1, 2).contiguous()
+        return patches.transpose(1, 2)
+
+    def _rounded(self, locations: Tensor) -> Tensor:
+        """Contiguous, in the values of the type `operands`: a CPU multiplies those types slowly."""
+        if self.operands != torch.float32:
+            locations = locations.to(self.operands).to(locations.dtype)
+        return locations.contiguous()
+
+    def _evaluates(self, a: Tensor, b: Tensor) -> bool:
+        """Whether nothing of these maps' scores is training."""
+        if any(module.training for module in (self, self.bn, self.logit_bn)):
+            return False
+        learnt = (a, b, *self.parameters())
+        return not (torch.is_grad_enabled() and any(value.requires_grad for value in learnt))
 
     def _weights(self) -> Tensor:
         """[2, H * W]: of the gallery's and of the query's locations."""
@@ -200,13 +234,30 @@ class QAConv(Matcher):
 
     def logits(self, a: Template, b: Template) -> Tensor:
         with torch.autocast(a["map"].device.type, enabled=False):
-            best = best_matches(self._locations(a), self._locations(b))
+            x, y = self._locations(a), self._locations(b)
+            if self._evaluates(x, y):
+                logits = self._fused_logits(x, y) if self.fused.applies(x) else None
+                if logits is not None:
+                    return logits
+                x, y = self._rounded(x), self._rounded(y)
+            best = best_matches(x.contiguous(), y.contiguous())
             gallery, query = self.bn(best.view(1, 1, -1)).view_as(best)
             weights = self._weights()
             # Shared weights come with their bias once for each side.
             bias = self.fc.bias * (2 / self.halves)
             scores = gallery @ weights[0] + query @ weights[1] + bias
             return self.logit_bn(scores.view(1, 1, -1)).view_as(scores)
+
+    def _fused_logits(self, a: Tensor, b: Tensor) -> Tensor | None:
+        """The logits of `_locations` by the kernel, unless it fails: by running statistics the
+        norms and the linear layer are one weighted sum of all best matches and a constant."""
+        (scale, shift), (logit_scale, logit_shift) = map(_affine, (self.bn, self.logit_bn))
+        weights = self._weights().double()
+        bias = self.fc.bias.double() * (2 / self.halves) + shift * weights.sum()
+        scores = self.fused(a, b, (weights * scale * logit_scale).float())
+        if scores is None:
+            return None
+        return scores.add_((bias * logit_scale + logit_shift).float())
 
     def distance(self, a: Template, b: Template) -> Tensor:
         # 1 - sigmoid(x) without its cancellation.
@@ -217,7 +268,8 @@ class QAConv(Matcher):
         """What the query's locations match in the gallery's pictures and the gallery's in the
         query's, by the running statistics; `a` is the query side. Both are [A, B, H, W]."""
         with torch.autocast(a["map"].device.type, enabled=False):
-            best, index = located_matches(self._locations(a), self._locations(b))
+            sides = (self._rounded(self._locations(side)) for side in (a, b))
+            best, index = located_matches(*sides)
             bn = self.bn
             normed = F.batch_norm(
                 best.view(1, 1, -1), bn.running_mean, bn.running_var, bn.weight, bn.bias, eps=bn.eps

@@ -55,6 +55,17 @@ class Matcher:
         default=10.0,
         above=0,
     )
+    operands: Literal["float32", "float16", "bfloat16"] = setting(
+        "type that test pictures' maps are rounded to and kept in before they are multiplied; "
+        "products are added in float32 at any rate, and training rounds nothing",
+        default="float32",
+    )
+    fused: Literal["auto", "always", "never"] = setting(
+        "whether one Triton kernel computes distances of a test: auto, on NVIDIA GPUs where triton "
+        "is installed, and elsewhere plain torch; always, where it cannot is an error; never. "
+        "Training always uses plain torch",
+        default="auto",
+    )
 
     def describe(self, given: Given) -> Matching:
         channels, height, width = given.map(self.feature)
@@ -65,11 +76,12 @@ class Matcher:
         )
         locations, length = height * width, channels * self.kernel**2
         return Matching(
-            {"map": TensorSpec((channels, height, width))},
+            {"map": TensorSpec((channels, height, width), self.operands)},
             unit=True,
             symmetric=self.head == "shared",
             logits=True,
-            # Both pictures' best matches before and after normalisation, logit and distance.
-            pair_bytes=4 * (2 * 2 * locations + 4),
+            # Both pictures' best matches before and after normalisation, which the kernel has not;
+            # logit and distance.
+            pair_bytes=4 * ((0 if self.fused == "always" else 2 * 2 * locations) + 4),
             pair_flops=2 * locations**2 * length,
         )
