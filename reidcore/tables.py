@@ -127,6 +127,12 @@ class Train:
         "to rounding.",
         default=True,
     )
+    compile: bool = setting(
+        "Let torch compile backbone and heads in training, which takes up to minutes at the first "
+        "step and needs a C++ compiler on a CPU, Triton on a GPU; equal up to rounding. Evaluation "
+        "is as without.",
+        default=False,
+    )
     frozen_norm: list[str] = setting(
         "Role paths, such as backbone or head.neck, whose batch norms keep their statistics.",
         default=[],

@@ -504,6 +504,11 @@ def run_training(
     settings = plan.runfile
     device = choose_device(settings.train.device)
     _set_determinism(settings.train.deterministic)
+    if settings.train.compile and processes.count > 1:
+        raise UsageError(
+            "[train]: compile: torch cannot compile norms that several processes share; start one "
+            "process, or set train.compile = false"
+        )
     lock = make_lock(plan, sets, device, processes)
     started = (folder / "lock.json").exists()
     if started:
