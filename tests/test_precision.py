@@ -113,7 +113,8 @@ def test_every_method_trains_in_half_precision(name: str):
         loss.backward()
         model.after_step(features, batch)
         gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-        assert set(seen) == {torch.bfloat16 if amp else torch.float32}
+        # MSINet calls no convolution of its own where norms are frozen and all is float32.
+        assert set(seen) <= {torch.bfloat16 if amp else torch.float32} and (seen or not amp)
         for value in (*features.values(), *terms.values(), *gradients.values(), *buffers(model)):
             assert value.dtype == torch.float32 and value.isfinite().all()
         found.append(gradients)
