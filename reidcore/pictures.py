@@ -256,7 +256,9 @@ class PictureLoader:
         if self.data.worker == "process":
             processes = ReadingProcesses(workers, partial(self._read_in_process, rows))
         # One torch thread in each: several teams of threads would fight the step for the cores.
-        pool = ThreadPoolExecutor(workers, "reid-pictures", torch.set_num_threads, (1,))
+        # One more where they only wait for processes, so that none of these waits for a batch.
+        threads = workers if processes is None else workers + 1
+        pool = ThreadPoolExecutor(threads, "reid-pictures", torch.set_num_threads, (1,))
         waiting: deque[_Coming] = deque()
 
         def arrived() -> Batch:
