@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -80,6 +80,8 @@ class Model(nn.Module):
         if self.channels_last:
             for part in convolutions:
                 part.to(memory_format=torch.channels_last)
+        self._compiles = plan.runfile.train.compile
+        self._compiled: dict[str, Callable[..., Any]] = {}
         self.pairs: dict[str, Pairs] = {}
         """Distances of training pairs by matcher, for scales that are fitted on them."""
 
@@ -175,14 +177,25 @@ class Model(nn.Module):
     def _features(self, images: Images) -> dict[str, Tensor]:
         wanted = self.plan.wanted
         features: dict[str, Tensor] = {}
-        outputs = self.backbone(images)
+        outputs = self._call(self.plan.backbone, self.backbone)(images)
         for name in wanted["backbone"]:
             features[f"backbone.{name}"] = _output(outputs, name, self.plan.backbone)
         for wired, head in zip(self.plan.heads, self.heads.values(), strict=True):
-            outputs = head(features, images)
+            outputs = self._call(wired, head)(features, images)
             for name in wanted[wired.part.role]:
                 features[f"{wired.part.name}.{name}"] = _output(outputs, name, wired)
         return features
+
+    def _call(self, wired: Wired, part: nn.Module) -> Callable[..., Any]:
+        """The part, or in training its compiled call where the run asks for that."""
+        if not (self._compiles and self.training):
+            return part
+        role = wired.part.role
+        if role not in self._compiled:
+            from reidcore.compiling import compiled
+
+            self._compiled[role] = compiled(part, str(wired.part))
+        return self._compiled[role]
 
     def loss(
         self, features: Mapping[str, Tensor], batch: Batch

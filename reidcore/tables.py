@@ -79,9 +79,15 @@ class Data:
         "The sampler of training batches: a table with `use` and its keys.", default=None
     )
     workers: int = setting(
-        "Threads that read, resize and augment pictures, beside those that compute.",
+        "Threads or processes that read, resize and augment pictures, beside those that compute.",
         default=2,
         at_least=1,
+    )
+    worker: Literal["thread", "process"] = setting(
+        "What reads pictures: threads, which share the cache and the interpreter's lock, or forked "
+        "processes, which read every picture every time and leave the step alone. The same "
+        "pictures either way.",
+        default="thread",
     )
     cache: float = setting(
         "Memory for decoded and resized pictures, in GiB; 0 reads every picture every time.",
@@ -120,6 +126,12 @@ class Train:
         "Keep pictures and the weights of convolutions channels-last in memory: faster, equal up "
         "to rounding.",
         default=True,
+    )
+    compile: bool = setting(
+        "Let torch compile backbone and heads in training, which takes up to minutes at the first "
+        "step and needs a C++ compiler on a CPU, Triton on a GPU; equal up to rounding. Evaluation "
+        "is as without.",
+        default=False,
     )
     frozen_norm: list[str] = setting(
         "Role paths, such as backbone or head.neck, whose batch norms keep their statistics.",

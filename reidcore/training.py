@@ -186,14 +186,18 @@ class TrainingRun:
         if not any(group["params"] for group in groups):
             raise UsageError("[optim]: nothing to train, the model has no trainable parameters")
         made: torch.optim.Optimizer
+        # One kernel for all weights; on a CPU the plain loop, whose rounding runs have always had.
+        fused = all(p.is_cuda for group in groups for p in group["params"]) or None
         if optim.kind == "sgd":
             made = torch.optim.SGD(
                 groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov,
-                weight_decay=optim.weight_decay,
+                weight_decay=optim.weight_decay, fused=fused,
             )  # fmt: skip
         else:
             kind = torch.optim.Adam if optim.kind == "adam" else torch.optim.AdamW
-            made = kind(groups, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
+            made = kind(
+                groups, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=fused
+            )
         for group in made.param_groups:
             group["base_lr"] = group["lr"]
         self._optimizers.append(made)
@@ -415,7 +419,8 @@ def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
     strides are slower, and may round otherwise."""
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
+            # Not the number of steps, which has its own device, and a single weight's shape.
+            if key != "step" and isinstance(value, Tensor) and value.shape == parameter.shape:
                 state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
@@ -504,6 +509,11 @@ def run_training(
     settings = plan.runfile
     device = choose_device(settings.train.device)
     _set_determinism(settings.train.deterministic)
+    if settings.train.compile and processes.count > 1:
+        raise UsageError(
+            "[train]: compile: torch cannot compile norms that several processes share; start one "
+            "process, or set train.compile = false"
+        )
     lock = make_lock(plan, sets, device, processes)
     started = (folder / "lock.json").exists()
     if started:

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,8 +21,8 @@ from running import TINY
 
 from reidcore.api import Row
 from reidcore.cli import main
-from reidcore.errors import DataError
-from reidcore.modules import Rows
+from reidcore.errors import DataError, ReidError
+from reidcore.modules import Batch, Rows
 from reidcore.pictures import PictureLoader, decode, make_rows, normalized
 from reidcore.seeds import derived_seed
 from reidcore.tables import Data, Normalize
@@ -35,9 +42,17 @@ def noisy(picture: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
     return torch.randint(0, 256, picture.shape, generator=draw).to(torch.uint8)
 
 
-def loader(workers: int = 2, cache: float = 1.0, augment: bool = True, seed: int = 0):
-    data = Data(image=(16, 8), workers=workers, cache=cache, normalize="none")
-    return PictureLoader(data, seed, [noisy] if augment else [])
+def loader(
+    workers: int = 2, cache: float = 1.0, augment: bool = True, seed: int = 0,
+    worker: str = "thread",
+):  # fmt: skip
+    data = Data(image=(16, 8), workers=workers, cache=cache, normalize="none", worker=worker)
+    made = PictureLoader(data, seed, [noisy] if augment else [])
+    made.ahead = True  # as on a GPU
+    return made
+
+
+either_worker = pytest.mark.parametrize("worker", ["thread", "process"])
 
 
 def as_rows(rows: list[Row]) -> Rows:
@@ -68,18 +83,24 @@ def test_every_colour_mode_gives_three_channels(mode: str, tmp_path: Path):
     assert decode(str(file), "", (8, 4), "lanczos").shape == (3, 8, 4)
 
 
+@either_worker
 @pytest.mark.parametrize("damage", ["missing", "empty", "text", "truncated"])
-def test_unreadable_pictures_name_their_file_and_row(damage: str, tmp_path: Path):
-    """A damaged picture ends the batch with its path and its manifest row; nothing hangs."""
+def test_unreadable_pictures_name_their_file_and_row(damage: str, worker: str, tmp_path: Path):
+    """A damaged picture ends the batch with its path and its manifest row; nothing hangs. Batches
+    before it arrive, though it has been read before they are used."""
     rows = make_pictures(tmp_path)
     bad = Path(rows[4].path)
     content = bad.read_bytes()
     bad.unlink()
     if damage != "missing":
         bad.write_bytes({"empty": b"", "text": b"hello", "truncated": content[:80]}[damage])
+    arrived = []
     with pytest.raises(DataError) as caught:
-        list(loader().training(as_rows(rows), [[0, 1], [2, 3], [4, 5]], 0, 0))
-    assert str(bad) in str(caught.value)
+        for batch in loader(worker=worker).training(as_rows(rows), [[0, 1], [2, 3], [4, 5]], 0, 0):
+            arrived.append(batch.pid.tolist())
+            time.sleep(0.1)
+    assert arrived == [[0, 1], [2, 0]]
+    assert str(bad) in str(caught.value) and "0x" not in str(caught.value)
     assert "own.csv row 6" in str(caught.value)
     assert caught.value.exit_code == 4
 
@@ -166,6 +187,7 @@ def test_augmentation_follows_from_seed_epoch_stream_and_place(tmp_path: Path):
     first = drawn(loader(), rows, epoch=3)
     assert torch.equal(first, drawn(loader(workers=1, cache=0), rows, epoch=3))
     assert torch.equal(first, drawn(loader(workers=7), rows, epoch=3))
+    assert torch.equal(first, drawn(loader(worker="process"), rows, epoch=3))
     for other in (
         drawn(loader(), rows, epoch=4),
         drawn(loader(), rows, epoch=3, stream=1),
@@ -189,22 +211,90 @@ def test_the_cache_keeps_pictures_unaugmented(tmp_path: Path):
     assert before.sum() > 0 and torch.equal(before, after)
 
 
-def test_plain_batches_keep_order_and_labels(tmp_path: Path):
+@either_worker
+def test_plain_batches_keep_order_and_labels(worker: str, tmp_path: Path):
     """Test batches come in row order, the last one smaller, with numbered identities."""
     rows = make_pictures(tmp_path)
-    batches = list(loader(augment=False).plain(as_rows(rows), 4))
+    batches = list(loader(augment=False, worker=worker).plain(as_rows(rows), 4))
     assert [len(batch) for batch in batches] == [4, 2]
     assert torch.cat([batch.pid for batch in batches]).tolist() == [0, 1, 2, 0, 1, 2]
 
 
-def test_leaving_early_stops_the_threads(tmp_path: Path):
-    """A consumer that stops after one batch leaves no thread behind."""
-    import threading
-
-    batches = loader().plain(as_rows(make_pictures(tmp_path, 40)), 1)
+@either_worker
+def test_leaving_early_stops_the_threads(worker: str, tmp_path: Path):
+    """A consumer that stops after one batch leaves no thread and no process behind."""
+    batches = loader(worker=worker).plain(as_rows(make_pictures(tmp_path, 40)), 1)
     next(batches)
+    assert len(multiprocessing.active_children()) == (2 if worker == "process" else 0)
     batches.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("reid-pictures")]
+    assert not multiprocessing.active_children()
+
+
+def test_the_next_batch_is_sent_before_one_is_used(tmp_path: Path):
+    """Where batches are sent ahead, the next one is on its way when one is handed over, in the
+    order of the batches, each once; elsewhere a batch is placed when it is asked for."""
+    rows = as_rows(make_pictures(tmp_path))
+    for ahead in (True, False):
+        made, log = loader(), []
+        made.ahead = ahead
+        place = made._placed
+
+        def noting(batch: Batch, place=place, log=log) -> Batch:
+            log.append(f"sent {batch.pid.tolist()}")
+            return place(batch)
+
+        made._placed = noting
+        for batch in made.training(rows, [[0], [1], [2], [3]], 0, 0):
+            log.append(f"used {batch.pid.tolist()}")
+            time.sleep(0.1)  # so that the next ones have been read
+        assert [x for x in log if x[0] == "s"] == [f"sent [{n % 3}]" for n in range(4)]
+        assert [x for x in log if x[0] == "u"] == [f"used [{n % 3}]" for n in range(4)]
+        assert (log.index("sent [2]") < log.index("used [1]")) == ahead
+
+
+def test_a_reading_process_that_is_killed_is_an_error(tmp_path: Path):
+    """The batch that was awaited raises, instead of being waited for, and says what may help."""
+
+    def fatal(picture: torch.Tensor, draw: torch.Generator) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return picture
+
+    made = loader(worker="process")
+    made.augment = (fatal,)
+    with pytest.raises(ReidError, match=r'/dev/shm.*data.worker = "thread"'):
+        drawn(made, as_rows(make_pictures(tmp_path)), 0)
+    assert not multiprocessing.active_children()
+
+
+def test_reading_processes_end_with_a_killed_run(tmp_path: Path):
+    """Processes do not outlive one that is killed and could not stop them."""
+    code = """
+import sys, time
+from reidcore.reading_processes import ReadingProcesses
+import multiprocessing
+made = ReadingProcesses(2, None)
+print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+time.sleep(60)
+"""
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    children = [int(pid) for pid in run.stdout.readline().split()]
+    assert len(children) == 2
+    run.kill()
+    run.wait()
+    deadline = time.monotonic() + 20
+    while any(alive(pid) for pid in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(alive(pid) for pid in children)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
 
 
 def test_reading_threads_do_not_compute_with_several(tmp_path: Path):
@@ -243,6 +333,26 @@ def test_batches_come_on_the_device(tmp_path: Path):
         assert there.images.pixels.is_cuda and there.images.camera.is_cuda and there.pid.is_cuda
         torch.testing.assert_close(there.images.pixels.cpu(), here.images.pixels)
         assert torch.equal(there.pid.cpu(), here.pid)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@either_worker
+def test_batches_sent_ahead_hold_their_pixels_on_the_device(worker: str, tmp_path: Path):
+    """While a GPU still computes on earlier batches, and their memory is given back, later ones
+    arrive whole: what each step saw is what the CPU sees."""
+    rows = as_rows(make_pictures(tmp_path, 32))
+    order = [[(3 * n + k) % 32 for k in range(8)] for n in range(40)]
+    data = Data(image=(128, 64), worker=worker)
+    seen, load = [], torch.rand(2048, 2048, device="cuda")
+    for batch in PictureLoader(data, 0, [noisy], "cuda").training(rows, order, 0, 0):
+        for _ in range(20):
+            load = (load @ load).clamp_(0, 1)
+        seen.append((batch.images.pixels.double().sum((1, 2, 3)), batch.pid))
+    here = PictureLoader(Data(image=(128, 64)), 0, [noisy]).training(rows, order, 0, 0)
+    for (sums, pid), batch in zip(seen, here, strict=True):
+        expected = batch.images.pixels.double().sum((1, 2, 3))
+        torch.testing.assert_close(sums.cpu(), expected, rtol=1e-5, atol=1e-2)
+        assert torch.equal(pid.cpu(), batch.pid)
 
 
 def test_labels_follow_natural_order(tmp_path: Path):

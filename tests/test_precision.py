@@ -12,9 +12,13 @@ from reidcore.cli import main
 from reidcore.dryrun import dry_run, random_batch
 from reidcore.model import Model, build_model
 from reidcore.modules import Batch
+from reidcore.packaged import run_source
+from reidcore.pictures import make_rows
 from reidcore.plugins import Plugins
+from reidcore.progress import Silent
 from reidcore.runfile import parse_runfile
-from reidcore.training import _lay_out_as_parameters
+from reidcore.seeds import seeded
+from reidcore.training import TrainingRun, _lay_out_as_parameters, make_loader
 from reidcore.weights import load_state, save_state
 from reidcore.wiring import make_plan
 
@@ -78,6 +82,51 @@ def test_half_gradients_point_the_same_way(half: Model):
     assert {value.dtype for value in found.values()} == {torch.float32}
     a, b = (torch.cat([g[key].flatten() for key in expected]) for g in (found, expected))
     assert 0.99 < torch.cosine_similarity(a, b, 0) < 1
+
+
+DEMOS = ("demo", "airnet:demo", "ddag:demo", "ipad:demo", "msinet:demo", "qaconv:demo")
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_every_method_trains_in_half_precision(name: str):
+    """One step of each method's demo network: it passes the dry run; features, terms, gradients and
+    the state of its losses are float32 and finite, and gradients are close in direction to those
+    without."""
+    found = []
+    for amp in (False, True):
+        plugins = Plugins()
+        text, shown = run_source(name, plugins)
+        run = parse_runfile(text, shown, ["data.image=[64, 32]"])
+        model = build_model(make_plan(run, plugins, allow_missing=True), 0, "none").train()
+        # Statistics of a few random pictures would magnify every rounding.
+        model.freeze_norms(["backbone", "head", "matcher", "loss"])
+        if amp:
+            model.amp_device = "cpu"
+            assert dry_run(model.plan, model) == []
+        seen = []
+        first = next(m for m in model.backbone.modules() if isinstance(m, torch.nn.Conv2d))
+        first.register_forward_hook(lambda module, given, out, seen=seen: seen.append(out.dtype))
+        batch = random_batch(model.plan, model.device, training=True)
+        with seeded("dropout"):
+            features = model(batch.images)
+            loss, terms = model.loss(features, batch)
+        loss.backward()
+        model.after_step(features, batch)
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        # MSINet calls no convolution of its own where norms are frozen and all is float32.
+        assert set(seen) <= {torch.bfloat16 if amp else torch.float32} and (seen or not amp)
+        for value in (*features.values(), *terms.values(), *gradients.values(), *buffers(model)):
+            assert value.dtype == torch.float32 and value.isfinite().all()
+        found.append(gradients)
+    assert found[0].keys() == found[1].keys()
+    a, b = (torch.cat([one[key].flatten() for key in found[0]]) for one in found)
+    assert torch.cosine_similarity(a, b, 0) > 0.95
+
+
+def buffers(model: Model) -> list[torch.Tensor]:
+    """What losses remember, in numbers with a point."""
+    every = [value for loss in model.losses.values() for value in loss.buffers()]
+    return [value for value in every if value.is_floating_point()]
 
 
 def test_distances_are_the_same_under_autocast():
@@ -179,3 +228,31 @@ def test_loaded_state_has_the_strides_of_its_parameters(tmp_path: Path):
     assert any(not value.is_contiguous() for value in old)
     assert [value.stride() for value in new] == [value.stride() for value in old]
     assert all(torch.equal(a, b) for a, b in zip(new, old, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+def test_a_gpu_steps_all_weights_at_once(kind: str, tmp_path: Path):
+    """A run's optimizer is fused on a GPU, its steps are the CPU's up to rounding, and its state
+    goes on from a file, also where a weight is a single number."""
+    weights = {}
+    for device in ("cpu", "cuda"):
+        model = make(f"optim.kind={kind}", "head.neck.pool=gem", f"train.device={device}")
+        run = TrainingRun(
+            model.plan, tmp_path, model.to(device), make_loader(model.plan, model.device),
+            make_rows([], {}, ("visible",)), Plugins([]), Silent(),
+        )  # fmt: skip
+        model.train().freeze_norms(["backbone", "head"])
+        optimizer = run.optimizer()
+        assert bool(optimizer.param_groups[0]["fused"]) == (device == "cuda")
+        for step in range(4):
+            if step == 2:
+                save_state(tmp_path / "state", optimizer.state_dict())
+                optimizer = run.optimizer()
+                optimizer.load_state_dict(load_state(tmp_path / "state"))
+                _lay_out_as_parameters(optimizer)
+            batch = random_batch(model.plan, model.device, step)
+            run.update(model.loss(model(batch.images), batch)[0], optimizer)
+        weights[device] = [p.detach().cpu() for p in model.parameters()]
+    for here, there in zip(*weights.values(), strict=True):
+        torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-3)

@@ -1,9 +1,15 @@
-"""The core's augmentations: uint8 [3, H, W] -> uint8 [3, H, W]."""
+"""The core's augmentations: uint8 [3, H, W] -> uint8 [3, H, W].
+
+Pixels are moved by NumPy and numbers drawn by as few tensor operations as possible: each of torch's
+gives the interpreter's lock away and asks for it again, which reading threads and the training step
+would then fight for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,12 +28,20 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def _happens(p: float, generator: torch.Generator) -> bool:
-    return bool(torch.rand((), generator=generator) < p)
+    # The number drawn is a float32; so must be what it is compared with.
+    return torch.rand((), generator=generator).item() < float(np.float32(p))
 
 
 def _integer(low: int, high: int, generator: torch.Generator) -> int:
     """A number from `low` to `high` - 1."""
     return int(torch.randint(low, high, (), generator=generator))
+
+
+def _overlap(shift: int, size: int) -> tuple[slice, slice]:
+    """What of an axis is still seen after a shift: where it was, and where it is then."""
+    stay = max(0, size - abs(shift))
+    start = max(0, -shift)
+    return slice(start, start + stay), slice(max(0, shift), max(0, shift) + stay)
 
 
 class Flip:
@@ -48,13 +62,13 @@ class PadCrop:
         self.fill = config.fill
 
     def __call__(self, picture: Tensor, generator: torch.Generator) -> Tensor:
-        channels, height, width = picture.shape
-        padded = picture.new_full(
-            (channels, height + 2 * self.pad, width + 2 * self.pad), self.fill
-        )
-        padded[:, self.pad : self.pad + height, self.pad : self.pad + width] = picture
         top, left = torch.randint(2 * self.pad + 1, (2,), generator=generator).tolist()
-        return padded[:, top : top + height, left : left + width].contiguous()
+        down, right = self.pad - top, self.pad - left
+        source = picture.numpy()
+        shifted = np.full(source.shape, self.fill, dtype=np.uint8)
+        rows, columns = _overlap(down, source.shape[1]), _overlap(right, source.shape[2])
+        shifted[:, rows[1], columns[1]] = source[:, rows[0], columns[0]]
+        return torch.from_numpy(shifted)
 
 
 class Erase:
@@ -74,9 +88,10 @@ class Erase:
         if box is None:
             return picture
         top, left, height, width = box
-        erased = picture.clone()
-        erased[:, top : top + height, left : left + width] = self._filling(height, width, generator)
-        return erased
+        filling = self._filling(height, width, generator)
+        erased = picture.numpy().copy()
+        erased[:, top : top + height, left : left + width] = filling
+        return torch.from_numpy(erased)
 
     def _box(
         self, height: int, width: int, generator: torch.Generator
@@ -94,14 +109,12 @@ class Erase:
                 return top, _integer(0, width - wide + 1, generator), tall, wide
         return None
 
-    def _filling(self, height: int, width: int, generator: torch.Generator) -> Tensor:
+    def _filling(self, height: int, width: int, generator: torch.Generator) -> np.ndarray:
         fill = self.config.fill
         if fill == "random":
             size = (3, height, width)
-            return torch.randint(256, size, generator=generator, dtype=torch.uint8)
-        if fill == "mean":
-            fill = MEAN
-        return torch.tensor(fill, dtype=torch.uint8).expand(3).reshape(3, 1, 1)
+            return torch.randint(256, size, generator=generator, dtype=torch.uint8).numpy()
+        return np.array(MEAN if fill == "mean" else fill, dtype=np.uint8).reshape(-1, 1, 1)
 
 
 def occlusion_box(
@@ -136,9 +149,9 @@ class Occlude:
             config.area,
             lambda low, high: _integer(low, high, generator),
         )
-        occluded = picture.clone()
+        occluded = picture.numpy().copy()
         occluded[:, top : top + side, left : left + side] = config.fill
-        return occluded
+        return torch.from_numpy(occluded)
 
 
 def grey_of(pixels: Tensor) -> Tensor:
