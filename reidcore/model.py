@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -170,7 +170,7 @@ class Model(nn.Module):
         return self._widened(images)
 
     def _widened(self, images: Images) -> dict[str, Tensor]:
-        with self.autocast():
+        with self.autocast() if self.training else float32_convolutions():
             features = self._features(self.laid_out(images))
         return {name: widened(value) for name, value in features.items()}
 
@@ -232,6 +232,18 @@ class Model(nn.Module):
     def after_epoch(self, means: Mapping[str, float]) -> None:
         for loss in self.losses.values():
             loss.after_epoch(means)
+
+
+@contextmanager
+def float32_convolutions() -> Iterator[None]:
+    """Without TF32, which torch lets convolutions of recent GPUs take and whose 10 bits would make
+    other features, and now and then another order, than a CPU's."""
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
 
 
 def widened(value: Tensor) -> Tensor:

@@ -256,3 +256,22 @@ def test_a_gpu_steps_all_weights_at_once(kind: str, tmp_path: Path):
         weights[device] = [p.detach().cpu() for p in model.parameters()]
     for here, there in zip(*weights.values(), strict=True):
         torch.testing.assert_close(there, here, rtol=1e-2, atol=1e-3)
+
+
+def test_evaluation_takes_no_tf32():
+    """Convolutions may take TF32 in training, as torch has it, and never in evaluation, also where
+    that ends with an error."""
+    model, seen = make(), []
+    batch = batch_of(model)
+    hook = model.backbone.register_forward_hook(
+        lambda *_: seen.append(torch.backends.cudnn.allow_tf32)
+    )
+    before = torch.backends.cudnn.allow_tf32
+    for training in (True, False):
+        model.train(training)(batch.images)
+        assert torch.backends.cudnn.allow_tf32 == before
+    assert seen == [before, False]
+    hook.remove()
+    with pytest.raises(RuntimeError):
+        model(batch.images[:, None])
+    assert torch.backends.cudnn.allow_tf32 == before
