@@ -166,7 +166,7 @@ class Model(nn.Module):
         if isinstance(images, SharedImages):
             with images.forward_pass() as own:
                 made = self._widened(own)
-            return Lazy(made, lambda name: images.share.whole(made[name]))
+            return Lazy(made, lambda name: images.division.whole(made[name]))
         return self._widened(images)
 
     def _widened(self, images: Images) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ from reidcore.modules import Batch, Images, Meta, Rows
 from reidcore.processes import ALONE, Processes
 from reidcore.reading_processes import Read, ReadingProcesses
 from reidcore.seeds import generator
-from reidcore.sharing import Share, SharedImages, divided
+from reidcore.sharing import Division, SharedImages, divided
 from reidcore.tables import Data, Normalize
 
 RESAMPLING = {
@@ -182,10 +182,10 @@ class PictureLoader:
     ) -> Batch:
         """The batch with uint8 pixels, in pinned memory where it goes to a GPU."""
         index = np.asarray(indices, dtype=np.int64)
-        share = None
+        division = None
         if key is not None and self.processes.count > 1:
-            share = divided(rows.modality[index], self.processes)
-        images = self._images(rows, index, key, share, read)
+            division = divided(rows.modality[index], self.processes)
+        images = self._images(rows, index, key, division, read)
         return Batch(images, torch.from_numpy(rows.pid[index]))
 
     def _images(
@@ -193,10 +193,10 @@ class PictureLoader:
         rows: Rows,
         index: np.ndarray,
         key: Key | None,
-        share: Share | None = None,
+        division: Division | None = None,
         read: Read | None = None,
     ) -> Images:
-        own = np.arange(len(index)) if share is None else share.own
+        own = np.arange(len(index)) if division is None else division.own
         pinned = self.device.type == "cuda"
         if read is None:
             pixels = self._pixels(rows, index[own], own, key, pinned)
@@ -206,13 +206,13 @@ class PictureLoader:
         modality = torch.from_numpy(rows.modality[index])
         camera = torch.from_numpy(rows.camera[index])
         images = Images(pixels, modality[own], camera[own])
-        if share is None or key is None:
+        if division is None or key is None:
             return images
 
         def all_pixels() -> Tensor:
             return self._on_device(self._images(rows, index, key)).pixels
 
-        return SharedImages(images, share, modality, camera, all_pixels, (self.seed, *key))
+        return SharedImages(images, division, modality, camera, all_pixels, (self.seed, *key))
 
     def _placed(self, batch: Batch) -> Batch:
         """The batch on the device."""

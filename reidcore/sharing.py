@@ -23,7 +23,7 @@ BUCKET = 2**24
 
 
 @attrs.frozen(eq=False)
-class Share:
+class Division:
     """How processes divide a batch of B pictures. parts: the places in the batch, ascending, that
     each process computes; together all of them."""
 
@@ -54,7 +54,7 @@ class Share:
         return rows[torch.from_numpy(order).to(rows.device)]
 
 
-def divided(modality: np.ndarray, processes: Processes) -> Share | None:
+def divided(modality: np.ndarray, processes: Processes) -> Division | None:
     """Divides pictures of the modalities [B]: of each modality every process takes a stretch of the
     batch, so that pictures of an identity, which stand together, mostly stay together, and no
     process lacks a modality. None where there are too few: then each computes all of them."""
@@ -65,22 +65,22 @@ def divided(modality: np.ndarray, processes: Processes) -> Share | None:
             return None
         for part, piece in zip(parts, np.array_split(places, processes.count), strict=True):
             part.append(piece)
-    return Share(processes, [np.sort(np.concatenate(part)) for part in parts])
+    return Division(processes, [np.sort(np.concatenate(part)) for part in parts])
 
 
 class _Gather(torch.autograd.Function):
-    """`Share.whole`. Nothing is sent backwards: every process computes the loss of all features."""
+    """`Division.whole`. Nothing is sent back: every process computes the loss of all features."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, share: Share) -> Tensor:
-        ctx.share = share
-        return share.gathered(own)
+    def forward(ctx: Any, own: Tensor, division: Division) -> Tensor:
+        ctx.division = division
+        return division.gathered(own)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        own = torch.from_numpy(ctx.share.own).to(gradient.device)
-        return gradient[own] * ctx.share.processes.count, None
+        own = torch.from_numpy(ctx.division.own).to(gradient.device)
+        return gradient[own] * ctx.division.processes.count, None
 
 
 class RemoteImages(Images):
@@ -107,34 +107,36 @@ class SharedImages(RemoteImages):
     key: what random numbers of the forward pass follow from, besides the process.
     """
 
-    __slots__ = ("_key", "_passes", "own", "share")
+    __slots__ = ("_key", "_passes", "division", "own")
     own: Images
-    share: Share
+    division: Division
     _key: tuple[int, ...]
     _passes: list[int]
 
     def __init__(
-        self, own: Images, share: Share, modality: Tensor, camera: Tensor,
+        self, own: Images, division: Division, modality: Tensor, camera: Tensor,
         fetch: Callable[[], Tensor], key: tuple[int, ...],
     ):  # fmt: skip
         super().__init__(modality, camera, fetch)
-        for name, value in (("own", own), ("share", share), ("_key", key), ("_passes", [0])):
+        for name, value in (("own", own), ("division", division), ("_key", key), ("_passes", [0])):
             object.__setattr__(self, name, value)
 
     def placed(self, place: Callable[[Images], Images], device: torch.device) -> SharedImages:
         """The same with `own` put in place, and the rest on the device."""
         modality, camera = (x.to(device, non_blocking=True) for x in (self.modality, self.camera))
-        return SharedImages(place(self.own), self.share, modality, camera, self._fetch, self._key)
+        return SharedImages(
+            place(self.own), self.division, modality, camera, self._fetch, self._key
+        )
 
     @contextmanager
     def forward_pass(self) -> Iterator[Images]:
         """The own pictures, while norms are synchronised and random numbers are the process's own:
         those of the losses must remain the same everywhere."""
         self._passes[0] += 1
-        number = self.share.processes.number
+        number = self.division.processes.number
         with (
             seeded("forward", *self._key, self._passes[0], number),
-            SynchronisedNorms(self.share.processes),
+            SynchronisedNorms(self.division.processes),
         ):
             yield self.own
 

@@ -35,11 +35,11 @@ def batch_of(plan: Plan, count: int) -> Batch:
 def shared(batch: Batch, processes: Processes) -> Batch:
     """The batch as each of several processes gets it."""
     images = batch.images
-    share = divided(images.modality.numpy(), processes)
-    assert share is not None
-    assert sorted(np.concatenate(share.parts).tolist()) == list(range(len(batch)))
-    own = images[torch.from_numpy(share.own)]
-    made = SharedImages(own, share, images.modality, images.camera, lambda: images.pixels, (0,))
+    division = divided(images.modality.numpy(), processes)
+    assert division is not None
+    assert sorted(np.concatenate(division.parts).tolist()) == list(range(len(batch)))
+    own = images[torch.from_numpy(division.own)]
+    made = SharedImages(own, division, images.modality, images.camera, lambda: images.pixels, (0,))
     return Batch(made, batch.pid)
 
 

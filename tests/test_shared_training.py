@@ -215,5 +215,5 @@ def test_batches_are_divided(modality, count, expected):
     """A stretch of each modality for every process; nothing where one would have none."""
     import numpy as np
 
-    share = divided(np.array(modality), Processes(0, count))
-    assert (share and [part.tolist() for part in share.parts]) == expected
+    division = divided(np.array(modality), Processes(0, count))
+    assert (division and [part.tolist() for part in division.parts]) == expected
