@@ -15,8 +15,9 @@ from __future__ import annotations
 import sys
 import warnings
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -37,6 +38,10 @@ WAITING = {
 """Operations whose result, or its shape, the host has to wait for."""
 CROSSING = {aten.copy_, aten._to_copy, aten.set_, aten.detach, aten.alias}
 HERE = Path(__file__).name
+STREAM = SimpleNamespace(
+    device=DEVICE, record_event=lambda: True, wait_event=lambda event: None,
+)  # fmt: skip
+"""All there is to do happens at once, in order."""
 
 
 class StandIn:
@@ -64,6 +69,7 @@ class StandIn:
             "numpy": lambda t, **options: self._numpy(t, **options),
             "tolist": lambda t: self._tolist(t),
             "pin_memory": lambda t, *_: t,
+            "record_stream": lambda t, stream: None,
         }.items():
             self._stack.enter_context(patch.object(Tensor, name, value))
         for name, answer in {
@@ -71,8 +77,18 @@ class StandIn:
             "mem_get_info": (self.free, 2 * self.free), "memory_reserved": 0, "memory_allocated": 0,
             "synchronize": None,
             "reset_peak_memory_stats": None,
+            "Stream": STREAM, "current_stream": STREAM, "stream": nullcontext(),
         }.items():  # fmt: skip
             self._stack.enter_context(patch.object(torch.cuda, name, lambda *_, a=answer: a))
+        for name in ("SGD", "Adam", "AdamW"):  # fused, they would round otherwise than on a CPU
+            kind = getattr(torch.optim, name)
+            self._stack.enter_context(
+                patch.object(torch.optim, name, lambda *a, k=kind, fused=None, **n: k(*a, **n))
+            )
+        empty = torch.empty
+        self._stack.enter_context(
+            patch.object(torch, "empty", lambda *a, pin_memory=False, **k: empty(*a, **k))
+        )
         parse = torch._C._nn._parse_to
         self._stack.enter_context(
             patch.object(torch._C._nn, "_parse_to", lambda *a, **k: parse(*self._named(a), **k))

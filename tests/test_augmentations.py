@@ -151,6 +151,32 @@ def test_pad_crop_shifts_and_fills():
     assert len(seen) == 9
 
 
+def test_what_is_drawn_stays_the_same():
+    """A picture's numbers are part of a run: a flip draws one, compared in float32, a crop two
+    integers at once, erasing one and then for each attempt two of float64 and the corner."""
+    source = picture()
+    for seed in range(300):
+        ours, dice = generator(seed), generator(seed)
+        flipped = build_flip(settings.Flip(p=0.3), CONTEXT)(source, ours)
+        mirror = bool(torch.rand((), generator=dice) < 0.3)
+        assert torch.equal(flipped, source.flip(2) if mirror else source)
+
+        cropped = build_pad_crop(settings.PadCrop(pad=9, fill=7), CONTEXT)(source, ours)
+        top, left = torch.randint(19, (2,), generator=dice).tolist()
+        padded = torch.nn.functional.pad(source, (9, 9, 9, 9), value=7)
+        assert torch.equal(cropped, padded[:, top : top + 13, left : left + 7])
+
+        config = settings.Erase(p=1, area=(0.1, 0.1), aspect=1, fill=0)
+        erased = build_erase(config, CONTEXT)(source, ours)
+        torch.rand((), generator=dice)
+        torch.rand(2, generator=dice, dtype=torch.float64)
+        top, left = (int(torch.randint(size - 2, (), generator=dice)) for size in (13, 7))
+        expected = source.clone()
+        expected[:, top : top + 3, left : left + 3] = 0
+        assert torch.equal(erased, expected)
+        assert torch.equal(ours.get_state(), dice.get_state())
+
+
 def box_of(changed: torch.Tensor) -> tuple[int, int, int, int]:
     """Top, left, height and width of the rectangle where [H, W] is true; it must be full."""
     rows, columns = (changed.any(axis).nonzero()[:, 0] for axis in (1, 0))
