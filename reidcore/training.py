@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reidcore import __version__
 from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.kept import KeptBlocks, scoring_key
-from reidcore.model import Model, build_model, build_part, choose_device, in_role
+from reidcore.lock import check_resumable, make_lock
+from reidcore.model import Model, build_model, build_part, choose_device
 from reidcore.modules import Batch, Rows, Run, Template
+from reidcore.optimizers import lay_out_as_parameters, make_optimizer, owned, rate_factor
 from reidcore.pictures import PictureLoader, make_rows
 from reidcore.plan import Plan
 from reidcore.plugins import Plugins
@@ -28,9 +28,7 @@ from reidcore.ranking import evaluate
 from reidcore.repeats import number_of, without_curves
 from reidcore.runfolder import (
     DRAWS,
-    LAYOUT,
     SCORED_EPOCHS,
-    differences,
     is_finished,
     read_json,
     write_atomically,
@@ -41,12 +39,12 @@ from reidcore.score_names import metric_of
 from reidcore.scoring import extract, make_templates, score, training_pairs
 from reidcore.seeds import generator, seed_all, seeded
 from reidcore.sharing import average_gradients
-from reidcore.tables import FITTED, Optim
-from reidcore.test_sets import drawn_as_text, protocols_as_json, require_scorable
+from reidcore.tables import FITTED
+from reidcore.test_sets import drawn_as_text, require_scorable
 from reidcore.usage import peak_memory
 from reidcore.weights import load_state, save_sections, save_state
 
-__all__ = ["TrainingRun", "rate_factor", "run_training", "train"]
+__all__ = ["TrainingRun", "run_training", "train"]
 
 
 def train(config: Any, run: Run) -> None:
@@ -63,20 +61,6 @@ def train(config: Any, run: Run) -> None:
             model.after_step(features, batch)
             run.log(loss=loss, **terms)
         model.after_epoch(run.means())
-
-
-def rate_factor(optim: Optim, epoch: int, epochs: int) -> float:
-    """The learning rate's factor in an epoch, counted from 0."""
-    factor = 1.0
-    if optim.steps is not None:
-        factor *= optim.steps.by ** sum(epoch >= at for at in optim.steps.at)
-    if optim.cosine is not None:
-        wave = 0.5 * (1 + math.cos(math.pi * epoch / max(1, epochs)))
-        factor *= optim.cosine.to + (1 - optim.cosine.to) * wave
-    if optim.warmup is not None and epoch < optim.warmup.epochs - 1:
-        share = epoch / (optim.warmup.epochs - 1)
-        factor *= optim.warmup.start + (1 - optim.warmup.start) * share
-    return factor
 
 
 class _Ask:
@@ -175,31 +159,7 @@ class TrainingRun:
         optim = self.plan.runfile.optim
         if optim is None:
             raise UsageError("table [optim] is missing, which training needs")
-        groups: list[dict[str, Any]] = []
-        if parameters is None:
-            for role, module in self.model.parts():
-                found = [p for p in module.parameters() if p.requires_grad]
-                if found:
-                    groups.append({"params": found, "lr": optim.lr * _scale(optim.scale, role)})
-        else:
-            groups.append({"params": list(parameters), "lr": optim.lr})
-        if not any(group["params"] for group in groups):
-            raise UsageError("[optim]: nothing to train, the model has no trainable parameters")
-        made: torch.optim.Optimizer
-        # One kernel for all weights; on a CPU the plain loop, whose rounding runs have always had.
-        fused = all(p.is_cuda for group in groups for p in group["params"]) or None
-        if optim.kind == "sgd":
-            made = torch.optim.SGD(
-                groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov,
-                weight_decay=optim.weight_decay, fused=fused,
-            )  # fmt: skip
-        else:
-            kind = torch.optim.Adam if optim.kind == "adam" else torch.optim.AdamW
-            made = kind(
-                groups, lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay, fused=fused
-            )
-        for group in made.param_groups:
-            group["base_lr"] = group["lr"]
+        made = make_optimizer(optim, self.model if parameters is None else parameters)
         self._optimizers.append(made)
         return made
 
@@ -214,7 +174,7 @@ class TrainingRun:
         self.backward(loss, *optimizers)
         clip = self.plan.runfile.optim.clip_norm if self.plan.runfile.optim else 0
         if clip:
-            torch.nn.utils.clip_grad_norm_(_owned(optimizers), clip)
+            torch.nn.utils.clip_grad_norm_(owned(optimizers), clip)
         for optimizer in optimizers:
             optimizer.step()
 
@@ -222,8 +182,8 @@ class TrainingRun:
         loss.backward()
         if self._processes.count > 1:
             # A procedure may step what is no parameter, such as a supernet's weights of operations.
-            owned = _owned([*self._optimizers, *optimizers])
-            every = dict.fromkeys([*self.model.parameters(), *self.model.buffers(), *owned])
+            stepped = owned([*self._optimizers, *optimizers])
+            every = dict.fromkeys([*self.model.parameters(), *self.model.buffers(), *stepped])
             average_gradients(every, self._processes)
 
     def log(self, /, **numbers: float | Tensor) -> None:
@@ -346,7 +306,7 @@ class TrainingRun:
         for name, part in state.items():
             part.load_state_dict(saved["state"][name])
             if isinstance(part, torch.optim.Optimizer):
-                _lay_out_as_parameters(part)
+                lay_out_as_parameters(part)
         self.history, self.scores = saved["history"], saved["scores"]
         self._scored = saved.get("scored", [])
         self._best = saved["best"]
@@ -409,92 +369,11 @@ class TrainingRun:
         self._observers.run_ended(run=self, scores=self.scores)
 
 
-def _owned(optimizers: Iterable[torch.optim.Optimizer]) -> list[Tensor]:
-    """What the optimizers step."""
-    return [p for one in optimizers for group in one.param_groups for p in group["params"]]
-
-
-def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
-    """Gives loaded state its parameters' strides, which files do not keep: steps over unlike
-    strides are slower, and may round otherwise."""
-    for parameter, state in optimizer.state.items():
-        for key, value in state.items():
-            # Not the number of steps, which has its own device, and a single weight's shape.
-            if key != "step" and isinstance(value, Tensor) and value.shape == parameter.shape:
-                state[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
-
-
-def _scale(scales: Mapping[str, float], role: str) -> float:
-    """The factor of the longest role path that holds the role."""
-    paths = [path for path in scales if in_role(role, path)]
-    return scales[max(paths, key=len)] if paths else 1.0
-
-
 def make_loader(plan: Plan, device: torch.device, processes: Processes = ALONE) -> PictureLoader:
     """The run's picture loader with its built augmentations."""
     with seeded(plan.runfile.train.seed, "build", "data.augment"):
         augment = [build_part(plan, part) for part in plan.augment]
     return PictureLoader(plan.runfile.data, plan.runfile.train.seed, augment, device, processes)
-
-
-def make_lock(
-    plan: Plan, sets: Sequence[str], device: torch.device, processes: Processes = ALONE
-) -> dict[str, Any]:
-    """What lock.json holds at the start of a run."""
-    return {
-        "layout": LAYOUT,
-        "finished": False,
-        "name": plan.runfile.name,
-        "sets": list(sets),
-        "resolved": plan.resolved(),
-        "versions": {
-            "reidcore": __version__, **plan.distributions, "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "processes": processes.count,
-        "data": plan.data.hashes,
-        "training": {
-            "identities": plan.given.identities,
-            "cameras": plan.given.cameras,
-            "modalities": list(plan.given.modalities),
-            "train_modalities": list(plan.given.train_modalities),
-            "columns": sorted(plan.given.train_columns),
-            "camera_numbers": plan.data.camera_numbers,
-            "trials": {use: list(trials) for use, trials in plan.data.trials.items()},
-        },
-        "protocols": protocols_as_json(plan),
-    }  # fmt: skip
-
-
-def check_resumable(folder: Path, lock: Mapping[str, Any]) -> list[str]:
-    """Notes on what may differ; UsageError on what makes a resumed run another run."""
-    import json
-
-    old = read_json(folder / "lock.json")
-    new = json.loads(json.dumps(lock))
-    changed = differences(old.get("resolved"), new["resolved"])
-    data = differences(old.get("data"), new["data"])
-    changed += [f"the manifest of data.{text}" for text in data]
-    own = {name: v for name, v in new["versions"].items() if name not in ("torch", "python")}
-    before = {name: old.get("versions", {}).get(name) for name in own}
-    changed += [f"the version of {text}" for text in differences(before, own)]
-    if changed:
-        raise UsageError(
-            f"{folder} cannot be resumed, because it would become another run: "
-            + "; ".join(changed[:5])
-            + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
-            + ". Undo the change, or start another folder with --out."
-        )
-    notes = []
-    for key in ("device", "threads", "processes"):
-        found = old.get(key, 1)  # the number of processes was not always written
-        if found != new[key]:
-            notes.append(
-                f"note: {key} was {found}, is {new[key]}: the end will not be bit-identical"
-            )
-    return notes
 
 
 def run_training(

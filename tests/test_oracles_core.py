@@ -18,8 +18,8 @@ from reidcore.builtin.losses import batch_hard, build_softmax, build_triplet
 from reidcore.builtin.matchers import build_cosine
 from reidcore.metrics import draw_shots, rank_queries, summarize
 from reidcore.modules import Batch, Context, Images, Matcher
+from reidcore.optimizers import rate_factor
 from reidcore.tables import Optim, Steps, Warmup
-from reidcore.training import rate_factor
 from tests.oracles import Vectors, oracle
 
 pytestmark = pytest.mark.oracle

@@ -12,13 +12,14 @@ from reidcore.cli import main
 from reidcore.dryrun import dry_run, random_batch
 from reidcore.model import Model, build_model
 from reidcore.modules import Batch
+from reidcore.optimizers import lay_out_as_parameters
 from reidcore.packaged import run_source
 from reidcore.pictures import make_rows
 from reidcore.plugins import Plugins
 from reidcore.progress import Silent
 from reidcore.runfile import parse_runfile
 from reidcore.seeds import seeded
-from reidcore.training import TrainingRun, _lay_out_as_parameters, make_loader
+from reidcore.training import TrainingRun, make_loader
 from reidcore.weights import load_state, save_state
 from reidcore.wiring import make_plan
 
@@ -220,7 +221,7 @@ def test_loaded_state_has_the_strides_of_its_parameters(tmp_path: Path):
     optimizers[0].step()
     save_state(tmp_path / "state", optimizers[0].state_dict())
     optimizers[1].load_state_dict(load_state(tmp_path / "state"))
-    _lay_out_as_parameters(optimizers[1])
+    lay_out_as_parameters(optimizers[1])
     old, new = (
         [optimizer.state[p]["exp_avg"] for p in model.parameters() if p in optimizer.state]
         for optimizer, model in zip(optimizers, models, strict=True)
@@ -250,7 +251,7 @@ def test_a_gpu_steps_all_weights_at_once(kind: str, tmp_path: Path):
                 save_state(tmp_path / "state", optimizer.state_dict())
                 optimizer = run.optimizer()
                 optimizer.load_state_dict(load_state(tmp_path / "state"))
-                _lay_out_as_parameters(optimizer)
+                lay_out_as_parameters(optimizer)
             batch = random_batch(model.plan, model.device, step)
             run.update(model.loss(model(batch.images), batch)[0], optimizer)
         weights[device] = [p.detach().cpu() for p in model.parameters()]

@@ -16,10 +16,10 @@ from reidcore import runfolder
 from reidcore.cli import main
 from reidcore.errors import UsageError
 from reidcore.model import build_model
+from reidcore.optimizers import rate_factor
 from reidcore.plugins import Plugins
 from reidcore.runfile import parse_runfile
 from reidcore.tables import Cosine, Optim, Steps, Warmup
-from reidcore.training import rate_factor
 from reidcore.weights import load_sections, load_state
 from reidcore.wiring import make_plan
 

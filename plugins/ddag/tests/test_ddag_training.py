@@ -18,12 +18,12 @@ from reid_ddag.published import own_name, sections
 from reid_ddag.settings_two_stream import TwoStream
 from reidcore.model import Model, build_model
 from reidcore.modules import Batch, Images
+from reidcore.optimizers import rate_factor
 from reidcore.packaged import find_packaged
 from reidcore.plan import Plan
 from reidcore.plugins import Plugins
 from reidcore.runfile import parse_runfile
 from reidcore.tables import Optim
-from reidcore.training import rate_factor
 from reidcore.wiring import make_plan
 from tests.oracles import Vectors, folder, oracle
 
