@@ -43,7 +43,7 @@ def augmentations() -> list[Callable[..., torch.Tensor]]:
 
 
 def loader(workers: int, worker: str, cache: float) -> PictureLoader:
-    data = Data(image=IMAGE, workers=workers, worker=worker, cache=cache)
+    data = Data(image=IMAGE, workers=workers, worker_kind=worker, cache=cache)
     made = PictureLoader(data, 0, augmentations())
     made._placed = lambda batch: batch  # what the step does is not reading
     return made

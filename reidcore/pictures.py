@@ -1,6 +1,6 @@
 """Reading pictures into batches: decode, resize, augment, in threads, with a cache in memory.
 
-Threads rather than processes, unless `data.worker` says otherwise: the cache is shared, they start
+Threads rather than processes, unless `data.worker_kind` says otherwise: the cache is shared, they start
 at once, and Pillow releases the interpreter's lock while it decodes and resizes. What they pass on
 is uint8; it becomes float on the run's device, where a GPU gets the next batch while it computes
 on the one before.
@@ -253,7 +253,7 @@ class PictureLoader:
     ) -> Iterator[Batch]:
         workers = self.data.workers
         processes = None
-        if self.data.worker == "process":
+        if self.data.worker_kind == "process":
             processes = ReadingProcesses(workers, partial(self._read_in_process, rows))
         # One torch thread in each: several teams of threads would fight the step for the cores.
         # One more where they only wait for processes, so that none of these waits for a batch.

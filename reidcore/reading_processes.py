@@ -51,7 +51,7 @@ class ReadingProcesses:
         except BrokenProcessPool:
             raise ReidError(
                 "a process that reads pictures has ended, perhaps because memory, or /dev/shm, is "
-                'full; data.workers sets how many there are, data.worker = "thread" needs neither'
+                'full; data.workers sets how many there are, data.worker_kind = "thread" needs neither'
             ) from None
 
     def close(self) -> None:

@@ -309,7 +309,7 @@ class Search:
     def _batches(self, rows: Sequence[Row]) -> Iterator[dict[str, Template]]:
         settings = self.plan.runfile
         # Threads, because a search may be part of a service, which must not be forked.
-        data = attrs.evolve(settings.data, cache=0.0, worker="thread")
+        data = attrs.evolve(settings.data, cache=0.0, worker_kind="thread")
         loader = PictureLoader(data, settings.train.seed)
         for found in template_batches(
             self.model, self._matchers(), loader, self._numbered(rows), settings.eval.views,

@@ -83,7 +83,7 @@ class Data:
         default=2,
         at_least=1,
     )
-    worker: Literal["thread", "process"] = setting(
+    worker_kind: Literal["thread", "process"] = setting(
         "What reads pictures: threads, which share the cache and the interpreter's lock, or forked "
         "processes, which read every picture every time and leave the step alone. The same "
         "pictures either way.",

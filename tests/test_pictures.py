@@ -46,7 +46,7 @@ def loader(
     workers: int = 2, cache: float = 1.0, augment: bool = True, seed: int = 0,
     worker: str = "thread",
 ):  # fmt: skip
-    data = Data(image=(16, 8), workers=workers, cache=cache, normalize="none", worker=worker)
+    data = Data(image=(16, 8), workers=workers, cache=cache, normalize="none", worker_kind=worker)
     made = PictureLoader(data, seed, [noisy] if augment else [])
     made.ahead = True  # as on a GPU
     return made
@@ -262,7 +262,7 @@ def test_a_reading_process_that_is_killed_is_an_error(tmp_path: Path):
 
     made = loader(worker="process")
     made.augment = (fatal,)
-    with pytest.raises(ReidError, match=r'/dev/shm.*data.worker = "thread"'):
+    with pytest.raises(ReidError, match=r'/dev/shm.*data.worker_kind = "thread"'):
         drawn(made, as_rows(make_pictures(tmp_path)), 0)
     assert not multiprocessing.active_children()
 
@@ -342,7 +342,7 @@ def test_batches_sent_ahead_hold_their_pixels_on_the_device(worker: str, tmp_pat
     arrive whole: what each step saw is what the CPU sees."""
     rows = as_rows(make_pictures(tmp_path, 32))
     order = [[(3 * n + k) % 32 for k in range(8)] for n in range(40)]
-    data = Data(image=(128, 64), worker=worker)
+    data = Data(image=(128, 64), worker_kind=worker)
     seen, load = [], torch.rand(2048, 2048, device="cuda")
     for batch in PictureLoader(data, 0, [noisy], "cuda").training(rows, order, 0, 0):
         for _ in range(20):

@@ -130,9 +130,12 @@ class Steps:
     def update(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        self.backward(loss)
         for optimizer in optimizers:
             optimizer.step()
+
+    def backward(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
+        loss.backward()
 
     def epochs(self, **state: Any) -> Iterator[int]:
         self.state = state
