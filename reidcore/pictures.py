@@ -1,8 +1,8 @@
 """Reading pictures into batches: decode, resize, augment, in threads, with a cache in memory.
 
-Threads rather than processes, unless `data.worker_kind` says otherwise: the cache is shared, they start
-at once, and Pillow releases the interpreter's lock while it decodes and resizes. What they pass on
-is uint8; it becomes float on the run's device, where a GPU gets the next batch while it computes
+Threads rather than processes, unless `data.worker_kind` says otherwise: the cache is shared, they
+start at once, and Pillow releases the interpreter's lock while it decodes and resizes. What they
+pass on is uint8; it becomes float on the run's device, where a GPU gets the next batch while it computes
 on the one before.
 """
 

@@ -51,7 +51,8 @@ class ReadingProcesses:
         except BrokenProcessPool:
             raise ReidError(
                 "a process that reads pictures has ended, perhaps because memory, or /dev/shm, is "
-                'full; data.workers sets how many there are, data.worker_kind = "thread" needs neither'
+                'full; data.workers sets how many there are, and data.worker_kind = "thread" needs '
+                "neither"
             ) from None
 
     def close(self) -> None:

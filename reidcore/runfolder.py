@@ -171,8 +171,8 @@ def is_finished(folder: Path) -> bool:
 
 
 RESUME_FREE = (
-    "train.device", "data.workers", "data.worker_kind", "data.cache", "eval.memory", "eval.templates",
-    "eval.batch",
+    "train.device", "data.workers", "data.worker_kind", "data.cache", "eval.memory",
+    "eval.templates", "eval.batch",
 )  # fmt: skip
 """Settings that may change on resume: they do not change what is computed."""
 
