@@ -2,8 +2,8 @@
 
 Threads rather than processes, unless `data.worker_kind` says otherwise: the cache is shared, they
 start at once, and Pillow releases the interpreter's lock while it decodes and resizes. What they
-pass on is uint8; it becomes float on the run's device, where a GPU gets the next batch while it computes
-on the one before.
+pass on is uint8; it becomes float on the run's device, where a GPU gets the next batch while it
+computes on the one before.
 """
 
 from __future__ import annotations
