@@ -68,6 +68,7 @@ class StandIn:
             self._stack.enter_context(patch.object(Tensor, name, value))
         for name, answer in {
             "device_count": 1, "get_device_name": "a stand-in", "max_memory_allocated": 0,
+            "get_device_capability": (0, 0),
             "mem_get_info": (self.free, 2 * self.free), "memory_reserved": 0, "memory_allocated": 0,
             "synchronize": None,
             "reset_peak_memory_stats": None,
