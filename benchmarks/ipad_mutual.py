@@ -41,14 +41,15 @@ LEAST_OF_SGEMM = 0.65
 MOST_APART = 1e-5
 
 
-def built(store: str = "float32") -> tuple[Mutual, int]:
-    """The matcher, and the FLOP of a pair."""
+def built(store: str = "float32", fused: str = "auto") -> tuple[Mutual, int]:
+    """The matcher as a test uses it, and the FLOP of a pair."""
     features = {
         "x.vector": Feature.vector(CHANNELS), "x.kernel": Feature.tensor(CHANNELS, CHANNELS)
     }  # fmt: skip
     given = Given((256, 128), features=features)
-    config = Settings(feature="x.vector", kernel="x.kernel", store=store)
-    return build_mutual(config, Context(given, "mutual")), config.describe(given).pair_flops
+    config = Settings(feature="x.vector", kernel="x.kernel", store=store, fused=fused)
+    matcher = build_mutual(config, Context(given, "mutual")).eval()
+    return matcher, config.describe(given).pair_flops
 
 
 def pictures(count: int, seed: int) -> Template:

@@ -5,13 +5,15 @@
 At the sizes of Market-1501's and MSMT17's test sets, clustered random vectors of length 512 with
 squared Euclidean distances: scores from the vectors, scores of a matrix, each query's ten nearest,
 `core.rerank` with its distances, and `qaconv.tlift`; at Market-1501's size `ipad.mutual` of kernels
-128 x 128. Medians on the GPU, after one round that is not counted; the CPU does each once, of
+128 x 128 by plain torch and, where it applies, by its Triton kernel, in float32 and stored in
+float16. Medians on the GPU, after one round that is not counted; the CPU does each once, of
 `ipad.mutual` a hundredth. Ceilings are a copy within the GPU's memory, a copy to it from pinned
-memory, and a float32 product of matrices. The exit code is 1 where ranks or nearest pictures of one
-matrix differ between the devices at all, average precision by more than 1e-12, `qaconv.tlift` and
-`ipad.mutual` by more than rounding, or `core.rerank` by more than it moves where rounding changes
-who is whose neighbour. Without a GPU it says so and measures nothing; --small runs everything once
-with few pictures on whatever device there is, so that the script can be tried.
+memory, and products of matrices in float32 and in float16. The exit code is 1 where ranks or
+nearest pictures of one matrix differ between the devices at all, average precision by more than
+1e-12, `qaconv.tlift` and `ipad.mutual` by more than rounding, or `core.rerank` by more than it
+moves where rounding changes who is whose neighbour. Without a GPU it says so and measures nothing;
+--small runs everything once with few pictures on whatever device there is, so that the script can
+be tried.
 """
 
 from __future__ import annotations
@@ -120,29 +122,33 @@ def peaks(ways: Mapping[str, Callable[[], Any]], device: torch.device) -> dict[s
     return found
 
 
-def ceilings(device: torch.device, small: bool, clock: Callable[[], float], repeats: int) -> float:
-    """Prints them, and gives the product's FLOP per second."""
+def ceilings(
+    device: torch.device, small: bool, clock: Callable[[], float], repeats: int
+) -> dict[str, float]:
+    """Prints them, and gives the products' FLOP per second."""
     size, side = (2**22, 256) if small else (2**28, 8192)
     source = torch.zeros(size, device=device)
     target, host = torch.empty_like(source), torch.zeros(size // 4)
     if device.type == "cuda":
         host = host.pin_memory()
     a, b = torch.rand(2, side, side, device=device)
+    c, d = a.half(), b.half()
     seconds = medians(
         {
             "copy": lambda: target.copy_(source),
             "move": lambda: target[: size // 4].copy_(host, non_blocking=True),
-            "product": lambda: torch.mm(a, b),
+            "float32": lambda: torch.mm(a, b),
+            "float16": lambda: torch.mm(c, d),
         },
         repeats, clock,
     )  # fmt: skip
-    rate = 2 * side**3 / seconds["product"]
+    rates = {kind: 2 * side**3 / seconds[kind] for kind in ("float32", "float16")}
     print(
         f"ceilings: {8 * size / seconds['copy'] / 1e9:,.0f} GB/s in memory, "
         f"{size / seconds['move'] / 1e9:,.1f} GB/s from pinned memory, "
-        f"{rate / 1e12:,.1f} TFLOP/s float32"
+        + ", ".join(f"{rate / 1e12:,.1f} TFLOP/s {kind}" for kind, rate in rates.items())
     )
-    return rate
+    return rates
 
 
 def compared(
@@ -204,30 +210,53 @@ def apart(found: Tensor, expected: Tensor) -> float:
 
 def mutual(
     size: tuple[int, int], device: torch.device, repeats: int, clock: Callable[[], float],
-    ceiling: float,
+    rates: Mapping[str, float],
 ) -> bool:  # fmt: skip
-    """Measures `ipad.mutual`; whether a hundredth of the queries get the CPU's distances."""
-    matcher, flop = built()
+    """Measures `ipad.mutual` by plain torch and, where it applies, by its kernel; whether a
+    hundredth of the queries get the CPU's distances."""
     sides = []
     for count in size:
         kernels = torch.rand(count, CHANNELS, CHANNELS, device=device)
         kernels /= kernels.flatten(1).norm(dim=1)[:, None, None]
         sides.append({"kernel": kernels, "vector": torch.rand(count, CHANNELS, device=device)})
-    a, b = sides
-    seconds = medians({"all": lambda: matcher.distance(a, b)}, repeats, clock)["all"]
-    few = max(1, size[0] // 100)
-    own = [{key: value[:few].cpu() for key, value in a.items()}, {k: v.cpu() for k, v in b.items()}]
-    cpu, expected = timed(lambda: matcher.distance(*own), time.perf_counter)
-    pairs = size[0] * size[1]
-    rate = pairs * flop / seconds
+    paths = {"plain torch": "never"}
+    if built()[0].fused.applies(sides[0]["vector"]):
+        paths["kernel"] = "always"
+    return all([_mutual(store, sides, paths, repeats, clock, rates) for store in rates])
+
+
+def _mutual(
+    store: str, sides: list[dict[str, Tensor]], paths: Mapping[str, str], repeats: int,
+    clock: Callable[[], float], rates: Mapping[str, float],
+) -> bool:  # fmt: skip
+    """The same of what is kept in the type `store`."""
+    matchers = {path: built(store, fused)[0] for path, fused in paths.items()}
+    plain, flop = built(store, "never")
+    a, b = (plain.merge([side]) for side in sides)
+    seconds = medians(
+        {path: lambda m=matcher: m.distance(a, b) for path, matcher in matchers.items()},
+        repeats, clock,
+    )  # fmt: skip
+    queries, gallery = len(a["vector"]), len(b["vector"])
+    few = {key: value[: max(1, queries // 100)] for key, value in a.items()}
+    own = [{key: value.cpu() for key, value in side.items()} for side in (few, b)]
+    cpu, expected = timed(lambda: plain.distance(*own), time.perf_counter)
+    pairs, fine = queries * gallery, True
     print(
-        f"{'ipad.mutual':12} {size[0]:>6} + {size[1]:>6}  {seconds:.4f} s, "
-        f"{pairs / seconds:,.0f} pairs/s, {rate / 1e12:.2f} TFLOP/s, {rate / ceiling:.0%} of the "
-        f"product's rate; CPU {few * size[1] / cpu:,.0f} pairs/s"
+        f"{'ipad.mutual':12} {queries:>6} + {gallery:>6}  {store}; "
+        f"CPU {expected.numel() / cpu:,.0f} pairs/s"
     )
-    different = apart(matcher.distance({key: value[:few] for key, value in a.items()}, b), expected)
-    print(f"{'':12} apart: {different:.1e}")
-    return different <= ROUNDING * float(expected.max())
+    for path, matcher in matchers.items():
+        rate = pairs * flop / seconds[path]
+        shares = ", ".join(f"{rate / most:.0%} of {kind}'s" for kind, most in rates.items())
+        different = apart(matcher.distance(few, b), expected)
+        fine &= different <= ROUNDING * float(expected.max())
+        print(
+            f"{'':12} {path:12} {seconds[path]:.4f} s, {pairs / seconds[path]:,.0f} pairs/s, "
+            f"{rate / 1e12:.2f} TFLOP/s, {shares} rate; apart: {different:.1e}",
+            flush=True,
+        )
+    return fine
 
 
 @torch.no_grad()
@@ -253,7 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"{torch.cuda.get_device_name() if there else 'no GPU'}; torch {torch.__version__}; "
         f"CPU threads: {torch.get_num_threads()}; medians of {repeats}"
     )
-    ceiling = ceilings(device, options.small, clock, repeats)
+    rates = ceilings(device, options.small, clock, repeats)
     print(
         f"{'':12} {'pictures':>15}  {'':20} {device.type + ' s':>9} {'CPU s':>9} {'times':>8} "
         f"{'MiB':>10}"
@@ -261,7 +290,7 @@ def main(arguments: list[str] | None = None) -> int:
     sizes = SMALL if options.small else SIZES
     fine = [compared(name, size, device, repeats, clock) for name, size in sizes.items()]
     market = (6, 40) if options.small else MARKET
-    fine.append(mutual(market, device, repeats, clock, ceiling))
+    fine.append(mutual(market, device, repeats, clock, rates))
     return int(not all(fine))
 
 

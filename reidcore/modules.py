@@ -15,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from reidcore.api import IMAGENET, Given
+from reidcore.fusing import Fused, Unfit
 
 __all__ = [
     "Ask",
     "Batch",
     "Context",
     "Extract",
+    "Fused",
     "Images",
     "Loss",
     "Matcher",
@@ -29,6 +31,7 @@ __all__ = [
     "Rows",
     "Run",
     "Template",
+    "Unfit",
     "Unowned",
     "grad_cam",
     "open_run",

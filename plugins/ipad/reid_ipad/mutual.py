@@ -11,7 +11,7 @@ from torch import Tensor
 from reid_ipad.branches import EPSILON, at_least_float32
 from reid_ipad.settings_matchers import Mutual as MutualSettings
 from reidcore.api import Table
-from reidcore.modules import Context, Matcher, Template
+from reidcore.modules import Context, Fused, Matcher, Template
 
 CACHED = (256, 512)
 """Queries and gallery pictures of a tile on a CPU: 1 MiB, about a core's second cache."""
@@ -102,6 +102,7 @@ class Mutual(Matcher):
         self.feature_norm = config.feature_norm
         self.matched = config.flip_mode == "matched" and len(context.views) > 1
         self.store: torch.dtype = getattr(torch, config.store)
+        self.fused = Fused(config.fused, context.name, "ipad.mutual", "vectors")
 
     def template(self, features: Mapping[str, Tensor]) -> Template:
         return {
@@ -135,7 +136,30 @@ class Mutual(Matcher):
             learnt = any(x.requires_grad for x in (*kernels, *vectors))
             if torch.is_grad_enabled() and learnt:
                 return differentiable_distances(kernels, vectors, post)
+            own = 'feature_norm = "post" adds in float64' if post else ""
+            if not self.training and self.fused.applies(vectors[0], own):
+
+                def computed() -> Tensor:
+                    # Not before it is used: triton is not everywhere, and takes a second to import.
+                    from reid_ipad.kernel import fused_distances
+
+                    return fused_distances(kernels, vectors, self._exact(a, b))
+
+                found = self.fused(computed)
+                if found is not None:
+                    return found
             return mutual_distances(kernels, vectors, post)
+
+    def _exact(self, *sides: Template) -> bool:
+        """Whether `_vectors` has the bits that are stored, and these are 16."""
+        stored = [side["vector"] for side in sides]
+        # Halves of 16-bit numbers are such numbers, thirds are not.
+        views = stored[0].shape[1] // self.length
+        return (
+            self.feature_norm == "none"
+            and views & (views - 1) == 0
+            and all(vector.dtype.itemsize == 2 for vector in stored)
+        )
 
     def explain(self, a: Template, b: Template) -> dict[str, Table]:
         """Figure 6: the Euclidean distance of the pictures' vectors, before their kernels are

@@ -31,6 +31,12 @@ class Mutual:
         "float32 at any rate",
         default="float32",
     )
+    fused: Literal["auto", "always", "never"] = setting(
+        "whether one Triton kernel computes distances of a test: auto, on NVIDIA GPUs where triton "
+        "is installed, and elsewhere plain torch; always, where it cannot is an error; never. "
+        "Training always uses plain torch",
+        default="auto",
+    )
 
     def describe(self, given: Given) -> Matching:
         length, shape = given.vector(self.feature), given.feature(self.kernel).shape

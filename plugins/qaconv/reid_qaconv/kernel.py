@@ -199,10 +199,6 @@ def one_side(
     tl.store(spot, score, mask=picture <= last)
 
 
-INTERPRETED = not isinstance(both_sides, triton.JITFunction)
-"""Whether kernels run in Triton's interpreter, on a CPU and for tests (TRITON_INTERPRET=1)."""
-
-
 @attrs.frozen
 class Blocks:
     """How a kernel divides its work.

@@ -14,11 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from reid_qaconv.fused import Fused
 from reid_qaconv.local import unit_locations
 from reid_qaconv.settings_matching import Matcher as MatcherSettings
 from reidcore.api import Lines
-from reidcore.modules import Context, Matcher, Template
+from reidcore.modules import Context, Fused, Matcher, Template
 
 CACHED = 2**17
 """Responses computed at a time on a CPU: 512 KiB, about what a core's second cache holds."""
@@ -183,7 +182,7 @@ class QAConv(Matcher):
         self.kernel = config.kernel
         self.score_scale = config.score_scale
         self.operands: torch.dtype = getattr(torch, config.operands)
-        self.fused = Fused(config, context.name)
+        self.fused = Fused(config.fused, context.name, "qaconv.matcher", "maps")
         self.halves = 1 if config.head == "shared" else 2
         self.bn = nn.BatchNorm1d(1)
         self.fc = nn.Linear(self.halves * self.shape[1] * self.shape[2], 1)
@@ -254,7 +253,15 @@ class QAConv(Matcher):
         (scale, shift), (logit_scale, logit_shift) = map(_affine, (self.bn, self.logit_bn))
         weights = self._weights().double()
         bias = self.fc.bias.double() * (2 / self.halves) + shift * weights.sum()
-        scores = self.fused(a, b, (weights * scale * logit_scale).float())
+        weights = (weights * scale * logit_scale).float()
+
+        def scored() -> Tensor:
+            # Not before it is used: triton is not everywhere, and takes a second to import.
+            from reid_qaconv.kernel import weighted_matches
+
+            return weighted_matches(a, b, weights, self.operands)
+
+        scores = self.fused(scored)
         if scores is None:
             return None
         return scores.add_((bias * logit_scale + logit_shift).float())

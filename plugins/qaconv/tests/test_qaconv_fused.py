@@ -318,17 +318,19 @@ def test_a_demanded_kernel_that_cannot_work_is_the_users_error():
 def test_a_kernel_that_fails_gives_way_once():
     """Without a GPU a launch fails as it does on one that lacks what the kernel needs: auto says so
     once and goes on with plain torch, always is an error with the reason."""
-    from reid_qaconv.fused import Fused
+    from reid_qaconv.kernel import weighted_matches
 
     a, b, weights = sides((2, 3, 20, 24))
-    auto, always = (
-        Fused(Matcher(feature="x.map", fused=setting), "pairs") for setting in ("auto", "always")
-    )
+    auto, always = (matcher((24, 5, 4), fused=setting).fused for setting in ("auto", "always"))
+
+    def scored() -> Tensor:
+        return weighted_matches(a, b, weights, torch.float32)
+
     with pytest.warns(RuntimeWarning, match=r"matcher 'pairs' .*kernel failed \(.+\); plain torch"):
-        assert auto(a, b, weights) is None
+        assert auto(scored) is None
     assert auto.failed and not auto.applies(a)
     with pytest.raises(UsageError, match=r"fused = \"always\", but the kernel failed \(.+\)\. "):
-        always(a, b, weights)
+        always(scored)
 
 
 def test_scoring_on_a_cpu_imports_no_triton():

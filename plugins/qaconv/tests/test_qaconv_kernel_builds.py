@@ -3,33 +3,16 @@ tensor cores' instructions."""
 
 from __future__ import annotations
 
-import re
-import subprocess
-from collections import Counter
 from pathlib import Path
 
-import attrs
 import pytest
 
-triton = pytest.importorskip("triton")
-compiler = pytest.importorskip("triton.backends.compiler")
+pytest.importorskip("triton")
+pytest.importorskip("triton.backends.compiler")
 
-from reid_qaconv.kernel import both_sides, choose_blocks, one_side  # noqa: E402
-
-SHARED = {80: 163 * 1024, 90: 227 * 1024}
-"""Bytes of shared memory that one program may have on an A100 and on an H100."""
-TENSOR_CORES = {80: "HMMA", 90: "HGMMA"}
-PER_PROCESSOR = 228 * 1024
-"""Bytes of shared memory of one of an H100's processors, 1 KiB of which each program loses."""
-
-
-@attrs.frozen
-class Built:
-    registers: int
-    spilled: int
-    shared: int
-    ptx: str
-    instructions: Counter[str]
+from reid_qaconv.kernel import both_sides, choose_blocks, one_side
+from tests import triton_builds
+from tests.triton_builds import PER_PROCESSOR, Built
 
 
 def build(
@@ -47,44 +30,10 @@ def build(
         "WIDTH": blocks.width, "PAIRED": paired, "WIDE": False, "STAGES": blocks.stages, **own,
     }  # fmt: skip
     value = {"float32": "fp16", "float16": "fp16", "bfloat16": "bf16"}[operands]
-    # Memory that torch allocates is aligned to 16 bytes, which Triton sees at a launch.
-    pointers = {0: "fp32", 1: value, 2: value, 3: "fp32"}
-    signature = {
-        name: f"*{pointers[place]}"
-        if place in pointers
-        else "constexpr"
-        if name in constants
-        else "i32"
-        for place, name in enumerate(kernel.arg_names)
-    }
-    aligned = {(place,): [["tt.divisibility", 16]] for place in pointers}
-    built = triton.compile(
-        triton.compiler.ASTSource(kernel, signature, constants, aligned),
-        target=compiler.GPUTarget("cuda", architecture, 32),
-        options={
-            "num_warps": blocks.warps, "num_stages": blocks.stages, "enable_fp_fusion": True,
-        },
-    )  # fmt: skip
-    file = folder / "kernel.cubin"
-    file.write_bytes(built.asm["cubin"])
-    usage = shown("cuobjdump", "-res-usage", file)
-    registers, stack, local = (
-        int(re.search(rf"{name}:(\d+)", usage)[1]) for name in ("REG", "STACK", "LOCAL")
+    pointers = dict(zip(kernel.arg_names[:4], ("fp32", value, value, "fp32"), strict=True))
+    return triton_builds.build(
+        folder, kernel, architecture, pointers, constants, blocks.warps, blocks.stages
     )
-    names = re.findall(
-        r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)",
-        shown("nvdisasm", "-c", file),
-        re.M,
-    )
-    return Built(
-        registers, stack + local, built.metadata.shared, built.asm["ptx"], Counter(names)
-    )  # fmt: skip
-
-
-def shown(tool: str, *arguments: str | Path) -> str:
-    """What a tool that comes with triton says."""
-    path = getattr(triton.knobs.nvidia, tool).path
-    return subprocess.run([path, *arguments], capture_output=True, text=True, check=True).stdout
 
 
 @pytest.fixture(autouse=True)
@@ -101,11 +50,7 @@ def test_kernels_fit_and_use_tensor_cores(length, channels, operands, architectu
     """No register is spilled, shared memory suffices, and all products are the tensor cores', on
     Hopper by the instructions of its own: published maps, odd ones, patches of 3 x 3, long maps."""
     built = build(tmp_path, architecture, operands, length, channels)
-    assert built.spilled == 0
-    assert built.shared <= SHARED[architecture]
-    assert built.instructions[TENSOR_CORES[architecture]] > 0
-    assert ("wgmma.mma_async" in built.ptx) == (architecture == 90)
-    assert not built.instructions["STL"] and not built.instructions["LDL"]
+    built.check(architecture)
 
 
 @pytest.mark.parametrize("operands", ["float16", "bfloat16"])
