@@ -124,7 +124,8 @@ ALONE = Processes()
 
 @contextmanager
 def together() -> Iterator[Processes]:
-    """The processes that torchrun has started, connected for as long as the block lasts."""
+    """The processes that torchrun has started, connected from now on. They all end the block
+    together, and then end by `reidcore.cli.leave`."""
     count = os.environ.get("WORLD_SIZE", "1")
     if count == "1":
         yield ALONE
@@ -137,9 +138,7 @@ def together() -> Iterator[Processes]:
             f"WORLD_SIZE is {count}, but the processes cannot find each other: {error}. Start them "
             "with torchrun, or unset WORLD_SIZE"
         ) from error
-    try:
-        processes = Processes(dist.get_rank(), dist.get_world_size())
-        yield processes
-        processes.wait()  # torchrun ends all if one ends badly, so the first one's files come first
-    finally:
-        dist.destroy_process_group()
+    processes = Processes(dist.get_rank(), dist.get_world_size())
+    yield processes
+    processes.wait()  # torchrun ends all if one ends badly, so the first one's files come first
+    # The group is not destroyed: with torch 2.6 that waits for ever now and then.

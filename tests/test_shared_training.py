@@ -152,7 +152,7 @@ def test_a_run_is_that_of_one_process(work, env, name, count, sets):
     found, expected = (load_file(at / "weights.safetensors") for at in (shared, one))
     assert found.keys() == expected.keys()
     for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6, msg=key)
+        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=key)
     files = {path.name for path in one.iterdir()}
     assert {path.name for path in shared.iterdir()} == files
     if "alpha.csv" in files:
