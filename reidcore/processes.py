@@ -31,7 +31,7 @@ class Processes:
     numbers: by gloo, between GPUs in training by NCCL where torch has it.
 
     Every method but `share` must be called by all of them, in the same order. They raise ReidError
-    where another process has ended.
+    where the others cannot be reached, as one that has ended.
     """
 
     number: int = 0
@@ -112,10 +112,12 @@ def _heard() -> Iterator[None]:
     """Around what needs the other processes."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise ReidError(
-            "another process of this job has ended, so this one ends too; see what that one said "
-            f"({str(error).partition(chr(10))[0][:200]})"
+            "cannot exchange numbers with the other processes of this job, perhaps because one of "
+            f"them has ended; see what it said ({str(error).partition(chr(10))[0][:200]})"
         ) from error
 
 

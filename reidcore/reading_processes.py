@@ -38,7 +38,8 @@ class ReadingProcesses:
     def __init__(self, count: int, read: Read):
         if "fork" not in multiprocessing.get_all_start_methods():
             raise UsageError(
-                '[data]: worker is "process", but this system cannot fork processes; use "thread"'
+                '[data]: worker_kind is "process", but this system cannot fork processes; '
+                'use "thread"'
             )
         context = multiprocessing.get_context("fork")
         self._pool = ProcessPoolExecutor(count, context, _begin, (read, os.getpid()))

@@ -63,6 +63,40 @@ every = 1
 """A run that takes about two seconds on one thread."""
 
 
+SEARCH = """\
+format = 1
+name = "search"
+
+[data]
+train = { read = "core.demo", train_identities = 8, test_identities = 3, pictures = 8, cameras = 2 }
+image = [32, 16]
+augment = [{ use = "core.flip" }]
+batch = { use = "core.identities", ids = 3, per_id = 2 }
+
+[backbone]
+use = "msinet.supernet"
+channels = [8, 8, 8, 8]
+
+[[head]]
+name = "pool"
+use = "core.pool"
+source = "backbone.cell6"
+
+[procedure]
+use = "msinet.search"
+feature = "pool.vector"
+alpha_steps = []
+
+[train]
+epochs = 2
+
+[optim]
+kind = "sgd"
+lr = 0.01
+"""
+"""A search of operations with two losses and optimizers; seconds on one thread."""
+
+
 def environment(cache: Path, site: Path | None = None, **more: str) -> dict[str, str]:
     """One thread, the demo data in `cache`, and the distributions in `site` installed."""
     path = [str(site)] if site else []
@@ -82,6 +116,24 @@ def reid(
     done = subprocess.run(
         [sys.executable, "-m", "reidcore", *map(str, arguments)],
         env=env, cwd=folder, capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
+    assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def torchrun(count: int, *arguments: object) -> list[str]:
+    """The command that starts `count` processes with these arguments of python."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return [*command, "--nproc-per-node", str(count), *map(str, arguments)]
+
+
+def shared(
+    env: Mapping[str, str], folder: Path, count: int, *arguments: object, code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Runs python in `count` processes to their end; torchrun's exit code must be `code`."""
+    done = subprocess.run(
+        torchrun(count, *arguments),
+        env=env, cwd=folder, capture_output=True, text=True, timeout=500,
     )  # fmt: skip
     assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
     return done

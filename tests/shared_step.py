@@ -68,7 +68,7 @@ def difference(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def samples() -> Iterator[tuple[str, Plan]]:
-    """Every different sample that trains, by its component's name."""
+    """Every different sample that trains, after the name of its component."""
     plugins = Plugins()
     seen = set()
     for component in plugins.components():
@@ -99,7 +99,9 @@ def main() -> int:
             bad = {key: value for key, value in bad.items() if not value <= CLOSE}
             missing = sorted(found.keys() - alone.keys())
             if processes.first:
-                print(f"{'WRONG' if bad or missing else 'equal'} {name} {len(alone)}", flush=True)
+                used = sorted({wired.part.use for wired in plan.parts})
+                verdict = "WRONG" if bad or missing else "equal"
+                print(verdict, name, len(alone), *used, flush=True)
                 for key, value in list(bad.items())[:5]:
                     print(f"  {key}: {value:.1e}")
                 if missing:

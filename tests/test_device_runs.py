@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import TINY
+from running import SEARCH, TINY
 
 import reidcore
 from reidcore.cli import main
@@ -158,38 +158,10 @@ ASKING = TEXT.replace(
     'use = "core.identities", ids = 4, per_id = 2',
     'use = "qaconv.graph", matcher = "look", ids = 3, per_id = 2',
 )
-SEARCHING = """\
-format = 1
-name = "searching"
-
-[data]
-train = { read = "core.demo", train_identities = 6, test_identities = 3, pictures = 8, cameras = 2 }
-image = [32, 16]
-batch = { use = "core.identities", ids = 2, per_id = 2 }
-
-[backbone]
-use = "msinet.supernet"
-channels = [8, 8, 16, 16]
-
-[[head]]
-name = "pool"
-use = "core.pool"
-source = "backbone.cell6"
-
-[procedure]
-use = "msinet.search"
-feature = "pool.vector"
-
-[train]
-epochs = 1
-
-[optim]
-lr = 1e-3
-"""
 
 
 @pytest.mark.parametrize(
-    ("text", "result"), [(ASKING, "weights.safetensors"), (SEARCHING, "genotype.json")]
+    ("text", "result"), [(ASKING, "weights.safetensors"), (SEARCH, "genotype.json")]
 )
 def test_what_asks_a_model_for_more_is_the_same(folder, text, result):
     """A sampler that asks for distances, and a procedure with two losses of its own."""

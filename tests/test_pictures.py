@@ -21,10 +21,12 @@ from running import TINY
 
 from reidcore.api import Row
 from reidcore.cli import main
-from reidcore.errors import DataError, ReidError
+from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.modules import Batch, Rows
 from reidcore.pictures import PictureLoader, decode, make_rows, normalized
+from reidcore.processes import Processes
 from reidcore.seeds import derived_seed
+from reidcore.sharing import SharedImages
 from reidcore.tables import Data, Normalize
 
 
@@ -369,3 +371,34 @@ def test_derived_seeds_differ_by_every_part():
     assert derived_seed(1, "a") == derived_seed(1, "a") != derived_seed(1, "b")
     assert derived_seed(1, 23) != derived_seed(12, 3)
     assert 0 <= derived_seed("x") < 2**63
+
+
+@either_worker
+def test_a_process_reads_its_part_of_a_shared_batch(worker: str, tmp_path: Path):
+    """Each of three processes has its own pictures of the batch that one alone has, augmented as
+    there, with everybody's labels, and reads the others' only when it is asked for all pixels."""
+    rows = as_rows(make_pictures(tmp_path, 8))
+    order = [[5, 1, 7, 0, 3, 3, 2], [6, 4]]
+    (whole, few) = loader(worker=worker).training(rows, order, 2, 1)
+    found = []
+    for number in range(3):
+        made = loader(worker=worker)
+        made.processes = Processes(number, 3)
+        mine, undivided = made.training(rows, order, 2, 1)
+        assert isinstance(mine.images, SharedImages) and len(mine) == len(mine.images) == 7
+        assert torch.equal(mine.pid, whole.pid)
+        assert torch.equal(mine.images.pixels, whole.images.pixels)
+        own = torch.from_numpy(mine.images.division.own)
+        assert torch.equal(mine.images.own.pixels, whole.images.pixels[own])
+        found += own.tolist()
+        # Two pictures are too few for three processes.
+        assert not isinstance(undivided.images, SharedImages)
+        assert torch.equal(undivided.images.pixels, few.images.pixels)
+    assert found == list(range(7))
+
+
+def test_processes_that_cannot_be_forked_are_refused(tmp_path: Path, monkeypatch):
+    """Where a system cannot fork, the message names the key and what it may be."""
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(UsageError, match=r'\[data\]: worker_kind is "process".*use "thread"'):
+        drawn(loader(worker="process"), as_rows(make_pictures(tmp_path)), 0)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from distributions import ROOT
-from running import TINY, environment, reid
+from running import TINY, environment, reid, shared
 
 COUNT = 3
 
@@ -65,15 +63,6 @@ leave(0)
 """
 
 
-def torchrun(env: dict[str, str], folder: Path, *arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(COUNT)]
-    return subprocess.run(
-        [*command, *map(str, arguments)],
-        env=env, cwd=folder, capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shared")
@@ -86,8 +75,7 @@ def test_an_evaluation_is_shared(work: Path):
     """Scores of three processes are those of one to the last digit, and one of them speaks."""
     env = environment(work / "cache")
     alone = reid(env, work, "eval", "run", "-o", "one.json").stdout
-    done = torchrun(env, work, "-m", "reidcore", "eval", "run", "-o", "three.json")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = shared(env, work, COUNT, "-m", "reidcore", "eval", "run", "-o", "three.json")
     assert done.stdout == alone
     one, three = (json.loads((work / f"{name}.json").read_text()) for name in ("one", "three"))
     assert one == three
@@ -101,8 +89,7 @@ def test_templates_may_stay_on_disk(work: Path):
     disk = ["eval", "run", "--set", "eval.templates=disk", "-o"]
     alone = reid(env, work, "eval", "run", "-o", "device.json").stdout
     assert reid(env, work, *disk, "disk.json").stdout == alone
-    done = torchrun(env, work, "-m", "reidcore", *disk, "shared.json")
-    assert done.returncode == 0, done.stdout + done.stderr
+    shared(env, work, COUNT, "-m", "reidcore", *disk, "shared.json")
     texts = {(work / f"{name}.json").read_text() for name in ("device", "disk", "shared")}
     assert len(texts) == 1
     assert not list((work / "run").glob("scoring-*"))
@@ -113,8 +100,7 @@ def test_blocks_are_shared(work: Path, tmp_path: Path):
     (tmp_path / "parts.py").write_text(PARTS, encoding="utf-8")
     env = environment(work / "cache")
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    done = torchrun(env, tmp_path, "parts.py")
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = shared(env, tmp_path, COUNT, "parts.py")
     assert done.stdout.count("all equal") == COUNT
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 from distributions import ROOT
-from running import TINY, environment, reid, results
+from running import SEARCH, TINY, environment, reid, results, shared, torchrun
 from safetensors.torch import load_file
 
+from reidcore.plugins import Plugins
 from reidcore.processes import Processes
 from reidcore.sharing import divided
 
@@ -25,53 +26,11 @@ SAMPLER = 'use = "qaconv.graph", matcher = "look", ids = 2'
 GRAPH = SHORT.replace('use = "core.identities", ids = 4', SAMPLER).replace("s = 4,", "s = 5,")
 """Batches of four pictures that are most alike, of which three processes have unequal parts."""
 
-SEARCH = """\
-format = 1
-name = "search"
-
-[data]
-train = { read = "core.demo", train_identities = 8, test_identities = 3, pictures = 8, cameras = 2 }
-image = [32, 16]
-augment = [{ use = "core.flip" }]
-batch = { use = "core.identities", ids = 3, per_id = 2 }
-
-[backbone]
-use = "msinet.supernet"
-channels = [8, 8, 8, 8]
-
-[[head]]
-name = "pool"
-use = "core.pool"
-source = "backbone.cell6"
-
-[procedure]
-use = "msinet.search"
-feature = "pool.vector"
-alpha_steps = []
-
-[train]
-epochs = 2
-
-[optim]
-kind = "sgd"
-lr = 0.01
-"""
-
-
-def several(count: int, *arguments: object) -> list[str]:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    return [*torchrun, "--nproc-per-node", str(count), *map(str, arguments)]
-
 
 def shared_run(
     env: dict[str, str], folder: Path, count: int, *arguments: object, code: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        several(count, "-m", "reidcore", "run", *arguments),
-        env=env, cwd=folder, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+    return shared(env, folder, count, "-m", "reidcore", "run", *arguments, code=code)
 
 
 @pytest.fixture(scope="module")
@@ -108,21 +67,15 @@ def numbers(table: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_every_component_trains_as_in_one_process(count):
+def test_every_component_trains_as_in_one_process(work, env, count):
     """A step of every component's sample: loss terms, gradients, norms' statistics and what losses
-    keep are those of the whole batch computed at once, in float64."""
-    env = environment(Path(os.environ.get("REID_CACHE", "cache")))
-    env["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    done = subprocess.run(
-        several(count, ROOT / "tests" / "shared_step.py"),
-        env=env, capture_output=True, text=True, timeout=500,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = done.stdout.splitlines()
-    assert all(line.startswith("equal ") for line in lines)
-    assert {"qaconv.memory", "ddag.two_stream", "msinet.sam", "core.center"} & {
-        line.split()[1] for line in lines
-    }
+    keep are those of the whole batch computed at once, in float64. No loss is without one."""
+    steps = {**env, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = shared(steps, work, count, ROOT / "tests" / "shared_step.py")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert {line[0] for line in lines} == {"equal"}
+    losses = {component.name for component in Plugins().components("loss")}
+    assert losses <= {use for line in lines for use in line[1:]}
 
 
 @pytest.mark.parametrize(("name", "count", "sets"), [
@@ -138,7 +91,7 @@ def test_a_run_is_that_of_one_process(work, env, name, count, sets):
     command = ["run", f"{name}.toml", *sets, "--out"]
     started = {
         "one": [sys.executable, script, *command, out + "one"],
-        "several": several(count, script, *command, out + "several"),
+        "several": torchrun(count, script, *command, out + "several"),
     }
     for arguments in started.values():
         done = subprocess.run(
@@ -146,24 +99,24 @@ def test_a_run_is_that_of_one_process(work, env, name, count, sets):
             env=env, cwd=work, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-    one, shared = (work / (out + which) for which in started)
-    for row, expected in zip(means(shared), means(one), strict=True):
+    one, other = (work / (out + which) for which in started)
+    for row, expected in zip(means(other), means(one), strict=True):
         assert row == pytest.approx(expected, rel=1e-6)
-    found, expected = (load_file(at / "weights.safetensors") for at in (shared, one))
+    found, expected = (load_file(at / "weights.safetensors") for at in (other, one))
     assert found.keys() == expected.keys()
     for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5, msg=key)
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6, msg=key)
     files = {path.name for path in one.iterdir()}
-    assert {path.name for path in shared.iterdir()} == files
+    assert {path.name for path in other.iterdir()} == files
     if "alpha.csv" in files:
-        assert numbers(shared / "alpha.csv") == pytest.approx(numbers(one / "alpha.csv"), abs=1e-6)
-    assert json.loads((shared / "lock.json").read_text())["processes"] == count
+        assert numbers(other / "alpha.csv") == pytest.approx(numbers(one / "alpha.csv"), abs=1e-6)
+    assert json.loads((other / "lock.json").read_text())["processes"] == count
 
 
 def test_killed_together_and_resumed(work, env, whole):
     """One process is killed in an epoch, which ends the other; both go on and end with the bits of
     a run that was never killed."""
-    command = several(2, "-m", "reidcore", "run", "tiny.toml", "--out", "killed")
+    command = torchrun(2, "-m", "reidcore", "run", "tiny.toml", "--out", "killed")
     printed = work / "printed"
     with printed.open("w") as output:
         job = subprocess.Popen(command, env=env, cwd=work, stdout=output, stderr=subprocess.STDOUT)

@@ -4,13 +4,9 @@ if there is one, and what the setting `fused` promises."""
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from typing import Any
 
 import pytest
 import torch
@@ -22,18 +18,8 @@ from reidcore.api import Feature, Given
 from reidcore.errors import UsageError
 from reidcore.modules import Context, Template
 from reidcore.scoring import score
+from tests.kernels import Run, has_triton, interpreting, on_gpu
 
-
-def _imports_triton() -> bool:
-    """Whether it is there and whole: that of torch 2.6 needs setuptools and does not say so."""
-    done = subprocess.run([sys.executable, "-c", "import triton"], capture_output=True)
-    return done.returncode == 0
-
-
-has_triton = pytest.mark.skipif(not _imports_triton(), reason="triton cannot be imported")
-on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-
-Run = Callable[..., Any]
 Side = tuple[Tensor, Tensor]
 
 STORES = ("float32", "float16", "bfloat16")
@@ -50,15 +36,7 @@ SIZES = {
 """Queries, gallery, filters, channels."""
 
 
-@pytest.fixture(scope="module")
-def interpreter() -> Iterator[Run]:
-    """Calls a function in a process whose Triton kernels run on the CPU, which is decided before
-    triton is imported."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TRITON_INTERPRET", "1")
-            pool.submit(torch.set_num_threads, 1).result()
-        yield lambda function, *values: pool.submit(function, *values).result()
+interpreter = pytest.fixture(interpreting, scope="module")
 
 
 def side(count: int, filters: int, length: int, seed: int) -> Side:
