@@ -172,6 +172,8 @@ def kill_when(
                     time.sleep(pause)
                     break
                 process.send_signal(signal.SIGSTOP)
+                # Signals take a while: until then the moment may pass.
+                os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
                 if moment(printed()):
                     break
                 process.send_signal(signal.SIGCONT)

@@ -145,10 +145,10 @@ def caller() -> str:
     """The innermost place in the core or in a plugin that is being run, as package/file:line."""
     frame = sys._getframe(1)
     while frame is not None:
-        path = Path(frame.f_code.co_filename)
-        package = next((p for p in path.parts[-4:-1] if p.startswith(("reidcore", "reid_"))), None)
-        if package is not None:
-            return f"{package}/{path.name}:{frame.f_lineno}"
+        # By names of modules: the folder of the project may be called as the package is.
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package == "reidcore" or package.startswith("reid_"):
+            return f"{package}/{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
         frame = frame.f_back
     return "?"
 
