@@ -151,9 +151,7 @@ def test_one_that_fails_ends_all(work, env, whole):
     done = shared_run(env, work, 2, "tiny.toml", "--out", "two", code=1)
     assert "process 0 of 2: error: " in done.stderr
     assert "already holds a finished run. Nothing was changed" in done.stderr
-    assert (
-        'Traceback (most recent call last):\n  File "' + str(ROOT / "reidcore") not in done.stderr
-    )
+    assert f'File "{ROOT / "reidcore"}{os.sep}' not in done.stderr  # no traceback of ours
     assert results(whole) == before
 
 
