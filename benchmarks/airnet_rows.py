@@ -17,20 +17,27 @@ import statistics
 import sys
 from pathlib import Path
 
-from reidcore.cli import main as reid
-from reidcore.packaged import packaged_runs
-from reidcore.plugins import Plugins
+from reidcore.cli.main import main as reid
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.run_files import packaged_runs
 
 
 def changes(manifest: str, seed: int, epochs: int) -> list[str]:
     """What is set in every row's file, as arguments."""
     source = f'{{ manifest = "{manifest}" }}'
     sets = [
-        f"data.train={source}", f"data.test=[{source}]", "data.image=[128, 64]",
-        "backbone.depth=18", "backbone.width=0.5", "backbone.weights=", "repeat={}",
+        f"data.train={source}",
+        f"data.test=[{source}]",
+        "data.image=[128, 64]",
+        "backbone.depth=18",
+        "backbone.width=0.5",
+        "backbone.weights=",
+        "repeat={}",
         'optim={ kind = "adam", lr = 1e-3, weight_decay = 5e-4, cosine = {} }',
-        f"train.epochs={epochs}", f"train.seed={seed}", "eval.every=1000",
-    ]  # fmt: skip
+        f"train.epochs={epochs}",
+        f"train.seed={seed}",
+        "eval.every=1000",
+    ]
     return [word for one in sets for word in ("--set", one)]
 
 

@@ -44,8 +44,9 @@ MOST_APART = 1e-5
 def built(store: str = "float32", fused: str = "auto") -> tuple[Mutual, int]:
     """The matcher as a test uses it, and the FLOP of a pair."""
     features = {
-        "x.vector": Feature.vector(CHANNELS), "x.kernel": Feature.tensor(CHANNELS, CHANNELS)
-    }  # fmt: skip
+        "x.vector": Feature.vector(CHANNELS),
+        "x.kernel": Feature.tensor(CHANNELS, CHANNELS),
+    }
     given = Given((256, 128), features=features)
     config = Settings(feature="x.vector", kernel="x.kernel", store=store, fused=fused)
     matcher = build_mutual(config, Context(given, "mutual")).eval()

@@ -31,10 +31,10 @@ from reid_qaconv.settings_matching import Matcher as Settings
 from reidcore.api import Feature, Given, Matching
 from reidcore.builtin import settings
 from reidcore.builtin.matchers import build_cosine
-from reidcore.kept import KeptBlocks
-from reidcore.matcher_ranking import MatcherRanking, Share, Shortlisting
 from reidcore.modules import Context, Matcher, Meta, Template
-from reidcore.progress import Silent, duration
+from reidcore.ranking.kept_blocks import KeptBlocks
+from reidcore.ranking.matcher_ranking import MatcherRanking, Share, Shortlisting
+from reidcore.support.progress import Silent, duration
 
 QUERIES, GALLERY = 3368, 15913
 PART = QUERIES // 20

@@ -25,10 +25,10 @@ import torch
 from rerank import market_ranking
 from startup import processor
 
-from reidcore.counting import count_queries
-from reidcore.matcher_ranking import MatcherRanking, rows_at_once
-from reidcore.metrics import PerQuery, Scores, summarize
-from reidcore.relevance import Relevance
+from reidcore.evaluation.fast_metrics import count_queries
+from reidcore.evaluation.metrics import PerQuery, Scores, summarize
+from reidcore.evaluation.relevance import Relevance
+from reidcore.ranking.matcher_ranking import MatcherRanking, rows_at_once
 
 QUERIES, GALLERY, DISTRACTORS, IDENTITIES, CAMERAS = 3368, 15913, 2798, 750, 6
 LENGTH = 512

@@ -32,7 +32,8 @@ from reid_qaconv.matching import QAConv, build_matcher
 from reid_qaconv.settings_matching import Matcher
 from reidcore.api import Feature, Given, Matching
 from reidcore.modules import Context, Template
-from reidcore.scoring import score, take
+from reidcore.ranking.distances import score
+from reidcore.ranking.templates import take
 
 LEAST_OF_CEILING = 0.5
 MOST_APART = 2e-5

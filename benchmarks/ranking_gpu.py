@@ -38,12 +38,12 @@ from torch import Tensor
 from reid_qaconv.settings_tlift import TLift as Settings
 from reid_qaconv.tlift import build_tlift
 from reidcore.api import Given
-from reidcore.counting import count_queries
-from reidcore.matcher_ranking import MatcherRanking
-from reidcore.metrics import PerQuery
+from reidcore.evaluation.fast_metrics import count_queries
+from reidcore.evaluation.metrics import PerQuery
+from reidcore.evaluation.relevance import Relevance
 from reidcore.modules import Context, Meta
-from reidcore.ordering import smallest
-from reidcore.relevance import Relevance
+from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.support.sorting import smallest
 
 SIZES = {
     "Market-1501": (*MARKET, 750, 6, 10_000.0),
@@ -73,11 +73,12 @@ class Work:
         file = torch.arange(queries + gallery).split([queries, gallery])
         query, other = (
             (
-                torch.randint(identities, (len(own),), generator=draw), own,
+                torch.randint(identities, (len(own),), generator=draw),
+                own,
                 torch.randint(cameras, (len(own),), generator=draw),
             )
             for own in file
-        )  # fmt: skip
+        )
         return Relevance(query, other, "drop")
 
     def places(self) -> Places:
@@ -140,8 +141,9 @@ def ceilings(
             "float32": lambda: torch.mm(a, b),
             "float16": lambda: torch.mm(c, d),
         },
-        repeats, clock,
-    )  # fmt: skip
+        repeats,
+        clock,
+    )
     rates = {kind: 2 * side**3 / seconds[kind] for kind in ("float32", "float16")}
     print(
         f"ceilings: {8 * size / seconds['copy'] / 1e9:,.0f} GB/s in memory, "
@@ -152,9 +154,12 @@ def ceilings(
 
 
 def compared(
-    name: str, size: tuple[int, int, int, int, float], device: torch.device, repeats: int,
+    name: str,
+    size: tuple[int, int, int, int, float],
+    device: torch.device,
+    repeats: int,
     clock: Callable[[], float],
-) -> bool:  # fmt: skip
+) -> bool:
     """Measures one size on both devices; whether results are the same."""
     x = vectors(size[0] + size[1])
     there, here = Work(x.to(device), size), Work(x, size)
@@ -209,9 +214,12 @@ def apart(found: Tensor, expected: Tensor) -> float:
 
 
 def mutual(
-    size: tuple[int, int], device: torch.device, repeats: int, clock: Callable[[], float],
+    size: tuple[int, int],
+    device: torch.device,
+    repeats: int,
+    clock: Callable[[], float],
     rates: Mapping[str, float],
-) -> bool:  # fmt: skip
+) -> bool:
     """Measures `ipad.mutual` by plain torch and, where it applies, by its kernel; whether a
     hundredth of the queries get the CPU's distances."""
     sides = []
@@ -226,17 +234,22 @@ def mutual(
 
 
 def _mutual(
-    store: str, sides: list[dict[str, Tensor]], paths: Mapping[str, str], repeats: int,
-    clock: Callable[[], float], rates: Mapping[str, float],
-) -> bool:  # fmt: skip
+    store: str,
+    sides: list[dict[str, Tensor]],
+    paths: Mapping[str, str],
+    repeats: int,
+    clock: Callable[[], float],
+    rates: Mapping[str, float],
+) -> bool:
     """The same of what is kept in the type `store`."""
     matchers = {path: built(store, fused)[0] for path, fused in paths.items()}
     plain, flop = built(store, "never")
     a, b = (plain.merge([side]) for side in sides)
     seconds = medians(
         {path: lambda m=matcher: m.distance(a, b) for path, matcher in matchers.items()},
-        repeats, clock,
-    )  # fmt: skip
+        repeats,
+        clock,
+    )
     queries, gallery = len(a["vector"]), len(b["vector"])
     few = {key: value[: max(1, queries // 100)] for key, value in a.items()}
     own = [{key: value.cpu() for key, value in side.items()} for side in (few, b)]

@@ -27,19 +27,17 @@ from startup import processor
 from reidcore.api import Row
 from reidcore.builtin import settings
 from reidcore.builtin.augmentations import Erase, Flip, PadCrop
+from reidcore.data.pictures import PictureLoader, decode, make_rows
 from reidcore.modules import Rows
-from reidcore.pictures import PictureLoader, decode, make_rows
-from reidcore.seeds import generator
-from reidcore.tables import Data
+from reidcore.runfiles.tables import Data
+from reidcore.support.seeds import generator
 
 IMAGE = (256, 128)
 BATCH = 64
 
 
 def augmentations() -> list[Callable[..., torch.Tensor]]:
-    return [
-        Flip(settings.Flip()), PadCrop(settings.PadCrop(pad=10)), Erase(settings.Erase(p=0.5)),
-    ]  # fmt: skip
+    return [Flip(settings.Flip()), PadCrop(settings.PadCrop(pad=10)), Erase(settings.Erase(p=0.5))]
 
 
 def loader(workers: int, worker: str, cache: float) -> PictureLoader:

@@ -33,8 +33,8 @@ from reidcore.api import Feature, Given
 from reidcore.builtin import settings
 from reidcore.builtin.matchers import build_euclidean
 from reidcore.builtin.postprocessors import build_rerank
-from reidcore.matcher_ranking import MatcherRanking, Share
 from reidcore.modules import Context, Meta
+from reidcore.ranking.matcher_ranking import MatcherRanking, Share
 
 LENGTH = 512
 FIFTH, MARKET, MSMT17 = (674, 3183), (3368, 15913), (11659, 82161)

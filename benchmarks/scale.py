@@ -24,10 +24,10 @@ from metrics import resident
 from rerank import market_ranking, reranked
 from startup import processor
 
-from reidcore.counting import count_queries
-from reidcore.matcher_ranking import rows_at_once
-from reidcore.metrics import summarize
-from reidcore.relevance import Relevance
+from reidcore.evaluation.fast_metrics import count_queries
+from reidcore.evaluation.metrics import summarize
+from reidcore.evaluation.relevance import Relevance
+from reidcore.ranking.matcher_ranking import rows_at_once
 
 QUERIES, MANY = 1000, 10_000
 GALLERIES = (1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000)

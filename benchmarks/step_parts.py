@@ -34,20 +34,26 @@ import torch
 from PIL import Image
 from startup import processor
 
-from reidcore.model import Model, build_model, choose_device
+from reidcore.model.building import build_model, choose_device, make_loader
+from reidcore.model.model import Model
 from reidcore.modules import Rows
-from reidcore.packaged import run_source
-from reidcore.plan import Plan, Wired
-from reidcore.plugins import Plugins
-from reidcore.progress import Silent
-from reidcore.runfile import parse_runfile
-from reidcore.training import TrainingRun, make_loader, train
-from reidcore.wiring import make_plan
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.run_files import run_source
+from reidcore.runfiles.parse import parse_runfile
+from reidcore.support.progress import Silent
+from reidcore.training.plain import train
+from reidcore.training.run import TrainingRun
+from reidcore.wiring.make_plan import make_plan
+from reidcore.wiring.plan import Plan, Wired
 
 RUNS = (
-    "ipad:duke-baseline", "qaconv:market-to-duke", "msinet:market", "ipad:market",
-    "airnet:market", "ddag:sysu",
-)  # fmt: skip
+    "ipad:duke-baseline",
+    "qaconv:market-to-duke",
+    "msinet:market",
+    "ipad:market",
+    "airnet:market",
+    "ddag:sysu",
+)
 SMALL = ("demo", "qaconv:demo", "msinet:demo", "ipad:demo", "airnet:demo", "ddag:demo")
 PER_ID = 8
 GROUPS = ("input", "copying", "backbone", "head", "loss", "backward", "optimizer", "after_step")
@@ -129,10 +135,14 @@ def make_rows(plan: Plan, folder: Path, size: int) -> Rows:
         modality.append(kinds[number % len(kinds)])
     count = len(paths)
     return Rows(
-        paths=paths, pid=np.array(pid), modality=np.array(modality),
-        camera=np.arange(count) % max(1, plan.given.cameras), time=np.full(count, np.nan),
-        names=[str(one) for one in range(plan.given.identities)], listed=[""] * count,
-    )  # fmt: skip
+        paths=paths,
+        pid=np.array(pid),
+        modality=np.array(modality),
+        camera=np.arange(count) % max(1, plan.given.cameras),
+        time=np.full(count, np.nan),
+        names=[str(one) for one in range(plan.given.identities)],
+        listed=[""] * count,
+    )
 
 
 def make(name: str, options: argparse.Namespace, plugins: Plugins) -> Plan:

@@ -29,17 +29,17 @@ import torch.nn.functional as F
 from startup import processor
 from torch import Tensor, nn
 
-from reidcore.model import build_part
+from reidcore.data.pictures import IMAGENET, make_rows
+from reidcore.model.building import build_part, make_loader
 from reidcore.networks import ResNet
-from reidcore.packaged import find_packaged
-from reidcore.pictures import IMAGENET, make_rows
-from reidcore.plan import Plan
-from reidcore.plugins import Plugins
-from reidcore.progress import Plain
-from reidcore.runfile import parse_runfile
-from reidcore.seeds import generator
-from reidcore.training import make_loader, run_training
-from reidcore.wiring import make_plan
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.run_files import find_packaged
+from reidcore.runfiles.parse import parse_runfile
+from reidcore.support.progress import Plain
+from reidcore.support.seeds import generator
+from reidcore.training.start import run_training
+from reidcore.wiring.make_plan import make_plan
+from reidcore.wiring.plan import Plan
 
 MOST = 0.05
 """Share of the training time that the framework may cost."""

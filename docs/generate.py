@@ -12,11 +12,11 @@ import re
 import sys
 from pathlib import Path
 
-from reidcore.plugins import KINDS, Plugins
-from reidcore.protocols import PROTOCOLS
-from reidcore.runfolder import RESUME_FREE
-from reidcore.settings import describe_settings
-from reidcore.tables import (
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.registration import KINDS
+from reidcore.plugins.settings_help import describe_settings
+from reidcore.protocols.by_name import PROTOCOLS
+from reidcore.runfiles.tables import (
     Cosine,
     Data,
     Eval,
@@ -28,14 +28,22 @@ from reidcore.tables import (
     Train,
     Warmup,
 )
+from reidcore.runfolder.folder import RESUME_FREE
 
 PAGE = Path(__file__).with_name("run-files.md")
 TABLES = {
-    "data": Data, "data.normalize": Normalize, "train": Train, "optim": Optim,
-    "optim.steps": Steps, "optim.cosine": Cosine, "optim.warmup": Warmup, "eval": Eval,
-    "ranking": RankingTable, "ranking.shortlist": Shortlist,
+    "data": Data,
+    "data.normalize": Normalize,
+    "train": Train,
+    "optim": Optim,
+    "optim.steps": Steps,
+    "optim.cosine": Cosine,
+    "optim.warmup": Warmup,
+    "eval": Eval,
+    "ranking": RankingTable,
+    "ranking.shortlist": Shortlist,
     **{f"protocol.{name}": protocol for name, protocol in PROTOCOLS.items()},
-}  # fmt: skip
+}
 PART = re.compile(r"(<!-- generated: ([\w.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from reidcore.search import Search
+from reidcore.version import __version__
 
-__version__ = "1.0.0"
+if TYPE_CHECKING:
+    from reidcore.search.search import Search
+
+__all__ = ["__version__", "load"]
 
 
 def load(
@@ -19,8 +21,8 @@ def load(
 ) -> Search:
     """A trained run, ready to make templates of pictures and to rank them.
 
-    See `reidcore.search.load`; here so that `import reidcore` alone does not import torch.
+    See `reidcore.search.search.load`; here so that `import reidcore` alone does not import torch.
     """
-    from reidcore.search import load as load_run
+    from reidcore.search.search import load as load_run
 
     return load_run(folder, evaluation, device, losses)

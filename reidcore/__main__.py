@@ -2,7 +2,7 @@
 
 import sys
 
-from reidcore.cli import main
+from reidcore.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

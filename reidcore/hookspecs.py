@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from reidcore.api import Component
-    from reidcore.modules import Run
+    from reidcore.contracts.component import Component
+    from reidcore.contracts.running import Run
 
 hookspec = pluggy.HookspecMarker("reid")
 GROUP = "reidcore.plugins.v1"
@@ -123,3 +123,7 @@ def reid_epoch_ended(
 @hookspec
 def reid_run_ended(run: Run, scores: Mapping[str, Any] | None) -> None:
     """Observer: the run has ended, with its last scores."""
+
+
+hookimpl = pluggy.HookimplMarker("reid")
+"""Marks a plugin's hook functions (see `reidcore.hookspecs`)."""

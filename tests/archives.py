@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reidcore.datasets import DataPlan, load_sources
-from reidcore.tables import Source
+from reidcore.data.datasets import DataPlan, load_sources
+from reidcore.runfiles.runfile import Source
 
 
 def write(root: Path, folders: Mapping[str, Iterable[str]]) -> Path:

@@ -6,9 +6,20 @@ from typing import Any
 
 import attrs
 
-from reidcore.api import BatchShape, Component, Facts, Feature, MapName, Matching, Row, TensorSpec
-
-from reidcore.api import VectorName, WiringError, hookimpl, setting  # isort: skip
+from reidcore.api import (
+    BatchShape,
+    Component,
+    Facts,
+    Feature,
+    MapName,
+    Matching,
+    Row,
+    TensorSpec,
+    VectorName,
+    WiringError,
+    hookimpl,
+    setting,
+)
 
 SAMPLE = """\
 format = 1
@@ -221,5 +232,12 @@ class Plugin:
 
     @hookimpl
     def reid_readers(self) -> Any:
-        return [Component("miscounted", Reader, "", "bad", sample=sample(
-            reader='read = "bad.miscounted", root = "pictures"'))]  # fmt: skip
+        return [
+            Component(
+                "miscounted",
+                Reader,
+                "",
+                "bad",
+                sample=sample(reader='read = "bad.miscounted", root = "pictures"'),
+            )
+        ]

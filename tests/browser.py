@@ -68,17 +68,29 @@ def _run(profile: Path, page: Path, *options: str) -> Opened:
     try:
         done = subprocess.run(
             [
-                CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-                f"--user-data-dir={profile}", "--no-first-run", "--disable-background-networking",
-                "--disable-component-update", "--disable-sync", "--disable-extensions",
+                CHROMIUM,
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                f"--user-data-dir={profile}",
+                "--no-first-run",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--disable-extensions",
                 "--disable-features=NetworkTimeServiceQuerying,OptimizationHints,MediaRouter",
                 # Everything goes to the proxy, this machine's own addresses too.
                 f"--proxy-server=http://127.0.0.1:{recorder.port}",
-                "--proxy-bypass-list=<-loopback>", "--virtual-time-budget=4000",
-                *options, page.as_uri(),
+                "--proxy-bypass-list=<-loopback>",
+                "--virtual-time-budget=4000",
+                *options,
+                page.as_uri(),
             ],
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
     finally:
         recorder.close()
     assert done.returncode == 0, done.stderr

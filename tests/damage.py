@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 import attrs
 
-from reidcore import tables
-from reidcore.plugins import Plugins
+from reidcore.plugins.loading import Plugins
+from reidcore.runfiles import tables
 
 FILES = Path(__file__).with_name("run_files")
 
@@ -112,9 +112,16 @@ class Damager:
         self.cases.append(Case(kind, f"{self.label}-{what}", bad.text(), name, line, **more))
 
     def value(
-        self, kind: str, header: str, key: str, value: str, name: str = "", *, of: str = "",
+        self,
+        kind: str,
+        header: str,
+        key: str,
+        value: str,
+        name: str = "",
+        *,
+        of: str = "",
         **more: Any,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """One key gets another value, or is added."""
         bad = self.good.copy()
         index = bad.find(header, of)
@@ -226,9 +233,15 @@ def by_schema(damager: Damager, plugins: Plugins) -> None:
             keys = bad.tables[index].keys
             bad.tables[index].keys = {misspelt(k) if k == key else k: v for k, v in keys.items()}
             damager.case(
-                "misspelt key", f"{place}.{misspelt(key)}", bad, index, misspelt(key),
-                misspelt(key), says=f"did you mean '{key}'?", single=False,
-            )  # fmt: skip
+                "misspelt key",
+                f"{place}.{misspelt(key)}",
+                bad,
+                index,
+                misspelt(key),
+                misspelt(key),
+                says=f"did you mean '{key}'?",
+                single=False,
+            )
         required = [key for key, field in fields.items() if field.default is attrs.NOTHING]
         for key in [*required, *core]:
             if key in ("root", "splits", "weight", "read") or f"[{table.name}.{key}]" in (
@@ -261,9 +274,15 @@ def by_tables(damager: Damager) -> None:
             bad = good.copy()
             bad.tables[index].header = table.header.replace(name, misspelt(name))
             damager.case(
-                "misspelt table", misspelt(name), bad, index, "", misspelt(name),
-                says=f"did you mean '{name}'?", single=False,
-            )  # fmt: skip
+                "misspelt table",
+                misspelt(name),
+                bad,
+                index,
+                "",
+                misspelt(name),
+                says=f"did you mean '{name}'?",
+                single=False,
+            )
             bad = good.copy()
             listed = table.header.startswith("[[")
             bad.tables[index].header = f"[{name}]" if listed else f"[[{name}]]"

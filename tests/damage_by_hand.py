@@ -35,9 +35,7 @@ def references(many: Damager, readers: Damager) -> None:
         ("[[loss]]", "both", "feature", '"lat.bn"', "lat.bn", "'late.bn'?"),
     ):
         single = of != "pairs"
-        feature(
-            "unknown feature", header, key, value, name, of=of, says=says, single=single
-        )  # fmt: skip
+        feature("unknown feature", header, key, value, name, of=of, says=says, single=single)
     for header, of, key, value, says in (
         ("[[head]]", "cells", "source", '"neck.bn"', "needs a map, but 'neck.bn' is a vector 512"),
         ("[[matcher]]", "look", "features", '["cells.grid"]', "is a tensor 4x256. " + FEATURES),
@@ -61,13 +59,24 @@ def references(many: Damager, readers: Damager) -> None:
     ):
         name = value.strip('"')
         feature(
-            "unknown matcher", header, "matcher", value, name, of=of, says=says,
+            "unknown matcher",
+            header,
+            "matcher",
+            value,
+            name,
+            of=of,
+            says=says,
             single=header != "[[ranking]]",
-        )  # fmt: skip
+        )
     feature(
-        "unknown matcher", "[[ranking]]", "fuse", "{ lok = 1.0 }", "lok", of="fused",
+        "unknown matcher",
+        "[[ranking]]",
+        "fuse",
+        "{ lok = 1.0 }",
+        "lok",
+        of="fused",
         says="did you mean 'look'?",
-    )  # fmt: skip
+    )
     feature(
         "unknown loss",
         "[[loss]]",
@@ -78,12 +87,34 @@ def references(many: Damager, readers: Damager) -> None:
         says="did you mean 'closer'?",
     )
     feature("unknown loss", "[[loss]]", "losses", '["both"]', "both", of="both", says="there are")
-    feature("unknown post", "[[ranking]]", "post", '["order", "wlak"]', "wlak", of="fast",
-            says="did you mean 'walk'?", single=False)  # fmt: skip
-    feature("unknown post", "[[ranking]]", "post", '["zzz"]', "zzz", of="bare",
-            says="there are order, walk, cut")  # fmt: skip
-    feature("post twice", "[[ranking]]", "post", '["order", "walk", "order"]', "order", of="fast",
-            single=False)  # fmt: skip
+    feature(
+        "unknown post",
+        "[[ranking]]",
+        "post",
+        '["order", "wlak"]',
+        "wlak",
+        of="fast",
+        says="did you mean 'walk'?",
+        single=False,
+    )
+    feature(
+        "unknown post",
+        "[[ranking]]",
+        "post",
+        '["zzz"]',
+        "zzz",
+        of="bare",
+        says="there are order, walk, cut",
+    )
+    feature(
+        "post twice",
+        "[[ranking]]",
+        "post",
+        '["order", "walk", "order"]',
+        "order",
+        of="fast",
+        single=False,
+    )
     bad = many.good.copy()
     bad.tables[bad.find("[[ranking]]", "fast")].keys["post"] = '["order"]'
     many.case("unused post", "walk", bad, bad.find("[[post]]", "walk"), "", "walk")
@@ -137,8 +168,15 @@ def components(many: Damager, readers: Damager) -> None:
         says = "did you mean 'core'?" if plugin == "cor" else f"pip install reid-plugin-{plugin}"
         value("uninstalled plugin", header, "use", f'"{use}"', plugin, of=of, says=says)
     readers.value("unknown component", "[data.train]", "read", '"core.dmo"', "dmo", says="'demo'?")
-    readers.value("component of another kind", "[[data.test]]", "read", '"core.flip"', "core.flip",
-                  of="demo", says="not a reader")  # fmt: skip
+    readers.value(
+        "component of another kind",
+        "[[data.test]]",
+        "read",
+        '"core.flip"',
+        "core.flip",
+        of="demo",
+        says="not a reader",
+    )
     readers.value("uninstalled plugin", "[data.train]", "read", '"cuhk.np"', "cuhk")
     for name, says in (("toi", "'toy'?"), ("zzz", "Installed plugins: ")):
         value("uninstalled plugin", "", "plugins", f'["{name}"]', name, says=says)
@@ -150,13 +188,21 @@ def components(many: Damager, readers: Damager) -> None:
 def names(many: Damager, readers: Damager) -> None:
     """Names that are taken, malformed or reserved."""
     for header, of, taken in (
-        ("[[head]]", "cells", "neck"), ("[[matcher]]", "plain", "look"),
-        ("[[loss]]", "both", "id"), ("[[post]]", "cut", "order"),
-        ("[[ranking]]", "bare", "fast"), ("[[head]]", "late", "cells"),
-    ):  # fmt: skip
+        ("[[head]]", "cells", "neck"),
+        ("[[matcher]]", "plain", "look"),
+        ("[[loss]]", "both", "id"),
+        ("[[post]]", "cut", "order"),
+        ("[[ranking]]", "bare", "fast"),
+        ("[[head]]", "late", "cells"),
+    ):
         many.value("duplicate name", header, "name", f'"{taken}"', taken, of=of)
-    for header, of in (("[[head]]", "late"), ("[[matcher]]", "look"), ("[[loss]]", "id"),
-                       ("[[post]]", "cut"), ("[[ranking]]", "fast")):  # fmt: skip
+    for header, of in (
+        ("[[head]]", "late"),
+        ("[[matcher]]", "look"),
+        ("[[loss]]", "id"),
+        ("[[post]]", "cut"),
+        ("[[ranking]]", "fast"),
+    ):
         for bad in ("Neck", "1st", "a-b", "a.b", "", "ä"):
             many.value("bad name", header, "name", f'"{bad}"', "name", of=of)
         if header != "[[ranking]]":  # there a key like any other
@@ -164,10 +210,22 @@ def names(many: Damager, readers: Damager) -> None:
     many.value("reserved name", "[[head]]", "name", '"backbone"', "backbone", of="late")
     for bad in ('"a b"', '"../x"', '""', "3", '["a"]'):
         many.value("bad run name", "", "name", bad, "name")
-    many.value("two test sets of one name", "[data]", "test",
-               '[{ manifest = "people.csv" }, { manifest = "people.csv" }]', "people")  # fmt: skip
-    readers.value("two test sets of one name", "[[data.test]]", "name", '"folder"', "folder",
-                  of="demo", single=False)  # fmt: skip
+    many.value(
+        "two test sets of one name",
+        "[data]",
+        "test",
+        '[{ manifest = "people.csv" }, { manifest = "people.csv" }]',
+        "people",
+    )
+    readers.value(
+        "two test sets of one name",
+        "[[data.test]]",
+        "name",
+        '"folder"',
+        "folder",
+        of="demo",
+        single=False,
+    )
 
 
 def formats(many: Damager, readers: Damager) -> None:
@@ -180,8 +238,14 @@ def formats(many: Damager, readers: Damager) -> None:
         bad_file = damager.good.copy()
         del bad_file.tables[0].keys["format"]
         damager.case("missing format", "format", bad_file, -1, "", "format")
-    for header, of in (("[[head]]", "neck"), ("[backbone]", ""), ("[[loss]]", "id"),
-                       ("[data.batch]", ""), ("[[post]]", "cut"), ("[procedure]", "")):  # fmt: skip
+    for header, of in (
+        ("[[head]]", "neck"),
+        ("[backbone]", ""),
+        ("[[loss]]", "id"),
+        ("[data.batch]", ""),
+        ("[[post]]", "cut"),
+        ("[procedure]", ""),
+    ):
         for bad in ("3", '["core.cosine"]'):
             many.value("wrong type", header, "use", bad, "use", of=of)
     for bad in ("3", "-0.5", "true", '"1"', "nan"):
@@ -202,14 +266,29 @@ def data(many: Damager, readers: Damager) -> None:
     for key in ("train", "test"):
         for value, says in (("{}", "table with keys none"), ('{ root = "x" }', "keys root")):
             many.value("neither manifest nor read", "[data]", key, value, key, says=says)
-        many.value("manifest and read", "[data]", key,
-                   '{ manifest = "people.csv", read = "core.demo" }', key)  # fmt: skip
+        many.value(
+            "manifest and read",
+            "[data]",
+            key,
+            '{ manifest = "people.csv", read = "core.demo" }',
+            key,
+        )
         for extra in ("manifst = 1", "root = 'x'", "seed = 1"):
-            many.value("unknown key beside manifest", "[data]", key,
-                       f'{{ manifest = "people.csv", {extra} }}', extra.split()[0])  # fmt: skip
+            many.value(
+                "unknown key beside manifest",
+                "[data]",
+                key,
+                f'{{ manifest = "people.csv", {extra} }}',
+                extra.split()[0],
+            )
         for splits in ('"train"', '["trian"]', "[1]", "3"):
-            many.value("bad splits", "[data]", key,
-                       f'{{ manifest = "people.csv", splits = {splits} }}', "splits")  # fmt: skip
+            many.value(
+                "bad splits",
+                "[data]",
+                key,
+                f'{{ manifest = "people.csv", splits = {splits} }}',
+                "splits",
+            )
         many.value("wrong type", "[data]", key, "{ manifest = 3 }", "manifest")
         many.value("wrong type", "[data]", key, "[3]", key)
     readers.value("wrong type", "[data.train]", "root", "3", "root")
@@ -242,11 +321,21 @@ def protocols(many: Damager, readers: Damager) -> None:
     ):
         many.value("unknown protocol", "[eval]", "protocol", value, name, says=says, single=True)
     many.value(
-        "misspelt key", "[eval]", "protocol", '{ use = "sysu", serch = ["all"] }', "serch",
-        says="did you mean 'search'?", single=True,
-    )  # fmt: skip
-    many.value("protocol of training", "[data]", "train",
-               '{ manifest = "people.csv", protocol = "sysu" }', "protocol")  # fmt: skip
+        "misspelt key",
+        "[eval]",
+        "protocol",
+        '{ use = "sysu", serch = ["all"] }',
+        "serch",
+        says="did you mean 'search'?",
+        single=True,
+    )
+    many.value(
+        "protocol of training",
+        "[data]",
+        "train",
+        '{ manifest = "people.csv", protocol = "sysu" }',
+        "protocol",
+    )
     many.value("trial of nobody", "[data]", "trial", "3", "trial", single=True)
 
 
@@ -273,14 +362,36 @@ def contradictions(many: Damager, readers: Damager) -> None:
     del bad.tables[bad.find("[[loss]]")].keys["feature"]
     readers.case("triplet of neither", "feature", bad, bad.find("[[loss]]"), "", "triplet")
     many.value("metric of a matcher", "[[loss]]", "metric", '"cosine"', "metric", of="closer")
-    many.value("lengths differ", "[[loss]]", "features", '["neck.bn", "late.bn"]', "features",
-               of="id")  # fmt: skip
-    many.value("no logits", "[[loss]]", "matcher", '"look"', "matcher", of="memory",
-               says="Matchers with logits: pairs.")  # fmt: skip
-    many.value("plugin's own rule", "[[head]]", "count", "3", "count", of="cells",
-               says="must be even here, got 3")  # fmt: skip
-    many.value("weights not found", "[[head]]", "weights", '"no/such.pth"', "weights", of="cells",
-               says="no/such.pth")  # fmt: skip
+    many.value(
+        "lengths differ", "[[loss]]", "features", '["neck.bn", "late.bn"]', "features", of="id"
+    )
+    many.value(
+        "no logits",
+        "[[loss]]",
+        "matcher",
+        '"look"',
+        "matcher",
+        of="memory",
+        says="Matchers with logits: pairs.",
+    )
+    many.value(
+        "plugin's own rule",
+        "[[head]]",
+        "count",
+        "3",
+        "count",
+        of="cells",
+        says="must be even here, got 3",
+    )
+    many.value(
+        "weights not found",
+        "[[head]]",
+        "weights",
+        '"no/such.pth"',
+        "weights",
+        of="cells",
+        says="no/such.pth",
+    )
     for ids in ("31", "1000"):
         readers.value("too few identities", "[data.batch]", "ids", ids, "ids", says=ids)
     readers.value("batches without pairs", "[data.batch]", "ids", "1", "triplet")
@@ -288,8 +399,9 @@ def contradictions(many: Damager, readers: Damager) -> None:
     line = readers.good.line(readers.good.find("[[loss]]"))
     readers.cases[-2:] = [attrs.evolve(case, line=line) for case in readers.cases[-2:]]
     for kind, key, value in (
-        ("neither matcher nor fuse", "fuse", ""), ("matcher and fuse", "matcher", '"look"'),
-    ):  # fmt: skip
+        ("neither matcher nor fuse", "fuse", ""),
+        ("matcher and fuse", "matcher", '"look"'),
+    ):
         bad = many.good.copy()
         index = bad.find("[[ranking]]", "fused")
         bad.tables[index].keys[key] = value
@@ -301,8 +413,15 @@ def contradictions(many: Damager, readers: Damager) -> None:
     bad.tables[bad.find("[train]")].keys["epochs"] = "0"
     keys = {"name": '"a"', "matcher": '"far"', "scale": '"isotonic"', "post": '["post0"]'}
     bad.tables.append(Table("[[ranking]]", keys))
-    readers.case("nothing to fit a scale on", "isotonic", bad, len(bad.tables) - 1, "scale",
-                 "'a'", single=False)  # fmt: skip
+    readers.case(
+        "nothing to fit a scale on",
+        "isotonic",
+        bad,
+        len(bad.tables) - 1,
+        "scale",
+        "'a'",
+        single=False,
+    )
     bad = many.good.copy()
     bad.tables[bad.find("[[ranking]]", "slow")].keys["scale"] = '"row_minmax"'
     many.case("scaled row by row", "slow", bad, bad.find("[[post]]", "order"), "", "order")
@@ -320,8 +439,15 @@ def contradictions(many: Damager, readers: Damager) -> None:
     bad = readers.good.copy()
     index = bad.find("[[post]]")
     bad.tables[index].keys = {"use": '"toy.times"'}
-    readers.case("no time", "time", bad, index, "", "toy.times",
-                 says="needs the manifest column time; this data set has camera.")  # fmt: skip
+    readers.case(
+        "no time",
+        "time",
+        bad,
+        index,
+        "",
+        "toy.times",
+        says="needs the manifest column time; this data set has camera.",
+    )
 
 
 def repeats(many: Damager, readers: Damager) -> None:
@@ -342,8 +468,15 @@ def repeats(many: Damager, readers: Damager) -> None:
         kind = "no such table to repeat" if key.startswith("trian") else "no such part to repeat"
         kind = "inside a value" if key.endswith(".x") else kind
         name = key.split(".")[0 if "trian" in key else 1]
-        value(kind, "[repeat]", f'"{key}"', "[1, 2, 3]", name, says=says,
-              single=not key.endswith(".x"))  # fmt: skip
+        value(
+            kind,
+            "[repeat]",
+            f'"{key}"',
+            "[1, 2, 3]",
+            name,
+            says=says,
+            single=not key.endswith(".x"),
+        )
     for key, values, kind, says in (
         ("train.sede", "[1, 2, 3]", "misspelt key", "'seed'? (in repeat 1 of"),
         ("train.epochs", '[1, "2", 3]', "wrong type", "(in repeat 2 of 3: "),
@@ -358,13 +491,22 @@ def _at_header(damager: Damager, case: Case, header: str) -> Case:
 
 
 SYNTAX = (
-    ("[optim]", "lr", "0.01.5"), ("[optim]", "lr", ""), ("[optim]", "kind", "sgd"),
-    ("[optim]", "kind", '"sgd'), ("[data]", "image", "[128, 64"), ("[data]", "image", "128, 64"),
-    ("[data]", "train", '{ read = "core.demo"'), ("[train]", "epochs", "1e"),
-    ("[train]", "device", "'cpu"), ("[data]", "interpolation", '"""bicubic'),
-    ("[train]", "seed", "007"), ("[optim]", "momentum", "0,9"), ("[train]", "best", '"\\q"'),
-    ("[eval]", "memory", "none"), ("[eval]", "every", "10 epochs"),
-)  # fmt: skip
+    ("[optim]", "lr", "0.01.5"),
+    ("[optim]", "lr", ""),
+    ("[optim]", "kind", "sgd"),
+    ("[optim]", "kind", '"sgd'),
+    ("[data]", "image", "[128, 64"),
+    ("[data]", "image", "128, 64"),
+    ("[data]", "train", '{ read = "core.demo"'),
+    ("[train]", "epochs", "1e"),
+    ("[train]", "device", "'cpu"),
+    ("[data]", "interpolation", '"""bicubic'),
+    ("[train]", "seed", "007"),
+    ("[optim]", "momentum", "0,9"),
+    ("[train]", "best", '"\\q"'),
+    ("[eval]", "memory", "none"),
+    ("[eval]", "every", "10 epochs"),
+)
 
 
 def syntax(many: Damager, readers: Damager) -> None:
@@ -418,5 +560,14 @@ def sets(many: Damager, readers: Damager) -> None:
 
 
 HAND = (
-    references, components, names, formats, data, protocols, contradictions, repeats, syntax, sets,
-)  # fmt: skip
+    references,
+    components,
+    names,
+    formats,
+    data,
+    protocols,
+    contradictions,
+    repeats,
+    syntax,
+    sets,
+)

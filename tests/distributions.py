@@ -78,8 +78,10 @@ def install_built(project: Path, site: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
-            cwd=project, check=True, capture_output=True,
-        )  # fmt: skip
+            cwd=project,
+            check=True,
+            capture_output=True,
+        )
         (wheel,) = Path(folder).glob("*.whl")
         zipfile.ZipFile(wheel).extractall(site)
 

@@ -54,16 +54,23 @@ class Places(Matcher):
     def explain(self, a, b):
         """From the strongest place of each picture to the nearest one of the other."""
         (first,), (second,) = a["map"], b["map"]
-        return {"forth": self._lines(first, second, "gallery"),
-                "back": self._lines(second, first, "query")}  # fmt: skip
+        return {
+            "forth": self._lines(first, second, "gallery"),
+            "back": self._lines(second, first, "query"),
+        }
 
     def _lines(self, asked, other, towards):
         far = torch.cdist(asked.flatten(1).T, other.flatten(1).T)
         best = far.argmin(1)
         start, end = (_centres(index, asked.shape) for index in (torch.arange(len(far)), best))
         ends = (start, end) if towards == "gallery" else (end, start)
-        return Lines(*ends, asked.flatten(1).norm(dim=0).numpy(), towards=towards,
-                     numbers={"index": best.numpy()}, meaning="norm")  # fmt: skip
+        return Lines(
+            *ends,
+            asked.flatten(1).norm(dim=0).numpy(),
+            towards=towards,
+            numbers={"index": best.numpy()},
+            meaning="norm",
+        )
 
 
 def _centres(index, shape):

@@ -84,8 +84,9 @@ def reid_heads():
 
 @hookimpl
 def reid_matchers():
-    return [Component("places", Places, "PACKAGE.parts:build_places", "place by place",
-                      sample=SAMPLE)]  # fmt: skip
+    return [
+        Component("places", Places, "PACKAGE.parts:build_places", "place by place", sample=SAMPLE)
+    ]
 
 
 @hookimpl

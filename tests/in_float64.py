@@ -6,8 +6,8 @@ import sys
 
 import torch
 
-from reidcore import pictures
-from reidcore.cli import main
+from reidcore.cli.main import main
+from reidcore.data import pictures
 
 if __name__ == "__main__":
     torch.set_default_dtype(torch.float64)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from reidcore.data_cli import add_parser
+from reidcore.cli.data import add_parser
 
 
 def reid(*words: str | Path) -> int:

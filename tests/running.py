@@ -104,9 +104,13 @@ def environment(cache: Path, site: Path | None = None, **more: str) -> dict[str,
     compiled = Path(tempfile.gettempdir(), f"reidcore-tests-{os.getuid()}-pycache")
     kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **kept, "PYTHONPATH": os.pathsep.join([*path, str(ROOT)]), "OMP_NUM_THREADS": "1",
-        "REID_CACHE": str(cache), "PYTHONPYCACHEPREFIX": str(compiled), **more,
-    }  # fmt: skip
+        **kept,
+        "PYTHONPATH": os.pathsep.join([*path, str(ROOT)]),
+        "OMP_NUM_THREADS": "1",
+        "REID_CACHE": str(cache),
+        "PYTHONPYCACHEPREFIX": str(compiled),
+        **more,
+    }
 
 
 def reid(
@@ -115,8 +119,12 @@ def reid(
     """Runs the command to its end in `folder`; its exit code must be `code`."""
     done = subprocess.run(
         [sys.executable, "-m", "reidcore", *map(str, arguments)],
-        env=env, cwd=folder, capture_output=True, text=True, timeout=timeout,
-    )  # fmt: skip
+        env=env,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
     assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
     return done
 
@@ -133,8 +141,12 @@ def shared(
     """Runs python in `count` processes to their end; torchrun's exit code must be `code`."""
     done = subprocess.run(
         torchrun(count, *arguments),
-        env=env, cwd=folder, capture_output=True, text=True, timeout=500,
-    )  # fmt: skip
+        env=env,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
     assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
     return done
 
@@ -155,8 +167,11 @@ def kill_when(
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "reidcore", *map(str, arguments)],
-            env=env, cwd=folder, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            env=env,
+            cwd=folder,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
 
         def printed() -> str:
             return os.pread(output.fileno(), 1 << 20, 0).decode(errors="replace")

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from reidcore.cli import leave
-from reidcore.model import Model
+from reidcore.cli.main import leave
+from reidcore.distributed.processes import ALONE, Processes, together
+from reidcore.distributed.shared_batches import SharedImages, average_gradients, divided
+from reidcore.model.model import Model
 from reidcore.modules import Batch, Images
-from reidcore.plan import Plan
-from reidcore.plugins import Plugins
-from reidcore.processes import ALONE, Processes, together
-from reidcore.seeds import seeded
-from reidcore.sharing import SharedImages, average_gradients, divided
+from reidcore.plugins.loading import Plugins
+from reidcore.support.seeds import seeded
 from reidcore.testing.stands import Stand, pictures, trained
+from reidcore.wiring.plan import Plan
 
 CLOSE = 1e-9
 """Differences by rounding, of the largest number of a tensor, and of 1."""

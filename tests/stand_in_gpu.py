@@ -31,16 +31,21 @@ from torch.utils._pytree import tree_leaves
 aten = torch.ops.aten
 DEVICE = torch.device("cuda", 0)
 WAITING = {
-    aten._local_scalar_dense, aten.nonzero, aten.masked_select, aten.bincount, aten.equal,
-    aten._unique, aten._unique2, aten.unique_dim, aten.unique_consecutive,
+    aten._local_scalar_dense,
+    aten.nonzero,
+    aten.masked_select,
+    aten.bincount,
+    aten.equal,
+    aten._unique,
+    aten._unique2,
+    aten.unique_dim,
+    aten.unique_consecutive,
     aten.unique_dim_consecutive,
-}  # fmt: skip
+}
 """Operations whose result, or its shape, the host has to wait for."""
 CROSSING = {aten.copy_, aten._to_copy, aten.set_, aten.detach, aten.alias}
 HERE = Path(__file__).name
-STREAM = SimpleNamespace(
-    device=DEVICE, record_event=lambda: True, wait_event=lambda event: None,
-)  # fmt: skip
+STREAM = SimpleNamespace(device=DEVICE, record_event=lambda: True, wait_event=lambda event: None)
 """All there is to do happens at once, in order."""
 
 
@@ -73,13 +78,19 @@ class StandIn:
         }.items():
             self._stack.enter_context(patch.object(Tensor, name, value))
         for name, answer in {
-            "device_count": 1, "get_device_name": "a stand-in", "max_memory_allocated": 0,
+            "device_count": 1,
+            "get_device_name": "a stand-in",
+            "max_memory_allocated": 0,
             "get_device_capability": (7, 0),  # too old for kernels that no CPU can run
-            "mem_get_info": (self.free, 2 * self.free), "memory_reserved": 0, "memory_allocated": 0,
+            "mem_get_info": (self.free, 2 * self.free),
+            "memory_reserved": 0,
+            "memory_allocated": 0,
             "synchronize": None,
             "reset_peak_memory_stats": None,
-            "Stream": STREAM, "current_stream": STREAM, "stream": nullcontext(),
-        }.items():  # fmt: skip
+            "Stream": STREAM,
+            "current_stream": STREAM,
+            "stream": nullcontext(),
+        }.items():
             self._stack.enter_context(patch.object(torch.cuda, name, lambda *_, a=answer: a))
         for name in ("SGD", "Adam", "AdamW"):  # fused, they would round otherwise than on a CPU
             kind = getattr(torch.optim, name)

@@ -29,12 +29,24 @@ def test_what_comes_of_its_tensors_is_its_own(gpu):
     moments = [v["exp_avg"] for v in optimizer.state.values()]
     copies = copy.deepcopy(layer).state_dict().values()
     there = [
-        x[1:], x.T, x.sum(), x > 0, x.topk(2).indices, x.new_zeros(2), torch.zeros_like(x),
-        torch.arange(3, device=x.device), F.one_hot(torch.arange(3).to("cuda"), 4),
-        x.to(torch.float64), x.double().to("cuda"), *layer.parameters(),
-        *(p.grad for p in layer.parameters()), *layer.buffers(), *moments, *copies,
+        x[1:],
+        x.T,
+        x.sum(),
+        x > 0,
+        x.topk(2).indices,
+        x.new_zeros(2),
+        torch.zeros_like(x),
+        torch.arange(3, device=x.device),
+        F.one_hot(torch.arange(3).to("cuda"), 4),
+        x.to(torch.float64),
+        x.double().to("cuda"),
+        *layer.parameters(),
+        *(p.grad for p in layer.parameters()),
+        *layer.buffers(),
+        *moments,
+        *copies,
         *nn.Linear(2, 2).to(x).parameters(),
-    ]  # fmt: skip
+    ]
     assert all(gpu.has(one) and one.device.type == "cuda" and one.is_cuda for one in there)
     here = [x.cpu(), x.to("cpu", torch.float64), torch.arange(3), torch.randn(2).double()]
     assert not any(gpu.has(one) or one.is_cuda for one in here)

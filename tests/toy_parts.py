@@ -7,7 +7,7 @@ from pathlib import Path
 import toy_plugin
 from distributions import write_distribution
 
-from reidcore.plugins import Plugins
+from reidcore.plugins.loading import Plugins
 
 
 def add(plugins: Plugins) -> None:

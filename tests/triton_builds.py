@@ -39,9 +39,14 @@ class Built:
 
 
 def build(
-    folder: Path, kernel: Any, architecture: int, pointers: Mapping[str, str],
-    constants: Mapping[str, Any], warps: int, stages: int,
-) -> Built:  # fmt: skip
+    folder: Path,
+    kernel: Any,
+    architecture: int,
+    pointers: Mapping[str, str],
+    constants: Mapping[str, Any],
+    warps: int,
+    stages: int,
+) -> Built:
     """The kernel's machine code. pointers: the types of what arguments point to; those that are
     neither pointers nor constants are numbers."""
     signature = {
@@ -74,9 +79,7 @@ def build(
         _shown("nvdisasm", "-c", file),
         re.M,
     )
-    return Built(
-        registers, stack + local, built.metadata.shared, built.asm["ptx"], Counter(names)
-    )  # fmt: skip
+    return Built(registers, stack + local, built.metadata.shared, built.asm["ptx"], Counter(names))
 
 
 def _shown(tool: str, *arguments: str | Path) -> str:

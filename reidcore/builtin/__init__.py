@@ -1,1 +1,0 @@
-"""The plugin `core`: components that every paper shares. `plugin.py` lists them without torch."""

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidcore.builtin.settings import Erase as EraseSettings
-from reidcore.builtin.settings import Flip as FlipSettings
-from reidcore.builtin.settings import Grey as GreySettings
-from reidcore.builtin.settings import Jitter as JitterSettings
-from reidcore.builtin.settings import Occlude as OccludeSettings
-from reidcore.builtin.settings import PadCrop as PadCropSettings
-from reidcore.modules import Context
+from reidcore.builtin.settings.augmentations import Erase as EraseSettings
+from reidcore.builtin.settings.augmentations import Flip as FlipSettings
+from reidcore.builtin.settings.augmentations import Grey as GreySettings
+from reidcore.builtin.settings.augmentations import Jitter as JitterSettings
+from reidcore.builtin.settings.augmentations import Occlude as OccludeSettings
+from reidcore.builtin.settings.augmentations import PadCrop as PadCropSettings
+from reidcore.contracts.parts import Context
 
 MEAN = (124, 116, 104)
 """ImageNet's mean colour (0.485, 0.456, 0.406), of 255."""

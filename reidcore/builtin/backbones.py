@@ -6,12 +6,18 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from reidcore.builtin.settings import VGG19BN as VGG19BNSettings
-from reidcore.builtin.settings import MobileNetV2 as MobileNetV2Settings
-from reidcore.builtin.settings import OSNet as OSNetSettings
-from reidcore.builtin.settings import ResNet as ResNetSettings
-from reidcore.modules import Context, Images
-from reidcore.networks import VGG19BN, MobileNetV2, OSNet, ResNet, Staged, initial_weights
+from reidcore.builtin.settings.backbones import VGG19BN as VGG19BNSettings
+from reidcore.builtin.settings.backbones import MobileNetV2 as MobileNetV2Settings
+from reidcore.builtin.settings.backbones import OSNet as OSNetSettings
+from reidcore.builtin.settings.backbones import ResNet as ResNetSettings
+from reidcore.contracts.parts import Context
+from reidcore.contracts.pictures import Images
+from reidcore.networks.common import Staged
+from reidcore.networks.initial import initial_weights
+from reidcore.networks.mobilenet import MobileNetV2
+from reidcore.networks.osnet import OSNet
+from reidcore.networks.resnet import ResNet
+from reidcore.networks.vgg import VGG19BN
 from reidcore.sizes import MOBILENET_V2_STAGES, OSNET_STAGES, RESNET_STAGES, VGG19_BN_BLOCKS
 
 
@@ -36,9 +42,13 @@ def _deepest(stages: Iterable[str], wanted: frozenset[str]) -> str:
 
 def build_resnet(config: ResNetSettings, context: Context) -> StagedBackbone:
     network = ResNet(
-        config.depth, config.last_stride, config.width, _deepest(RESNET_STAGES, context.wanted),
-        config.norm, config.attention,
-    )  # fmt: skip
+        config.depth,
+        config.last_stride,
+        config.width,
+        _deepest(RESNET_STAGES, context.wanted),
+        config.norm,
+        config.attention,
+    )
     initial_weights(network, context, config.weights, config.allow, f"resnet{config.depth}")
     return StagedBackbone(network, context.wanted)
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from reidcore.builtin.distances import exact
-from reidcore.builtin.settings import BNNeck as BNNeckSettings
-from reidcore.builtin.settings import Pool as PoolSettings
-from reidcore.modules import Context, Images
+from reidcore.builtin.settings.heads import BNNeck as BNNeckSettings
+from reidcore.builtin.settings.heads import Pool as PoolSettings
+from reidcore.contracts.parts import Context
+from reidcore.contracts.pictures import Images
 
 
 def average(maps: Tensor) -> Tensor:

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reidcore.builtin.distances import cosine_similarity, euclidean, exact
-from reidcore.builtin.settings import Center as CenterSettings
-from reidcore.builtin.settings import Softmax as SoftmaxSettings
-from reidcore.builtin.settings import Triplet as TripletSettings
-from reidcore.modules import Batch, Context, Loss, Unowned
+from reidcore.builtin.settings.losses import Center as CenterSettings
+from reidcore.builtin.settings.losses import Softmax as SoftmaxSettings
+from reidcore.builtin.settings.losses import Triplet as TripletSettings
+from reidcore.contracts.parts import Context, Loss, Unowned
+from reidcore.contracts.pictures import Batch
 
 
 class Softmax(Loss):

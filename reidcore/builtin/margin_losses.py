@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reidcore.builtin.distances import cosine_similarity
-from reidcore.builtin.settings import ArcFace as ArcFaceSettings
-from reidcore.builtin.settings import Circle as CircleSettings
-from reidcore.builtin.settings import CosFace as CosFaceSettings
-from reidcore.modules import Batch, Context, Loss
+from reidcore.builtin.settings.losses import ArcFace as ArcFaceSettings
+from reidcore.builtin.settings.losses import Circle as CircleSettings
+from reidcore.builtin.settings.losses import CosFace as CosFaceSettings
+from reidcore.contracts.parts import Context, Loss
+from reidcore.contracts.pictures import Batch
 
 
 class CosineSoftmax(Loss):

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reidcore.builtin.distances import cosine_similarity, euclidean, exact, squared_euclidean
-from reidcore.builtin.settings import Cosine as CosineSettings
-from reidcore.builtin.settings import Euclidean as EuclideanSettings
-from reidcore.modules import Context, Matcher, Template
+from reidcore.builtin.settings.matchers import Cosine as CosineSettings
+from reidcore.builtin.settings.matchers import Euclidean as EuclideanSettings
+from reidcore.contracts.parts import Context, Matcher, Template
 
 
 class Cosine(Matcher):

@@ -9,9 +9,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from reidcore.memory import at_once
-from reidcore.modules import Ranking
-from reidcore.ordering import nearest
+from reidcore.contracts.running import Ranking
+from reidcore.support.device_memory import at_once
+from reidcore.support.sorting import nearest
 
 _WAITING = 4
 """Pairs for each picture that wait to be put in order."""

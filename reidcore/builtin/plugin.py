@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reidcore.api import Component, hookimpl
 from reidcore.builtin import settings
-from reidcore.readers import (
-    CUHK03NP,
-    MSMT17,
-    SYSUMM01,
-    Demo,
-    DukeMTMC,
-    Market1501,
-    RegDB,
-    VehicleID,
-    VeRi776,
-)
+from reidcore.builtin.readers.cuhk03_np import CUHK03NP
+from reidcore.builtin.readers.demo import Demo
+from reidcore.builtin.readers.duke import DukeMTMC
+from reidcore.builtin.readers.market import Market1501
+from reidcore.builtin.readers.msmt17 import MSMT17
+from reidcore.builtin.readers.regdb import RegDB
+from reidcore.builtin.readers.sysu_mm01 import SYSUMM01
+from reidcore.builtin.readers.vehicleid import VehicleID
+from reidcore.builtin.readers.veri776 import VeRi776
+from reidcore.contracts.component import Component
+from reidcore.hookspecs import hookimpl
 
 _DEMO = '{ read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8 }'
 _TWO_MODALITIES = (
@@ -310,7 +309,7 @@ def reid_procedures() -> Sequence[Component]:
         Component(
             "train",
             settings.Train,
-            "reidcore.training:train",
+            "reidcore.training.plain:train",
             "plain training: every loss on every batch",
             sample=_sample(),
         )

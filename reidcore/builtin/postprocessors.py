@@ -11,10 +11,11 @@ from torch import Tensor
 
 from reidcore.builtin.distances import exact
 from reidcore.builtin.neighbours import AllPairs, Neighbours, RankingPairs
-from reidcore.builtin.settings import Rerank as RerankSettings
-from reidcore.memory import at_once, in_parts
-from reidcore.modules import Context, Ranking
-from reidcore.ordering import ascending
+from reidcore.builtin.settings.postprocessors import Rerank as RerankSettings
+from reidcore.contracts.parts import Context
+from reidcore.contracts.running import Ranking
+from reidcore.support.device_memory import at_once, in_parts
+from reidcore.support.sorting import ascending
 
 ENTRIES = 2**22, 2**26
 """Numbers in the largest block of rows. On a CPU 16 MiB, above which glibc asks for new memory each

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reidcore.builtin.settings import Expand as ExpandSettings
-from reidcore.modules import Context, Ranking
-from reidcore.ordering import nearest
+from reidcore.builtin.settings.postprocessors import Expand as ExpandSettings
+from reidcore.contracts.parts import Context
+from reidcore.contracts.running import Ranking
+from reidcore.support.sorting import nearest
 
 _ROWS = 512
 """Queries whose neighbours are looked for at a time."""

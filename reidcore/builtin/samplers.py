@@ -8,11 +8,13 @@ from functools import partial
 import numpy as np
 import torch
 
-from reidcore.builtin.settings import Identities as IdentitiesSettings
-from reidcore.builtin.settings import Shuffled as ShuffledSettings
-from reidcore.builtin.settings import TwoModalities as TwoModalitiesSettings
+from reidcore.builtin.settings.samplers import Identities as IdentitiesSettings
+from reidcore.builtin.settings.samplers import Shuffled as ShuffledSettings
+from reidcore.builtin.settings.samplers import TwoModalities as TwoModalitiesSettings
+from reidcore.contracts.parts import Context
+from reidcore.contracts.pictures import Rows
+from reidcore.contracts.running import Ask
 from reidcore.errors import UsageError
-from reidcore.modules import Ask, Context, Rows
 
 
 class Shuffled:
@@ -142,9 +144,11 @@ class TwoModalities:
         ]
         pictures = [both for both in pictures if all(map(len, both))]
         _need_identities(
-            "core.two_modalities", self.ids, len(pictures),
+            "core.two_modalities",
+            self.ids,
+            len(pictures),
             "those with pictures in both modalities are",
-        )  # fmt: skip
+        )
         batches = []
         for _ in range(int(sizes.max()) // (self.ids * self.per_id) + 1):
             halves: tuple[list[int], list[int]] = ([], [])

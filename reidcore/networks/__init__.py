@@ -5,12 +5,7 @@ are in `reidcore.sizes`.
 """
 
 from reidcore.networks.common import Staged, init_convolutions
-from reidcore.networks.initial import (
-    LoadReport,
-    initial_weights,
-    load_weights,
-    read_weights,
-)
+from reidcore.networks.initial import LoadReport, initial_weights, load_weights, read_weights
 from reidcore.networks.mobilenet import MobileNetV2
 from reidcore.networks.osnet import OSNet
 from reidcore.networks.resnet import (

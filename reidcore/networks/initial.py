@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from reidcore.api import IMAGENET
+from reidcore.contracts.parts import Context
+from reidcore.contracts.settings import IMAGENET
 from reidcore.errors import DataError
-from reidcore.modules import Context
 from reidcore.networks.common import Staged
 from reidcore.networks.published import download_weights, published_file
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import attrs
 
-from reidcore.api import Row
+from reidcore.contracts.component import Row
 
 SamePlace = Literal["drop", "drop_all", "keep"]
 CMC = Literal["picture", "identity", "single_shot"]
@@ -99,3 +99,8 @@ def numbers(rows: Sequence[Row], split: str) -> tuple[int, ...]:
     """Numbers of the rows of a split; of all rows where none has it."""
     found = tuple(number for number, row in enumerate(rows) if row.split == split)
     return found or tuple(range(len(rows)))
+
+
+def scored_name(test: str, task: Task) -> str:
+    """The name that a task's scores stand under."""
+    return f"{test}/{task.name}" if task.name else test

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import attrs
 
-from reidcore.api import Row, setting
+from reidcore.contracts.component import Row
+from reidcore.contracts.settings import setting
 from reidcore.protocols.base import CMC, SIDES, Protocol, SamePlace, Task, Trial, numbers
 
 EVAL_KEY, OWN_KEY = "eval.same_camera", "protocol.same_camera"

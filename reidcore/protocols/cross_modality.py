@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 
 import attrs
 
-from reidcore.api import Row, setting
+from reidcore.contracts.component import Row
+from reidcore.contracts.rows import modality_names
+from reidcore.contracts.settings import setting
 from reidcore.errors import nearest
-from reidcore.manifest import modality_names
 from reidcore.protocols.base import POOL, SIDES, Protocol, SamePlace, Task, Trial, numbers
 from reidcore.protocols.cross_camera import EVAL_KEY, OWN_KEY, SAME_CAMERA
 

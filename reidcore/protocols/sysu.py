@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal
 
 import attrs
 
-from reidcore.api import Row, setting
+from reidcore.contracts.component import Row
+from reidcore.contracts.rows import natural_key
+from reidcore.contracts.settings import setting
 from reidcore.errors import DataError, UsageError
-from reidcore.manifest import natural_key
 from reidcore.protocols.base import CMC, Protocol, SamePlace, Task, Trial
 
 QUERIES = ("3", "6")

@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import attrs
 
-from reidcore.api import Row, setting
+from reidcore.contracts.component import Row
+from reidcore.contracts.settings import setting
 from reidcore.errors import UsageError
 from reidcore.protocols.base import Protocol, Task, Trial
 

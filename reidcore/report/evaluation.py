@@ -9,22 +9,22 @@ from typing import Any
 
 import attrs
 
-from reidcore.api import Row
+from reidcore.contracts.component import Row
 from reidcore.errors import UsageError, nearest
-from reidcore.kept import KeptBlocks, scoring_key
-from reidcore.model import Model
-from reidcore.plan import Plan
-from reidcore.plugins import Plugins
-from reidcore.progress import Reporter
-from reidcore.ranking import evaluate
+from reidcore.evaluation.evaluate import evaluate
+from reidcore.evaluation.labelled_set import require_scorable
+from reidcore.model.building import make_loader
+from reidcore.model.model import Model
+from reidcore.plugins.loading import Plugins
+from reidcore.ranking.kept_blocks import KeptBlocks, scoring_key
 from reidcore.report.folder import Place
 from reidcore.report.looking import RATES, Wanted, Watcher
 from reidcore.report.stage import Stage
-from reidcore.runfolder import load_model, read_run
-from reidcore.tables import RankingTable
-from reidcore.test_sets import require_scorable
-from reidcore.training import make_loader
-from reidcore.wiring import make_plan
+from reidcore.runfiles.tables import RankingTable
+from reidcore.runfolder.opening import load_model, read_run
+from reidcore.support.progress import Reporter
+from reidcore.wiring.make_plan import make_plan
+from reidcore.wiring.plan import Plan
 
 
 @attrs.frozen(eq=False)

@@ -8,15 +8,14 @@ from typing import Any
 
 import attrs
 
-from reidcore.api import Heat, Table
-from reidcore.drawing import heat_picture, line_picture, open_side
-from reidcore.explain import Explained, choose_maps, explained_pairs
-from reidcore.explanations import Cell
-from reidcore.model import Model
-from reidcore.pictures import PictureLoader, make_rows
-from reidcore.plan import Plan
+from reidcore.contracts.explanations import Cell, Heat, Table
+from reidcore.data.pictures import PictureLoader, make_rows
+from reidcore.model.model import Model
 from reidcore.report.album import data_uri, jpeg
 from reidcore.report.tiles import Strip
+from reidcore.search.drawing import heat_picture, line_picture, open_side
+from reidcore.search.explain import Explained, choose_maps, explained_pairs
+from reidcore.wiring.plan import Plan
 
 ROWS = 12
 """Lines of a table that are shown; `reid explain` writes all of them."""
@@ -48,8 +47,9 @@ def explanations(
     ]
     rows = make_rows(
         [row for pair in asked for row in (pair.query, pair.gallery)],
-        plan.data.camera_numbers, plan.given.modalities,
-    )  # fmt: skip
+        plan.data.camera_numbers,
+        plan.given.modalities,
+    )
     loader = PictureLoader(plan.runfile.data, plan.runfile.train.seed)
     maps = choose_maps(plan, None)
     for pair in explained_pairs(model, matchers, maps, asked, loader, rows):

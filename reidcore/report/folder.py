@@ -9,10 +9,11 @@ from typing import Any
 
 import attrs
 
-from reidcore.compare import Score, flattened, numbered_repeats, scores_of
 from reidcore.errors import DataError, UsageError
-from reidcore.repeats import number_of
-from reidcore.runfolder import SCORED_EPOCHS, check_folder, read_json
+from reidcore.runfolder.folder import SCORED_EPOCHS, check_folder
+from reidcore.runfolder.results import Score, flattened, numbered_repeats, scores_of
+from reidcore.support.files import read_json
+from reidcore.support.repeats import number_of
 
 Line = tuple[Sequence[float], Sequence[float]]
 """Epochs and values."""
@@ -98,12 +99,20 @@ def _read(path: Path, label: str) -> Folder:
     scored = [_scored(one / SCORED_EPOCHS) for one in runs]
     text = runs[0] / "run.toml"
     return Folder(
-        path, label, locks[0], text.read_text(encoding="utf-8") if text.exists() else "",
-        flattened(locks[0].get("resolved")), scores,
+        path,
+        label,
+        locks[0],
+        text.read_text(encoding="utf-8") if text.exists() else "",
+        flattened(locks[0].get("resolved")),
+        scores,
         {place: _queries(found) for place, found in whole.items()},
         {place: found["cmc"] for place, found in whole.items() if found.get("cmc")},
-        histories, _tracked(runs), scored, absent, runs,
-    )  # fmt: skip
+        histories,
+        _tracked(runs),
+        scored,
+        absent,
+        runs,
+    )
 
 
 def _by_place(scores: Mapping[str, Any]) -> dict[Place, Mapping[str, Any]]:

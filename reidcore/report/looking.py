@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidcore.api import Row
-from reidcore.counting import count_queries
-from reidcore.ordering import smallest
-from reidcore.ranking import Seen
-from reidcore.relevance import Judged
+from reidcore.contracts.component import Row
+from reidcore.evaluation.evaluate import Seen
+from reidcore.evaluation.fast_metrics import count_queries
+from reidcore.evaluation.relevance import Judged
+from reidcore.evaluation.verification import TrueAccepts
+from reidcore.protocols.score_names import Precision, Ties
 from reidcore.report.folder import Place
 from reidcore.report.stage import IGNORED, MATCH, WRONG, Histogram, Stage
-from reidcore.score_names import Precision, Ties
-from reidcore.verification import TrueAccepts
+from reidcore.support.sorting import smallest
 
 RATES = (0.1, 0.01, 0.001)
 """False accept rates that are shown where the run names none."""
@@ -39,7 +39,7 @@ class Wanted:
 
 
 class Watcher:
-    """What `reidcore.ranking.evaluate` calls with all distances; keeps the first trial's.
+    """What `evaluate` calls with all distances; keeps the first trial's.
 
     tests: {test set: its pictures}. Average precision by cameras and ranks of first matches count
     pictures, whatever the protocol's CMC counts.
@@ -90,10 +90,12 @@ class _Looked:
         counted, wrong = match & ~ignored, ~match & ~ignored
         found = count_queries(distances, judged, *ways)
         self._parts[seen.start] = {
-            "rank": found.first, "ap": found.ap, **self._near(distances, counted, ignored),
+            "rank": found.first,
+            "ap": found.ap,
+            **self._near(distances, counted, ignored),
             **self._nearest("match", distances, counted),
             **self._nearest("wrong", distances, wrong),
-        }  # fmt: skip
+        }
         self._accepts.add(distances, judged)
         self._bins.add("match", distances[counted])
         self._bins.add("wrong", distances[wrong])
@@ -117,9 +119,11 @@ class _Looked:
         value, order = value.sort(dim=1, stable=True)
         index = index.gather(1, order)
         return {
-            "near": self._numbers(index), "near_distance": value,
-            "near_kind": kind.gather(1, order), "near_hidden": among - (other >= 0).sum(1),
-        }  # fmt: skip
+            "near": self._numbers(index),
+            "near_distance": value,
+            "near_kind": kind.gather(1, order),
+            "near_hidden": among - (other >= 0).sum(1),
+        }
 
     def _nearest(self, name: str, distances: Tensor, among: Tensor) -> dict[str, Tensor]:
         index, value = smallest(distances.masked_fill(~among, torch.inf), 1)
@@ -145,7 +149,9 @@ class _Looked:
         }
         shares = self._accepts.shares()
         return Stage(
-            query=self._query.numpy(), **fields, histogram=self._bins.histogram(),
+            query=self._query.numpy(),
+            **fields,
+            histogram=self._bins.histogram(),
             accepts={
                 rate: (limit, shares[rate]) for rate, limit in self._accepts.thresholds().items()
             },
@@ -154,7 +160,7 @@ class _Looked:
                 for pair, values in sorted(self._cameras.items())
             },
             trials=trials,
-        )  # fmt: skip
+        )
 
 
 class Bins:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 import jinja2
 
-from reidcore import __version__
-from reidcore.repeats import number_of
+from reidcore.protocols.score_names import metric_of
 from reidcore.report import plots, tables
 from reidcore.report.folder import Folder, Line, Panels, Place
 from reidcore.report.sections import (
@@ -23,7 +22,8 @@ from reidcore.report.sections import (
 from reidcore.report.stage import Stage
 from reidcore.report.studio import Drawn, Options, Studio
 from reidcore.report.tables import Grid
-from reidcore.score_names import metric_of
+from reidcore.support.repeats import number_of
+from reidcore.version import __version__
 
 if TYPE_CHECKING:
     from reidcore.report.evaluation import Evaluated
@@ -68,10 +68,15 @@ class Page:
         """A run. found: what its evaluation showed, if there was one. notes: what is to be known
         about it."""
         run = RunSection(
-            f"run{len(self._runs) + 1}", folder, tables.facts(folder), [*folder.absent, *notes],
-            tables.counting(folder), tables.scores(folder), tables.settings(folder),
+            f"run{len(self._runs) + 1}",
+            folder,
+            tables.facts(folder),
+            [*folder.absent, *notes],
+            tables.counting(folder),
+            tables.scores(folder),
+            tables.settings(folder),
             tables.versions(folder),
-        )  # fmt: skip
+        )
         if folder.cmc:
             curves = {" ".join(place): shares for place, shares in folder.cmc.items()}
             run.figures.append(self._studio.figure(plots.cmc(f"{run.key}-cmc", "", curves)))
@@ -94,9 +99,13 @@ class Page:
         template = environment.from_string((files / "page.html.jinja").read_text("utf-8"))
         compared = self._compared() if len(self._runs) > 1 else None
         return template.render(
-            title=title, runs=self._runs, compared=compared, version=__version__,
-            style=(files / "style.css").read_text("utf-8"), album=self._studio.album.css(),
-        )  # fmt: skip
+            title=title,
+            runs=self._runs,
+            compared=compared,
+            version=__version__,
+            style=(files / "style.css").read_text("utf-8"),
+            album=self._studio.album.css(),
+        )
 
     def _compared(self) -> Comparison:
         folders = [run.folder for run in self._runs]
@@ -110,11 +119,7 @@ class Page:
             }
             plot = plots.cmc(f"compared-{test}-cmc", test, curves)
             figures.append(self._studio.figure(plot))
-        losses = {
-            folder.label: lines
-            for folder in folders
-            if (lines := _lines(folder, "loss"))
-        }  # fmt: skip
+        losses = {folder.label: lines for folder in folders if (lines := _lines(folder, "loss"))}
         if losses:
             plot = plots.by_epoch("compared-loss", "loss", losses)
             figures.append(self._studio.figure(plot))

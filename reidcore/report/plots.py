@@ -67,15 +67,27 @@ def _style(ink: str, name: str) -> Any:
     colours = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     return {
         **dict.fromkeys(colours, ink),
-        "font.family": "sans-serif", "font.size": 9, "axes.titlesize": 9, "axes.linewidth": 0.7,
-        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-        "legend.fontsize": 8, "lines.linewidth": 1.5, "figure.dpi": 100, "axes.grid": True,
+        "font.family": "sans-serif",
+        "font.size": 9,
+        "axes.titlesize": 9,
+        "axes.linewidth": 0.7,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "legend.fontsize": 8,
+        "lines.linewidth": 1.5,
+        "figure.dpi": 100,
+        "axes.grid": True,
         # Text stays text, and the same figure is the same file.
-        "svg.fonttype": "none", "svg.hashsalt": name,
-        "grid.color": ink, "grid.alpha": 0.15, "grid.linewidth": 0.6, "axes.axisbelow": True,
+        "svg.fonttype": "none",
+        "svg.hashsalt": name,
+        "grid.color": ink,
+        "grid.alpha": 0.15,
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
         # Names of runs and parts are text, whatever dollars and backslashes are in them.
         "text.parse_math": False,
-    }  # fmt: skip
+    }
 
 
 def _line(number: int) -> dict[str, Any]:
@@ -120,10 +132,14 @@ def by_epoch(name: str, panel: str, curves: Mapping[str, Sequence[Line]]) -> Plo
         for number, (label, lines) in enumerate(curves.items()):
             for repeat, (epochs, values) in enumerate(lines):
                 axes.plot(
-                    epochs, values, marker="o" if len(epochs) < 20 else "", markersize=3,
-                    label=label if repeat == 0 else None, alpha=1 if len(lines) == 1 else 0.6,
+                    epochs,
+                    values,
+                    marker="o" if len(epochs) < 20 else "",
+                    markersize=3,
+                    label=label if repeat == 0 else None,
+                    alpha=1 if len(lines) == 1 else 0.6,
                     **_line(number),
-                )  # fmt: skip
+                )
         axes.set_title(panel, loc="left")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
@@ -229,13 +245,20 @@ def ranks(name: str, before: str, after: str, found: Change) -> Plot:
         axes.plot([0.8, most], [0.8, most], color=COLOURS[4], linewidth=0.8)
         rose, fell = found.after < found.before, found.after > found.before
         for label, where, colour in (
-            ("gained", rose, MATCH), ("lost", fell, WRONG), ("same", ~rose & ~fell, "#888890"),
-        ):  # fmt: skip
+            ("gained", rose, MATCH),
+            ("lost", fell, WRONG),
+            ("same", ~rose & ~fell, "#888890"),
+        ):
             axes.scatter(
-                found.before[where], found.after[where], s=14, alpha=0.6, color=colour,
-                linewidths=0, label=f"{label}: {where.sum()}",
+                found.before[where],
+                found.after[where],
+                s=14,
+                alpha=0.6,
+                color=colour,
+                linewidths=0,
+                label=f"{label}: {where.sum()}",
                 rasterized=len(found.before) > _POINTS,
-            )  # fmt: skip
+            )
         axes.set_xscale("log")
         axes.set_yscale("log")
         for axis in (axes.xaxis, axes.yaxis):

@@ -98,9 +98,13 @@ def strips_of(studio: Studio, found: Evaluated, test: str) -> Strips | None:
 
 
 def change_section(
-    studio: Studio, name: str, labels: tuple[str, str], old: Stage, new: Stage,
+    studio: Studio,
+    name: str,
+    labels: tuple[str, str],
+    old: Stage,
+    new: Stage,
     strips: Strips | None,
-) -> Changed:  # fmt: skip
+) -> Changed:
     """From one stage to another of the same queries; lists are those of the second."""
     change = selection.change(old, new)
     words = (

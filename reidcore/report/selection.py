@@ -42,9 +42,14 @@ def change(before: Stage, after: Stage) -> Change:
     fell = order[::-1][factor[order[::-1]] < 0]
     risen = after.ap[place] - before.ap[place]
     return Change(
-        old, new, place, place[rose], place[fell], int((risen > 1e-9).sum()),
+        old,
+        new,
+        place,
+        place[rose],
+        place[fell],
+        int((risen > 1e-9).sum()),
         int((risen < -1e-9).sum()),
-    )  # fmt: skip
+    )
 
 
 def spread(stage: Stage, count: int) -> np.ndarray:

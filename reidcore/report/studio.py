@@ -12,7 +12,7 @@ from PIL import Image
 from reidcore.report import plots
 from reidcore.report.album import Album, data_uri
 from reidcore.report.plots import Plot
-from reidcore.runfolder import write_atomically
+from reidcore.support.files import write_atomically
 
 
 @attrs.frozen

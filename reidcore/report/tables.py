@@ -9,10 +9,11 @@ from typing import Any
 
 import attrs
 
-from reidcore.compare import Compared, Row, Score, make_rows, telling
-from reidcore.progress import duration
+from reidcore.protocols.score_names import in_order
 from reidcore.report.folder import Folder
-from reidcore.score_names import in_order
+from reidcore.runfolder.comparison import Row, make_rows, telling
+from reidcore.runfolder.results import Compared, Score
+from reidcore.support.progress import duration
 
 
 @attrs.frozen(eq=False)
@@ -54,9 +55,11 @@ def counting(folder: Folder) -> list[str]:
     said.append(f"mAP: average precision is {averages.get(ap, ap)}.")
     ties = settings.get("eval.ties", "gallery")
     orders = {
-        "gallery": "keep the gallery's order", "grouped": "share one threshold",
-        "optimistic": "have matches first", "pessimistic": "have matches last",
-    }  # fmt: skip
+        "gallery": "keep the gallery's order",
+        "grouped": "share one threshold",
+        "optimistic": "have matches first",
+        "pessimistic": "have matches last",
+    }
     said.append(f"Equal distances {orders.get(ties, ties)}.")
     all_queries = settings.get("eval.queries", "valid") == "all"
     said.append(f"{'All queries' if all_queries else 'Queries with a match'} count.")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 from PIL import Image, ImageDraw, ImageFont
 
-from reidcore.api import Row
+from reidcore.contracts.component import Row
 from reidcore.report.album import Album, Thumb, name_below
 from reidcore.report.stage import IGNORED, MATCH, WRONG, Stage
 
@@ -65,13 +65,16 @@ class Strips:
         """Of each query its nearest wrong picture and its first match."""
         return [
             Strip(
-                place, self._query(stage, place),
+                place,
+                self._query(stage, place),
                 [
                     self._tile(number, kind, rank, distance)
                     for number, kind, rank, distance in (
                         (stage.wrong[place], "wrong", 1, stage.wrong_distance[place]),
                         (
-                            stage.match[place], "match", int(stage.rank[place]),
+                            stage.match[place],
+                            "match",
+                            int(stage.rank[place]),
                             stage.match_distance[place],
                         ),
                     )
@@ -80,16 +83,18 @@ class Strips:
                 f"average precision {100 * stage.ap[place]:.1f} %",
             )
             for place in map(int, places)
-        ]  # fmt: skip
+        ]
 
     def _query(self, stage: Stage, place: int) -> Tile:
         return self._tile(int(stage.query[place]), "query", 0, math.nan)
 
     def _nearest(self, stage: Stage, place: int) -> list[Tile]:
         listed = zip(
-            stage.near[place].tolist(), stage.near_kind[place].tolist(),
-            stage.near_distance[place].tolist(), strict=True,
-        )  # fmt: skip
+            stage.near[place].tolist(),
+            stage.near_kind[place].tolist(),
+            stage.near_distance[place].tolist(),
+            strict=True,
+        )
         tiles, rank = [], 0
         for number, kind, distance in listed:
             if number < 0:

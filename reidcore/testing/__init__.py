@@ -12,6 +12,7 @@ A plugin's `tests/test_conformance.py`:
 Without pytest, `check_plugin("qaconv")` runs everything and raises one error with all failures.
 """
 
-from reidcore.testing.checks import Check, ConformanceError, check_plugin, iter_checks
+from reidcore.testing.checks import Check, check_plugin, iter_checks
+from reidcore.testing.failures import ConformanceError
 
 __all__ = ["Check", "ConformanceError", "check_plugin", "iter_checks"]

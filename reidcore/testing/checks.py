@@ -9,45 +9,50 @@ from functools import partial
 import attrs
 
 from reidcore.errors import ReidError
-from reidcore.packaged import PackagedRun, packaged_runs
-from reidcore.plugins import CORE, Plugins, find_plugins
-from reidcore.registration import LoadedComponent, in_words
+from reidcore.plugins.loading import CORE, Plugins, find_plugins
+from reidcore.plugins.registration import LoadedComponent
+from reidcore.plugins.run_files import PackagedRun, packaged_runs
+from reidcore.support.wording import in_words
+from reidcore.testing.failures import ConformanceError
 
 _EVERY = ("settings are documented", "sample runs dry")
 _MODULE = ("fits two picture sizes", "state survives saving")
 _NETWORK = (
-    "pictures do not mix", "computes in float64", "every parameter gets a gradient",
+    "pictures do not mix",
+    "computes in float64",
+    "every parameter gets a gradient",
     "moves with the model",
-)  # fmt: skip
+)
 CHECKS: dict[str, tuple[str, ...]] = {
     "backbone": (*_EVERY, *_MODULE, "outputs are as declared", *_NETWORK),
     "head": (*_EVERY, *_MODULE, "outputs are as declared", *_NETWORK),
     "loss": (*_EVERY, *_MODULE, "forward changes nothing", *_NETWORK[2:]),
     "matcher": (
-        *_EVERY, *_MODULE, "tiles give the whole", "distances keep their promises",
-        "distances have a gradient", "takes an empty gallery", *_NETWORK[:2], _NETWORK[3],
+        *_EVERY,
+        *_MODULE,
+        "tiles give the whole",
+        "distances keep their promises",
+        "distances have a gradient",
+        "takes an empty gallery",
+        *_NETWORK[:2],
+        _NETWORK[3],
     ),
     "postprocessor": (
-        *_EVERY, "fits two picture sizes", "changes only the distances",
-        "follows the gallery's order", "names a missing column",
+        *_EVERY,
+        "fits two picture sizes",
+        "changes only the distances",
+        "follows the gallery's order",
+        "names a missing column",
     ),
     "procedure": (*_EVERY, "resumes to the same end"),
     "reader": (*_EVERY, "facts fit the rows"),
     "sampler": (*_EVERY, "order follows from the generator"),
     "augmentation": (*_EVERY, "change follows from the generator"),
-}  # fmt: skip
+}
 """Kind of component -> its checks, each a function of a module of `reidcore.testing`."""
 
 _PACKAGE = ("packaging", "plugin module imports no torch")
 _OUTSIDE = ("imports only the public modules of the core",)
-
-
-class ConformanceError(AssertionError):
-    """What a plugin does not keep; `failures` has one text for each failed check."""
-
-    def __init__(self, *failures: str):
-        self.failures = failures
-        super().__init__("\n".join(failures))
 
 
 @attrs.frozen

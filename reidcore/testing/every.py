@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import attrs
 
-from reidcore.dryrun import dry_run
-from reidcore.explain import explained_match, explained_part
-from reidcore.model import Model, build_model
-from reidcore.plan import Plan
-from reidcore.testing.checks import ConformanceError
+from reidcore.model.building import build_model
+from reidcore.model.model import Model
+from reidcore.search.explain import explained_match, explained_part
+from reidcore.testing.failures import ConformanceError
 from reidcore.testing.stands import Stand, batch_of
+from reidcore.training.dry_run import dry_run
+from reidcore.wiring.plan import Plan
 
 
 def settings_are_documented(stand: Stand) -> None:

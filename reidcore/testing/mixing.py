@@ -18,21 +18,27 @@ from typing import Any
 import attrs
 import tomli
 
-from reidcore.api import LossName, MatcherName
-from reidcore.dryrun import dry_run
+from reidcore.contracts.settings import LossName, MatcherName
 from reidcore.errors import RunFileError
-from reidcore.model import build_model
-from reidcore.plan import Plan, Wired
-from reidcore.plugins import Plugins
-from reidcore.registration import LoadedComponent
-from reidcore.runfile import parse_runfile
-from reidcore.wiring import make_plan, references
+from reidcore.model.building import build_model
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.registration import LoadedComponent
+from reidcore.runfiles.parse import parse_runfile
+from reidcore.training.dry_run import dry_run
+from reidcore.wiring.make_plan import make_plan
+from reidcore.wiring.plan import Plan, Wired
+from reidcore.wiring.references import references
 
 FACTORS = ("backbone", "head", "matcher", "loss", "post")
 COVERED = (
-    ("backbone", "head"), ("backbone", "matcher"), ("backbone", "loss"), ("head", "matcher"),
-    ("head", "loss"), ("matcher", "loss"), ("matcher", "post"),
-)  # fmt: skip
+    ("backbone", "head"),
+    ("backbone", "matcher"),
+    ("backbone", "loss"),
+    ("head", "matcher"),
+    ("head", "loss"),
+    ("matcher", "loss"),
+    ("matcher", "post"),
+)
 """Pairs of kinds of which `covering` has every combination."""
 REASONS = (
     r"\b(?:map|vector|tensor|length|rows|column|modality|modalities|logits)\b|\d+x\d+"
@@ -219,14 +225,19 @@ class Mixer:
             sample = self._sample(name)
             posts.append({**_own_table(sample, sample.wired), "name": f"p{number}"})
         ranking = {
-            "name": "main", "matcher": "m", "scale": mix.post.scale,
+            "name": "main",
+            "matcher": "m",
+            "scale": mix.post.scale,
             "post": [post["name"] for post in posts],
-        }  # fmt: skip
+        }
         tables = [("backbone", _own_table(backbone, backbone.wired))]
         for key, many in (
-            ("head", composed.heads), ("matcher", matchers), ("loss", losses), ("post", posts),
+            ("head", composed.heads),
+            ("matcher", matchers),
+            ("loss", losses),
+            ("post", posts),
             ("ranking", [ranking]),
-        ):  # fmt: skip
+        ):
             tables += [(f"[{key}]", one) for one in many]
         parts = [f"[{key}]\n{_toml(one)}" for key, one in tables]
         head_lines = f'format = 1\nname = "mix"\n\n[data]\n{_DATA}'

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reidcore.dryrun import train_once
-from reidcore.model import Model, build_model
-from reidcore.modules import Batch, Images
-from reidcore.plan import Wired
-from reidcore.scoring import count, score, take
-from reidcore.testing.checks import ConformanceError
+from reidcore.contracts.pictures import Batch, Images
+from reidcore.model.building import build_model
+from reidcore.model.model import Model
+from reidcore.ranking.distances import score
+from reidcore.ranking.templates import count, take
+from reidcore.testing.failures import ConformanceError
 from reidcore.testing.stands import Stand, batch_of, pictures, template_of, trained
+from reidcore.training.dry_run import train_once
+from reidcore.wiring.plan import Wired
 
 _CLOSE = 1e-3
 """Differences by rounding, of the largest value."""
@@ -34,9 +36,10 @@ def pictures_do_not_mix(stand: Stand) -> None:
                 alone = {name: value[one] for name, value in features.items()}
                 for name, value in _outputs(model, wired, alone, images[one]).items():
                     _same_numbers(
-                        value, whole[name][one],
+                        value,
+                        whole[name][one],
                         f"{name!r} of a picture alone and in a batch of {len(images)}",
-                    )  # fmt: skip
+                    )
 
 
 def computes_in_float64(stand: Stand) -> None:

@@ -13,19 +13,22 @@ import attrs
 import torch
 from torch import Tensor
 
-from reidcore.api import Facts, Row, WiringError
-from reidcore.calibration import Pairs
-from reidcore.manifest import columns, find_data
-from reidcore.matcher_ranking import ranking_of
-from reidcore.model import Model, build_part
-from reidcore.modules import Meta, Template
-from reidcore.plan import Plan
-from reidcore.progress import Silent
-from reidcore.ranking import apply_post
-from reidcore.registration import in_words
-from reidcore.scoring import take
-from reidcore.tables import RankingTable
-from reidcore.testing.checks import ConformanceError
+from reidcore.contracts.component import Facts, Row
+from reidcore.contracts.given import WiringError
+from reidcore.contracts.parts import Template
+from reidcore.contracts.pictures import Meta
+from reidcore.contracts.rows import columns
+from reidcore.data.manifest import find_data
+from reidcore.model.building import build_part
+from reidcore.model.model import Model
+from reidcore.model.training_pairs import Pairs
+from reidcore.ranking.matcher_ranking import ranking_of
+from reidcore.ranking.postprocess import apply_post
+from reidcore.ranking.templates import take
+from reidcore.runfiles.tables import RankingTable
+from reidcore.support.progress import Silent
+from reidcore.support.wording import in_words
+from reidcore.testing.failures import ConformanceError
 from reidcore.testing.stands import (
     Stand,
     ToyAsk,
@@ -38,7 +41,8 @@ from reidcore.testing.stands import (
     trained,
     with_global_seed,
 )
-from reidcore.wiring import follow_chain
+from reidcore.wiring.plan import Plan
+from reidcore.wiring.rankings import follow_chain
 
 Side = tuple[dict[str, Template], Meta]
 """Templates by matcher, and what ranking may know of the pictures."""
@@ -195,8 +199,8 @@ def resumes_to_the_same_end(stand: Stand) -> None:
     """Two epochs of the sample, and one, broken off, resumed, leave the same weights and scores.
     Passes where the sample's data are absent."""
     from reidcore.errors import DataError
-    from reidcore.training import run_training
-    from reidcore.wiring import make_plan
+    from reidcore.training.start import run_training
+    from reidcore.wiring.make_plan import make_plan
 
     run = stand.run("train.epochs=2", "train.device=cpu")
     try:
@@ -229,7 +233,7 @@ def facts_fit_the_rows(stand: Stand) -> None:
     for source in stand.run().sources:
         if source.reader is None or source.reader.use != stand.component.name:
             continue
-        from reidcore.structure import structure
+        from reidcore.runfiles.strict import structure
 
         config, faults = structure(stand.component.component.config, source.reader.table)
         if config is None:

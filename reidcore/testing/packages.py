@@ -10,9 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from reidcore.packaged import PackagedRun
-from reidcore.plugins import CORE, LoadedPlugin, Plugins
-from reidcore.testing.checks import ConformanceError
+from reidcore.plugins.loading import CORE, LoadedPlugin, Plugins
+from reidcore.plugins.run_files import PackagedRun
+from reidcore.testing.failures import ConformanceError
 
 PUBLIC = ("api", "modules", "networks", "sizes", "errors", "testing")
 """Modules of the core that a plugin may import; the others may change in any release."""

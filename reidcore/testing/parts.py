@@ -11,15 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from reidcore.dryrun import check_distances
-from reidcore.model import Model, build_model
-from reidcore.modules import Batch, Context
-from reidcore.plan import Plan, Wired
-from reidcore.scoring import count, score, take
-from reidcore.seeds import seeded
-from reidcore.testing.checks import ConformanceError
+from reidcore.contracts.parts import Context
+from reidcore.contracts.pictures import Batch
+from reidcore.model.building import build_model
+from reidcore.model.model import Model
+from reidcore.model.state_files import load_sections, save_sections
+from reidcore.ranking.distances import score
+from reidcore.ranking.templates import count, take
+from reidcore.support.seeds import seeded
+from reidcore.testing.failures import ConformanceError
 from reidcore.testing.stands import Stand, batch_of, pictures, same, template_of, trained
-from reidcore.weights import load_sections, save_sections
+from reidcore.training.dry_run import check_distances
+from reidcore.wiring.plan import Plan, Wired
 
 
 def outputs_are_as_declared(stand: Stand) -> None:

@@ -12,19 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidcore.api import Given
-from reidcore.dryrun import dry_run, random_batch, train_once
+from reidcore.contracts.given import Given
+from reidcore.contracts.parts import Matcher, Template
+from reidcore.contracts.pictures import Batch, Images, Meta, Rows
 from reidcore.errors import RunFileError
-from reidcore.model import Model, build_model
-from reidcore.modules import Batch, Images, Matcher, Meta, Rows, Template
-from reidcore.plan import Plan, Wired
-from reidcore.plugins import Plugins
-from reidcore.registration import LoadedComponent
-from reidcore.runfile import RunFile, parse_runfile
-from reidcore.scoring import view_of
-from reidcore.seeds import seeded
-from reidcore.testing.checks import ConformanceError
-from reidcore.wiring import make_plan
+from reidcore.model.building import build_model
+from reidcore.model.model import Model
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.registration import LoadedComponent
+from reidcore.ranking.templates import view_of
+from reidcore.runfiles.parse import parse_runfile
+from reidcore.runfiles.runfile import RunFile
+from reidcore.support.seeds import seeded
+from reidcore.testing.failures import ConformanceError
+from reidcore.training.dry_run import dry_run, random_batch, train_once
+from reidcore.wiring.make_plan import make_plan
+from reidcore.wiring.plan import Plan, Wired
 
 
 class Stand:

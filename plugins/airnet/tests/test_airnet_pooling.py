@@ -15,9 +15,9 @@ from reid_airnet.settings_pool import Pool as PoolSettings
 from reidcore.api import BatchShape, Feature, Given, WiringError
 from reidcore.builtin import settings
 from reidcore.builtin.losses import build_softmax
-from reidcore.drawing import enlarged, scaled
-from reidcore.gradcam import cams, identity_score
 from reidcore.modules import Context, Images
+from reidcore.search.drawing import enlarged, scaled
+from reidcore.search.heatmaps import cams, identity_score
 from tests.oracles import Vectors, oracle
 
 KINDS = ("sum", "mean", "softmax")
@@ -243,9 +243,11 @@ def test_context_gives_the_stored_maps():
         ratio = len(vectors.input("b1")) / channels
         close = {"rtol": 1e-10, "atol": 1e-12}
         blocks = {
-            "out_add": ("add", "attention"), "out_mul": ("mul", "attention"),
-            "out_both": ("both", "attention"), "out_avg_add": ("add", "average"),
-        }  # fmt: skip
+            "out_add": ("add", "attention"),
+            "out_mul": ("mul", "attention"),
+            "out_both": ("both", "attention"),
+            "out_avg_add": ("add", "average"),
+        }
         for array, (fusion, pool) in blocks.items():
             block = GlobalContext(channels, ratio, fusion, pool).double()
             with torch.no_grad():
@@ -288,9 +290,15 @@ def test_every_vector_names_its_map():
     config = PoolSettings(a1="x.a", a2="x.b", i="x.b", m="x.a", gc_ratio=0.5)
     declared = config.outputs(given())
     assert {name: feature.shape for name, feature in declared.items()} == {
-        "a1": (6,), "a2": (4,), "i": (4,), "m": (6,),
-        "a1_bn": (6,), "a2_bn": (4,), "i_bn": (4,), "m_bn": (6,),
-    }  # fmt: skip
+        "a1": (6,),
+        "a2": (4,),
+        "i": (4,),
+        "m": (6,),
+        "a1_bn": (6,),
+        "a2_bn": (4,),
+        "i_bn": (4,),
+        "m_bn": (6,),
+    }
     features = {"x.a": maps_of(4, 6, 3, 2), "x.b": maps_of(4, 4, 5, 4, seed=1)}
     head = build_pool(config, Context(given(), "pool", declared)).double()
     out = head(features, no_images(4))
@@ -352,9 +360,11 @@ def test_grad_cam_of_an_identity_gives_the_stored_maps():
             norm = pool.norms[vector]
             with torch.no_grad():
                 for own, stored in (
-                    (norm.weight, "gamma"), (norm.bias, "beta"),
-                    (norm.running_mean, "run_mean"), (norm.running_var, "run_var"),
-                ):  # fmt: skip
+                    (norm.weight, "gamma"),
+                    (norm.bias, "beta"),
+                    (norm.running_mean, "run_mean"),
+                    (norm.running_var, "run_var"),
+                ):
                     own.copy_(vectors.input(f"{head}_{stored}"))
                 if head == "abp":
                     pool.pools["i"].value.weight.copy_(vectors.input("W_v").T)

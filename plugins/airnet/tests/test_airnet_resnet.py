@@ -86,12 +86,20 @@ def test_sizes_are_the_papers():
 
 
 SETTINGS = [
-    {}, {"norm": "ibn_a"}, {"norm": "ibn_b"}, {"last_stride": 2}, {"layer3_stride": 1},
-    {"layer3_stride": 1, "last_stride": 2}, {"split": "layer3"}, {"depth": 50},
-    {"gc": ["layer1", "layer4"]}, {"gc_position": "block"}, {"depth": 50, "gc_position": "block"},
+    {},
+    {"norm": "ibn_a"},
+    {"norm": "ibn_b"},
+    {"last_stride": 2},
+    {"layer3_stride": 1},
+    {"layer3_stride": 1, "last_stride": 2},
+    {"split": "layer3"},
+    {"depth": 50},
+    {"gc": ["layer1", "layer4"]},
+    {"gc_position": "block"},
+    {"depth": 50, "gc_position": "block"},
     {"gc_fusion": "both", "gc_pool": "average", "gc_ratio": 0.25},
     {"split": "layer3", "layer3_stride": 1, "gc": ["layer3"]},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("size", [(64, 32), (97, 45)])

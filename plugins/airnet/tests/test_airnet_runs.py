@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from reidcore.cli import main
-from reidcore.model import build_model
+from reidcore.cli.main import main
+from reidcore.model.building import build_model
 from reidcore.modules import Batch, Images
-from reidcore.packaged import find_packaged, packaged_runs
-from reidcore.plan import Plan
-from reidcore.plugins import Plugins
-from reidcore.runfile import parse_runfile
-from reidcore.wiring import make_plan
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.run_files import find_packaged, packaged_runs
+from reidcore.runfiles.parse import parse_runfile
+from reidcore.wiring.make_plan import make_plan
+from reidcore.wiring.plan import Plan
 
 ROWS = {
     "row1-baseline": {"a1": "layer4a"},
@@ -33,10 +33,14 @@ ROWS = {
 RESNET = ("market", "cuhk03-labeled", "cuhk03-detected", "msmt17", "duke")
 NAMES = ("demo", *RESNET, *ROWS)
 SMALL = [
-    "backbone.weights=", "backbone.depth=18", "backbone.width=0.125", "data.image=[64, 32]",
+    "backbone.weights=",
+    "backbone.depth=18",
+    "backbone.width=0.125",
+    "data.image=[64, 32]",
     'data.train={ read = "core.demo", train_identities = 4, test_identities = 3, pictures = 8 }',
-    "data.batch.ids=4", "repeat={}",
-]  # fmt: skip
+    "data.batch.ids=4",
+    "repeat={}",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -111,8 +115,9 @@ def test_the_rows_are_table_3():
         assert matcher["features"] == [f"pool.{vector}_bn" for vector in maps]
         losses = table.pop("loss")
         assert [loss.get("features") or loss["feature"] for loss in losses] == [
-            *([f"pool.{vector}_bn"] for vector in maps), *(f"pool.{vector}" for vector in maps)
-        ]  # fmt: skip
+            *([f"pool.{vector}_bn"] for vector in maps),
+            *(f"pool.{vector}" for vector in maps),
+        ]
         weights = [loss.get("weight", 1.0) for loss in losses]
         assert weights == pytest.approx([1 / len(maps)] * len(losses), abs=1e-15)
         base = base or table
@@ -126,8 +131,11 @@ def test_the_other_runs_differ_in_backbone_and_data(name):
     for one in (table, base):
         del one["name"], one["data"]["train"], one["data"]["test"]
     assert table.pop("backbone") == {
-        "use": "airnet.resnet", "depth": 50, "gc": ["layer2", "layer3"], "weights": "imagenet"
-    }  # fmt: skip
+        "use": "airnet.resnet",
+        "depth": 50,
+        "gc": ["layer2", "layer3"],
+        "weights": "imagenet",
+    }
     del base["backbone"]
     assert table == base
 
@@ -292,9 +300,10 @@ def test_qaconv_matches_airnets_map(tmp_path, monkeypatch, capsys):
     drawn_of = {name for name in found if name.startswith("gradcam.") and ".pool." in name}
     drawn_of |= {name for name in found if name.startswith("gradcam.pool.")}
     assert drawn_of == {
-        "gradcam.pool.a1.backbone.layer4a", "gradcam.pool.i_bn.backbone.layer4i",
+        "gradcam.pool.a1.backbone.layer4a",
+        "gradcam.pool.i_bn.backbone.layer4i",
         "gradcam.id.pool.i_bn.backbone.layer4i",
-    }  # fmt: skip
+    }
     assert "head.pool.i" in found
     values = [
         np.genfromtxt(Path("why", found[name]), delimiter=",", names=True)["value"]

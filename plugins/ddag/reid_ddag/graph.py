@@ -54,9 +54,7 @@ def chosen(batch: Batch, per_id: int) -> Tensor:
     alike = same & (modality[:, None] == modality)
     place = torch.arange(len(batch), device=pid.device)
     turn = (alike & (place < place[:, None])).sum(1)
-    sooner = (turn < turn[:, None]) | (
-        (turn == turn[:, None]) & (modality < modality[:, None])
-    )  # fmt: skip
+    sooner = (turn < turn[:, None]) | ((turn == turn[:, None]) & (modality < modality[:, None]))
     return ((same & sooner).sum(1) < per_id).nonzero()[:, 0]
 
 
@@ -79,9 +77,7 @@ class Graph(Loss):
         self.balance = config.balance
         inputs = context.vector(config.feature)
         self.heads = GraphAttention(inputs, config.dim, config.heads, config.dropout)
-        self.last = GraphAttention(
-            config.heads * config.dim, context.identities, 1, config.dropout
-        )  # fmt: skip
+        self.last = GraphAttention(config.heads * config.dim, context.identities, 1, config.dropout)
         start = config.first if config.balance else 1.0
         # Part of the state, so that a resumed run goes on with it.
         self.register_buffer("factor", torch.tensor(start))

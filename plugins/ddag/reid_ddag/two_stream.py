@@ -89,16 +89,17 @@ def build_two_stream(config: TwoStreamSettings, context: Context) -> TwoStream:
     state = read_weights(source) if Path(source).is_file() else {}
     which = [config.modalities.index(name) for name in context.modalities]
     if not is_two_stream(list(state)):
-        initial_weights(
-            network, context, config.weights, config.allow, f"resnet{config.depth}"
-        )  # fmt: skip
+        initial_weights(network, context, config.weights, config.allow, f"resnet{config.depth}")
     made = TwoStream(network, config.modalities, config.own, context.wanted, which or [0])
     if is_two_stream(list(state)):
         # Stages that nobody reads are not built.
         unbuilt = RESNET_STAGES[RESNET_STAGES.index(deepest) + 1 :]
         report = load_weights(
-            made, state, lambda key: None if key.split(".")[1] in unbuilt else key, config.allow,
+            made,
+            state,
+            lambda key: None if key.split(".")[1] in unbuilt else key,
+            config.allow,
             source,
-        )  # fmt: skip
+        )
         context.say(str(report))
     return made

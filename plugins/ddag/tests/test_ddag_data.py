@@ -11,18 +11,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reidcore.cli import main
-from reidcore.packaged import find_packaged
-from reidcore.plugins import Plugins
+from reidcore.cli.main import main
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.run_files import find_packaged
 
 TRAIN, VAL, TEST = range(1, 6), range(6, 8), range(8, 14)
 ABSENT = {(9, 2), (9, 1), (10, 4), (2, 5), (11, 3)}
 """(identity, camera) of folders that are not there."""
 SMALL = (
-    "data.image=[48, 24]", "data.batch.ids=4", "data.batch.per_id=2", "backbone.depth=18",
-    "backbone.width=0.125", "backbone.weights=", "loss.graph.dim=8", "train.epochs=1",
-    'data.train.counts="any"', 'data.test.0.counts="any"',
-)  # fmt: skip
+    "data.image=[48, 24]",
+    "data.batch.ids=4",
+    "data.batch.per_id=2",
+    "backbone.depth=18",
+    "backbone.width=0.125",
+    "backbone.weights=",
+    "loss.graph.dim=8",
+    "train.epochs=1",
+    'data.train.counts="any"',
+    'data.test.0.counts="any"',
+)
 
 
 def picture(path: Path, person: int, infrared: bool, seed: int) -> None:

@@ -27,9 +27,11 @@ def batch_of(labels: Sequence[int], modality: Sequence[int] | None = None) -> Ba
 def made(length: int, identities: int, **keys) -> Graph:
     config = Settings(feature="neck.pooled", **{"dropout": 0.0, **keys})
     given = Given(
-        (96, 48), identities=identities, features={"neck.pooled": Feature.vector(length)},
+        (96, 48),
+        identities=identities,
+        features={"neck.pooled": Feature.vector(length)},
         losses=("id", "triplet", "graph"),
-    )  # fmt: skip
+    )
     config.check(given)
     return build_graph(config, Context(given, "graph")).double()
 
@@ -92,9 +94,7 @@ def layer_by_loop(x, weight, score, labels):
             value = score[:d] @ h[i] + score[d:] @ h[j]
             e.append(value if value > 0 else 0.2 * value)
         total = sum(math.exp(value) for value in e)
-        outputs.append(
-            sum(math.exp(v) / total * h[j] for v, j in zip(e, friends, strict=True))
-        )  # fmt: skip
+        outputs.append(sum(math.exp(v) / total * h[j] for v, j in zip(e, friends, strict=True)))
     return np.array(outputs)
 
 

@@ -129,10 +129,16 @@ def by_loop(head: Parts, maps: np.ndarray, base: np.ndarray, **keys) -> np.ndarr
 
 
 VARIANTS = [
-    {}, {"parts": 1}, {"parts": 7}, {"weights": "raw"}, {"attention": "columns"},
-    {"aggregation": "average"}, {"aggregation": "concat"},
-    {"aggregation": "average", "attention": "columns"}, {"weights": "raw", "attention": "columns"},
-]  # fmt: skip
+    {},
+    {"parts": 1},
+    {"parts": 7},
+    {"weights": "raw"},
+    {"attention": "columns"},
+    {"aggregation": "average"},
+    {"aggregation": "concat"},
+    {"aggregation": "average", "attention": "columns"},
+    {"weights": "raw", "attention": "columns"},
+]
 
 
 @pytest.mark.parametrize("norm", [False, True])

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from reid_ddag.plugin import SAMPLE
 from reid_ddag.published import convert, main, read_published, sections
-from reidcore.cli import main as reid
+from reidcore.cli.main import main as reid
 from reidcore.errors import DataError
 from reidcore.modules import open_run
 
@@ -31,15 +31,23 @@ def network(run: Path) -> dict[str, torch.Tensor]:
     too."""
     ours = own_tensors(run)
     back = {
-        ".stem.conv.": ".conv1.", ".stem.norm.": ".bn1.", ".shortcut.conv.": ".downsample.0.",
-        ".shortcut.norm.": ".downsample.1.", ".norm1.": ".bn1.", ".norm2.": ".bn2.",
-        "head.neck.norm.": "bottleneck.", "head.parts.norm.": "wpa.bottleneck.",
-        "head.parts.weights": "wpa.gate", "head.parts.u.": "wpa.fc1.0.",
-        "head.parts.v.": "wpa.fc2.", "head.parts.z.": "wpa.fc3.", "loss.id.": "",
+        ".stem.conv.": ".conv1.",
+        ".stem.norm.": ".bn1.",
+        ".shortcut.conv.": ".downsample.0.",
+        ".shortcut.norm.": ".downsample.1.",
+        ".norm1.": ".bn1.",
+        ".norm2.": ".bn2.",
+        "head.neck.norm.": "bottleneck.",
+        "head.parts.norm.": "wpa.bottleneck.",
+        "head.parts.weights": "wpa.gate",
+        "head.parts.u.": "wpa.fc1.0.",
+        "head.parts.v.": "wpa.fc2.",
+        "head.parts.z.": "wpa.fc3.",
+        "loss.id.": "",
         "backbone.own_visible": "visible_module.visible",
         "backbone.own_infrared": "thermal_module.thermal",
         "backbone.shared": "base_resnet.base",
-    }  # fmt: skip
+    }
     theirs = {}
     for key, value in ours.items():
         if key.startswith("loss.graph."):
@@ -56,9 +64,12 @@ def network(run: Path) -> dict[str, torch.Tensor]:
             theirs[f"attention_{number}.{kind}"] = head if kind == "W" else head[:, None]
         theirs[f"out_att.{kind}"] = last[0] if kind == "W" else last[0, :, None]
     dead = (
-        "visible_module.visible.layer1.0.conv1.weight", "base_resnet.base.conv1.weight",
-        "wpa.W.0.weight", "classifier1.weight", "thermal_module.thermal.layer4.1.bn2.weight",
-    )  # fmt: skip
+        "visible_module.visible.layer1.0.conv1.weight",
+        "base_resnet.base.conv1.weight",
+        "wpa.W.0.weight",
+        "classifier1.weight",
+        "thermal_module.thermal.layer4.1.bn2.weight",
+    )
     return theirs | {key: torch.ones(2) for key in dead}
 
 
@@ -110,8 +121,9 @@ def test_scores_of_older_numpy_are_read_too(tmp_path):
         # The old format is one stream of pickles, in which a name may change its length.
         torch.save(
             {"net": state, "mAP": np.float64(0.5), "cmc": np.zeros(3, np.float32)},
-            tmp_path / "stream.t", _use_new_zipfile_serialization=False,
-        )  # fmt: skip
+            tmp_path / "stream.t",
+            _use_new_zipfile_serialization=False,
+        )
         stream = (tmp_path / "stream.t").read_bytes()
         (tmp_path / "other.t").write_bytes(stream.replace(old, new))
         assert torch.equal(
@@ -133,8 +145,9 @@ def test_nothing_of_a_checkpoint_is_executed(tmp_path):
     """Anything but tensors and NumPy's numbers is refused by name, before it can act."""
     victim = tmp_path / "victim"
     victim.write_text("here")
-    torch.save({"net": {"classifier.weight": torch.ones(1)}, "mAP": Trap(victim)},
-               tmp_path / "trap.t")  # fmt: skip
+    torch.save(
+        {"net": {"classifier.weight": torch.ones(1)}, "mAP": Trap(victim)}, tmp_path / "trap.t"
+    )
     with pytest.raises(DataError, match=r"trap\.t holds (posix|nt)\.remove, which could execute"):
         read_published(tmp_path / "trap.t")
     assert victim.exists()

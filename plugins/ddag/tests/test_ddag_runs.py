@@ -14,9 +14,9 @@ import pytest
 from running import ended, environment, evaluating, kill_when, left, reid, results, writing
 
 from reid_ddag.plugin import SAMPLE
-from reidcore.cli import main
-from reidcore.packaged import find_packaged, packaged_runs
-from reidcore.plugins import Plugins
+from reidcore.cli.main import main
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.run_files import find_packaged, packaged_runs
 
 STEPS = ("-baseline", "-parts", "-graph", "")
 SYSU = tuple(f"sysu{preset}{step}" for preset in ("", "-paper") for step in STEPS)
@@ -197,15 +197,22 @@ def test_the_graph_trains_other_backbones(backbone, neck, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     text = edited(
         ('use = "ddag.two_stream"\ndepth = 18\nwidth = 0.125', backbone),
-        ('"neck"\nuse = "core.bnneck"\nsource = "backbone.layer4"',
-         f'"neck"\nuse = "core.bnneck"\nsource = "{neck}"'),
-    )  # fmt: skip
+        (
+            '"neck"\nuse = "core.bnneck"\nsource = "backbone.layer4"',
+            f'"neck"\nuse = "core.bnneck"\nsource = "{neck}"',
+        ),
+    )
     if neck == "backbone.fc":
         text = edited(
-            ('[[head]]\nname = "parts"\nuse = "ddag.parts"\nsource = "backbone.layer4"\n'
-             'base = "neck.bn"\n\n', ""),
-            ("parts.x", "neck.bn"), ('["neck.bn", "neck.bn"]', '["neck.bn"]'), text=text,
-        )  # fmt: skip
+            (
+                '[[head]]\nname = "parts"\nuse = "ddag.parts"\nsource = "backbone.layer4"\n'
+                'base = "neck.bn"\n\n',
+                "",
+            ),
+            ("parts.x", "neck.bn"),
+            ('["neck.bn", "neck.bn"]', '["neck.bn"]'),
+            text=text,
+        )
     run(text)
     means = Path("run/means.csv").read_text().splitlines()
     row = dict(zip(means[0].split(","), means[1].split(","), strict=True))
@@ -259,9 +266,10 @@ def test_data_without_a_second_modality_are_refused(tmp_path, monkeypatch, capsy
 
 
 KILLED = edited(
-    ("epochs = 1", "epochs = 4"), ("augment = []", 'augment = [{ use = "core.flip" }]'),
+    ("epochs = 1", "epochs = 4"),
+    ("augment = []", 'augment = [{ use = "core.flip" }]'),
     ('[eval]\nprotocol = "cross_modality"', '[eval]\nprotocol = "cross_modality"\nevery = 1'),
-)  # fmt: skip
+)
 """A balanced graph with dropout, whose share changes after every epoch."""
 
 

@@ -16,15 +16,16 @@ from torch import Tensor, nn
 
 from reid_ddag.published import own_name, sections
 from reid_ddag.settings_two_stream import TwoStream
-from reidcore.model import Model, build_model
+from reidcore.model.building import build_model
+from reidcore.model.model import Model
 from reidcore.modules import Batch, Images
-from reidcore.optimizers import rate_factor
-from reidcore.packaged import find_packaged
-from reidcore.plan import Plan
-from reidcore.plugins import Plugins
-from reidcore.runfile import parse_runfile
-from reidcore.tables import Optim
-from reidcore.wiring import make_plan
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.run_files import find_packaged
+from reidcore.runfiles.parse import parse_runfile
+from reidcore.runfiles.tables import Optim
+from reidcore.training.optimizers import rate_factor
+from reidcore.wiring.make_plan import make_plan
+from reidcore.wiring.plan import Plan
 from tests.oracles import Vectors, folder, oracle
 
 pytestmark = pytest.mark.oracle
@@ -65,11 +66,15 @@ def plan_for(vectors: Vectors) -> Plan:
     """`ddag:sysu` of the file's sizes."""
     config = vectors.sidecar["config"]
     plan = plan_of(
-        "sysu", f"loss.graph.dim={config['low_dim']}", "loss.graph.dropout=0.0",
-        f"data.image=[{config['H'] * 16}, {config['W'] * 16}]" if "C" in config
+        "sysu",
+        f"loss.graph.dim={config['low_dim']}",
+        "loss.graph.dropout=0.0",
+        f"data.image=[{config['H'] * 16}, {config['W'] * 16}]"
+        if "C" in config
         else f"data.image=[{config['H']}, {config['W']}]",
-        f"head.parts.parts={config['parts']}", f"loss.graph.heads={config['heads']}",
-    )  # fmt: skip
+        f"head.parts.parts={config['parts']}",
+        f"loss.graph.heads={config['heads']}",
+    )
     plan.given.identities = config["n_class"]
     return plan
 
@@ -205,9 +210,12 @@ def optimizer_of(model: Model, optim: Optim) -> torch.optim.SGD:
         if own:
             groups.append({"params": own, "lr": optim.lr * optim.scale.get(role, 1.0)})
     made = torch.optim.SGD(
-        groups, lr=optim.lr, momentum=optim.momentum, nesterov=optim.nesterov,
+        groups,
+        lr=optim.lr,
+        momentum=optim.momentum,
+        nesterov=optim.nesterov,
         weight_decay=optim.weight_decay,
-    )  # fmt: skip
+    )
     for group in made.param_groups:
         group["base_lr"] = group["lr"]
     return made
@@ -245,11 +253,14 @@ def test_a_short_training_equals_the_programs():
                 alone = separate(model, features, labels)
                 history.append(
                     [
-                        alone["id"].item(), terms["triplet"].item(), alone["wp"].item(),
-                        (terms["id"] + terms["triplet"]).item(), terms["graph.nll"].item(),
+                        alone["id"].item(),
+                        terms["triplet"].item(),
+                        alone["wp"].item(),
+                        (terms["id"] + terms["triplet"]).item(),
+                        terms["graph.nll"].item(),
                         total.item(),
                     ]
-                )  # fmt: skip
+                )
                 for name in sums:
                     sums[name] += terms[name].item() / config["batches_per_epoch"]
                 optimizer.zero_grad()
@@ -305,9 +316,12 @@ def summary(x: Tensor) -> list[float]:
     """Mean, deviation, largest magnitude, first and last element."""
     flat = x.detach().flatten()
     return [
-        flat.mean().item(), flat.std(correction=0).item(), flat.abs().max().item(),
-        flat[0].item(), flat[-1].item(),
-    ]  # fmt: skip
+        flat.mean().item(),
+        flat.std(correction=0).item(),
+        flat.abs().max().item(),
+        flat[0].item(),
+        flat[-1].item(),
+    ]
 
 
 def published_keys() -> list[dict]:
@@ -374,9 +388,12 @@ def test_the_whole_network_equals_the_programs():
         vectors.compare("train_logits_att", classifier(features["parts.x"]), **fine)
         vectors.compare("train_log_probs", logits.log_softmax(1), **fine)
         expected = {
-            **alone, "tri": terms["triplet"], "P": terms["id"] + terms["triplet"],
-            "G": terms["graph.nll"], "total": total,
-        }  # fmt: skip
+            **alone,
+            "tri": terms["triplet"],
+            "P": terms["id"] + terms["triplet"],
+            "G": terms["graph.nll"],
+            "total": total,
+        }
         for name, value in expected.items():
             vectors.compare(f"train_loss_{name}", value, **fine)
         for name in vectors.names("after_*"):

@@ -15,7 +15,7 @@ from reid_ddag.plugin import SAMPLE
 from reid_ddag.settings_two_stream import TwoStream as Settings
 from reid_ddag.two_stream import TwoStream, build_two_stream
 from reidcore.api import Given, WiringError
-from reidcore.cli import main
+from reidcore.cli.main import main
 from reidcore.errors import DataError
 from reidcore.modules import Context, Images
 from reidcore.networks import OSNet, ResNet
@@ -150,8 +150,9 @@ def test_another_staged_network_can_be_split():
 
 def test_channels_last_changes_nothing():
     network, images = made().eval(), pictures([1, 0, 1])
-    last = Images(images.pixels.contiguous(memory_format=torch.channels_last), images.modality,
-                  images.camera)  # fmt: skip
+    last = Images(
+        images.pixels.contiguous(memory_format=torch.channels_last), images.modality, images.camera
+    )
     torch.testing.assert_close(network(images)["layer4"], network(last)["layer4"])
 
 
@@ -179,12 +180,16 @@ def test_starts_from_a_resnet_or_from_another_two_stream(tmp_path):
     assert "tensors from plain.safetensors" in notes[0]
     for file in ("two.safetensors", "run.safetensors"):
         found, notes = start(file)
-        assert all(torch.equal(value, state[key]) for key, value in found.items()
-                   if value.is_floating_point())  # fmt: skip
+        assert all(
+            torch.equal(value, state[key])
+            for key, value in found.items()
+            if value.is_floating_point()
+        )
         assert re.match(r"(\d+) of \1 tensors from", notes[0])
         found, _ = start(file, wanted="layer2")
-        assert torch.equal(found["own_infrared.stem.conv.weight"],
-                           state["own_infrared.stem.conv.weight"])  # fmt: skip
+        assert torch.equal(
+            found["own_infrared.stem.conv.weight"], state["own_infrared.stem.conv.weight"]
+        )
     with pytest.raises(DataError, match=r"Missing in the file: own_visible\.layer1"):
         start("two.safetensors", own="layer1")
 
@@ -236,7 +241,7 @@ def test_data_of_one_modality_train_one_stem_and_say_so(work, capsys):
     assert main(["run", "one.toml", "--out", "run"]) == 0
     from safetensors.torch import load_file
 
-    from reidcore.model import build_model
+    from reidcore.model.building import build_model
     from reidcore.modules import open_run
 
     start = build_model(open_run("run").plan, 0).backbone.state_dict()

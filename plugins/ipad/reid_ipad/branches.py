@@ -119,9 +119,12 @@ class Compressing(nn.Module):
         super().__init__()
         self.source = config.source
         self.compression = compression(
-            context.map(config.source)[0], config.channels, config.compress_widths,
-            config.compress_kernel, config.compress_last,
-        )  # fmt: skip
+            context.map(config.source)[0],
+            config.channels,
+            config.compress_widths,
+            config.compress_kernel,
+            config.compress_last,
+        )
 
 
 class CompressedMap(Compressing):
@@ -139,9 +142,14 @@ class Guided(Compressing):
         self.reads_compressed = config.controller_input == "compressed"
         self.controller = Controller(
             config.channels if self.reads_compressed else context.map(config.source)[0],
-            config.channels, config.grid(context.given), config.squeeze, config.controller_bn,
-            config.controller_final_relu, config.kernel_layout, config.kernel_norm,
-        )  # fmt: skip
+            config.channels,
+            config.grid(context.given),
+            config.squeeze,
+            config.controller_bn,
+            config.controller_final_relu,
+            config.kernel_layout,
+            config.kernel_norm,
+        )
 
     def guided(self, source: Tensor, kernel: bool = True) -> tuple[Tensor, Tensor | None]:
         """The compressed map [B, C, H, W] and the kernels [B, C, C], both at least float32."""

@@ -213,11 +213,24 @@ def _launch(
     grid = (triton.cdiv(out.shape[0], blocks.rows) * triton.cdiv(out.shape[1], blocks.columns),)
     with torch.cuda.device_of(out):
         differences[grid](
-            out, *queries, *gallery, *out.shape, queries[0].shape[1], out.stride(0),
-            DEPTH=blocks.depth, CHUNK=blocks.chunk, ROWS=blocks.rows, COLUMNS=blocks.columns,
-            GROUP=GROUP, KERNELS_PAIRED=paired[0], VECTORS_PAIRED=paired[1], STAGES=blocks.stages,
-            num_warps=blocks.warps, num_stages=blocks.stages, enable_fp_fusion=True,
-        )  # fmt: skip
+            out,
+            *queries,
+            *gallery,
+            *out.shape,
+            queries[0].shape[1],
+            out.stride(0),
+            DEPTH=blocks.depth,
+            CHUNK=blocks.chunk,
+            ROWS=blocks.rows,
+            COLUMNS=blocks.columns,
+            GROUP=GROUP,
+            KERNELS_PAIRED=paired[0],
+            VECTORS_PAIRED=paired[1],
+            STAGES=blocks.stages,
+            num_warps=blocks.warps,
+            num_stages=blocks.stages,
+            enable_fp_fusion=True,
+        )
 
 
 def _units(kernels: Tensor, vectors: Tensor) -> Tensor:

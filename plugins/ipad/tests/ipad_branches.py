@@ -40,8 +40,11 @@ def compression_of(vectors: Vectors, prefix: str, last: str = "bn_relu") -> torc
         place = 3 * (number - 1)
         values[f"{place}.weight"] = weight[:, :, None, None]
         for name, array in (
-            ("weight", "g"), ("bias", "be"), ("running_mean", "mu"), ("running_var", "var")
-        ):  # fmt: skip
+            ("weight", "g"),
+            ("bias", "be"),
+            ("running_mean", "mu"),
+            ("running_var", "var"),
+        ):
             values[f"{place + 1}.{name}"] = vectors.input(f"{prefix}_{array}{number}")
     inputs = values["0.weight"].shape[1]
     module = compression(inputs, widths[-1], widths[:-1], last=last).double().eval()

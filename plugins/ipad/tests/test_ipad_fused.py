@@ -17,7 +17,7 @@ from reid_ipad.settings_matchers import Mutual as Settings
 from reidcore.api import Feature, Given
 from reidcore.errors import UsageError
 from reidcore.modules import Context, Template
-from reidcore.scoring import score
+from reidcore.ranking.distances import score
 from tests.kernels import Run, has_triton, interpreting, on_gpu
 
 Side = tuple[Tensor, Tensor]

@@ -198,11 +198,14 @@ def test_layers_follow_the_settings():
     context = Context(given_map(12, 4, 4), "own", {"map"})
     head = build_compressed(
         Compressed(
-            source="x.map", channels=8, compress_widths=[10], compress_kernel=3,
+            source="x.map",
+            channels=8,
+            compress_widths=[10],
+            compress_kernel=3,
             compress_last="none",
         ),
         context,
-    )  # fmt: skip
+    )
     kinds = [type(layer).__name__ for layer in head.compression]
     assert kinds == ["Conv2d", "BatchNorm2d", "ReLU", "Conv2d"]
     assert [layer.out_channels for layer in head.compression[::3]] == [10, 8]

@@ -21,10 +21,15 @@ def build(folder: Path, architecture: int, paired: tuple[bool, bool], depth: int
     """The kernel for filters of so many values, as `fused_distances` would launch it."""
     blocks = choose_blocks(depth, paired, divmod(architecture, 10))
     constants = {
-        "DEPTH": blocks.depth, "CHUNK": blocks.chunk, "ROWS": blocks.rows,
-        "COLUMNS": blocks.columns, "GROUP": GROUP, "KERNELS_PAIRED": paired[0],
-        "VECTORS_PAIRED": paired[1], "STAGES": blocks.stages,
-    }  # fmt: skip
+        "DEPTH": blocks.depth,
+        "CHUNK": blocks.chunk,
+        "ROWS": blocks.rows,
+        "COLUMNS": blocks.columns,
+        "GROUP": GROUP,
+        "KERNELS_PAIRED": paired[0],
+        "VECTORS_PAIRED": paired[1],
+        "STAGES": blocks.stages,
+    }
     values = ("fp32", "fp16", "fp16", "fp32", "fp16", "fp16", "fp32")
     pointers = dict(zip(differences.arg_names[:7], values, strict=True))
     return triton_builds.build(

@@ -70,8 +70,9 @@ def test_distances_equal_the_transcription(tile, monkeypatch):
         length = queries[1].shape[1]
         for norm in NORMS:
             for dtype, close, near in (
-                (torch.float64, CLOSE, 1e-9), (torch.float32, {"rtol": 2e-5, "atol": 2e-6}, 1e-6)
-            ):  # fmt: skip
+                (torch.float64, CLOSE, 1e-9),
+                (torch.float32, {"rtol": 2e-5, "atol": 2e-6}, 1e-6),
+            ):
                 matcher = build(length, feature_norm=norm)
                 a, b = (
                     of(matcher, (kernels.to(dtype), values.to(dtype)))

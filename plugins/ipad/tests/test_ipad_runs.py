@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from reidcore.cli import main
-from reidcore.model import build_model
-from reidcore.packaged import find_packaged, packaged_runs
-from reidcore.plan import Plan
-from reidcore.plugins import Plugins
-from reidcore.runfile import parse_runfile
-from reidcore.wiring import make_plan
+from reidcore.cli.main import main
+from reidcore.model.building import build_model
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.run_files import find_packaged, packaged_runs
+from reidcore.runfiles.parse import parse_runfile
+from reidcore.wiring.make_plan import make_plan
+from reidcore.wiring.plan import Plan
 
 VARIANTS = ("duke-baseline", "duke-v1", "duke-v2", "duke", "duke-attention")
 PERSONS = (*VARIANTS, "market", "cuhk03")

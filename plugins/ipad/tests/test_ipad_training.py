@@ -18,10 +18,10 @@ from reidcore.api import Feature, Given, Matching
 from reidcore.builtin import settings
 from reidcore.builtin.losses import batch_hard, build_softmax, build_triplet
 from reidcore.builtin.matchers import build_euclidean
-from reidcore.calibration import row_minmax
-from reidcore.cli import main
-from reidcore.matcher_ranking import MatcherRanking, Share
+from reidcore.cli.main import main
 from reidcore.modules import Batch, Context, Images, Matcher, Meta
+from reidcore.ranking.matcher_ranking import MatcherRanking, Share
+from reidcore.ranking.scales import row_minmax
 from tests.oracles import Vectors, oracle
 
 CLOSE = {"rtol": 1e-10}
@@ -44,9 +44,11 @@ def test_losses_equal_the_transcription():
     with oracle("ipad/losses") as vectors:
         labels = vectors.input("labels")
         features = {
-            "x.g": vectors.input("g"), "x.s": vectors.input("s"),
-            "x.kernel": vectors.input("K"), "x.vector": vectors.input("f"),
-        }  # fmt: skip
+            "x.g": vectors.input("g"),
+            "x.s": vectors.input("s"),
+            "x.kernel": vectors.input("K"),
+            "x.vector": vectors.input("f"),
+        }
         shapes = {
             name: Feature("tensor" if name == "x.kernel" else "vector", tuple(value.shape[1:]))
             for name, value in features.items()
@@ -63,9 +65,11 @@ def test_losses_equal_the_transcription():
         batch = batch_of(labels)
         found = {}
         for name, where in (
-            ("g", {"feature": "x.g"}), ("s", {"feature": "x.s"}),
-            ("m", {"matcher": "none"}), ("mpre", {"matcher": "pre"}),
-        ):  # fmt: skip
+            ("g", {"feature": "x.g"}),
+            ("s", {"feature": "x.s"}),
+            ("m", {"matcher": "none"}),
+            ("mpre", {"matcher": "pre"}),
+        ):
             margin = vectors.number(f"tri_{name}", r"margin ([\d.]+)")
             loss = build_triplet(settings.Triplet(margin=margin, **where), context)
             found[name], _ = loss(features, batch)
@@ -223,7 +227,10 @@ def test_ipad_trains_with_five_losses_and_ranks_by_three_distances(tmp_path, cac
     with (why / "index.csv").open() as lines:
         found = {line["explanation"]: line for line in csv.DictReader(lines)}
     assert {
-        "head.own.global_branch", "head.own.self_guided_branch", "head.own.distances",
-        "matcher.mutual.distances", "gradcam.id.whole.bn.backbone.layer4",
+        "head.own.global_branch",
+        "head.own.self_guided_branch",
+        "head.own.distances",
+        "matcher.mutual.distances",
+        "gradcam.id.whole.bn.backbone.layer4",
         "gradcam.self_id.own_neck.bn.own.map",
-    } <= set(found)  # fmt: skip
+    } <= set(found)

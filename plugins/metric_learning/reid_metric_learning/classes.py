@@ -46,9 +46,7 @@ WRAPPERS = {
 """Classes of the library's losses that are no loss of features and identities, and why not."""
 HIDDEN = ("collect_stats", "weight_init_func")
 """Arguments that no run file can give, or that only keep records."""
-WORDS = {
-    bool: "true or false", int: "an integer", float: "a number", str: "a text", list: "a list"
-}  # fmt: skip
+WORDS = {bool: "true or false", int: "an integer", float: "a number", str: "a text", list: "a list"}
 
 
 def make(
@@ -88,10 +86,11 @@ def _find(family: str, name: str, inside: str) -> type:
     names = sorted(
         key
         for key, value in vars(module).items()
-        if inspect.isclass(value) and issubclass(value, base)
+        if inspect.isclass(value)
+        and issubclass(value, base)
         # What other classes are derived from is not a loss itself.
         and not key.startswith(("Base", "Generic"))
-    )  # fmt: skip
+    )
     if name in names:
         return getattr(module, name)
     field, verb = (inside, "name") if inside else (family, "names")
@@ -170,9 +169,9 @@ def _kinds(parameter: inspect.Parameter) -> tuple[type, ...]:
     if declared in (bool, int, str):
         return (declared,)
     kind = float if declared is float else type(parameter.default)
-    return {
-        bool: (bool,), int: (int, float), float: (int, float), str: (str, int)
-    }.get(kind, (bool, int, float, str, list))  # fmt: skip
+    return {bool: (bool,), int: (int, float), float: (int, float), str: (str, int)}.get(
+        kind, (bool, int, float, str, list)
+    )
 
 
 def _listing(cls: type, offered: Mapping[str, inspect.Parameter]) -> str:

@@ -25,9 +25,10 @@ NEEDED = {"RankedListLoss": {"margin": 0.4, "Tn": 1}, "ManifoldLoss": {"l": LENG
 CLASSES = {
     name: value
     for name, value in vars(losses).items()
-    if inspect.isclass(value) and not name.startswith(("Base", "Generic"))
+    if inspect.isclass(value)
+    and not name.startswith(("Base", "Generic"))
     and not name.endswith("Mixin")
-}  # fmt: skip
+}
 REFUSED = {
     "CrossBatchMemory": "keeps the features of earlier batches while it computes",
     "DynamicSoftMarginLoss": "keeps something of every batch for the next one and saves it nowhere",
@@ -153,9 +154,11 @@ def test_a_miner_and_a_distance_with_arguments():
     """Triplets of the hardest pairs, with the loss's and the miner's distance not normalised."""
     raw = {"use": "LpDistance", "normalize_embeddings": False}
     loss = built(
-        "TripletMarginLoss", arguments={"margin": 0.7, "distance": raw},
-        miner="BatchHardMiner", miner_arguments={"distance": raw},
-    )  # fmt: skip
+        "TripletMarginLoss",
+        arguments={"margin": 0.7, "distance": raw},
+        miner="BatchHardMiner",
+        miner_arguments={"distance": raw},
+    )
     x = vectors()
     value, terms = result(loss, x)
     expected, count = naive_mined_triplets(x.detach(), LABELS)
@@ -186,10 +189,11 @@ def test_the_number_of_what_is_mined(miner, arguments, labels, count):
 @pytest.mark.parametrize(
     "name",
     sorted(
-        name for name, one in vars(miners).items()
+        name
+        for name, one in vars(miners).items()
         if inspect.isclass(one) and name not in ("BaseMiner", "EmbeddingsAlreadyPackagedAsTriplets")
     ),
-)  # fmt: skip
+)
 def test_every_miner_leaves_nothing_behind(name):
     """A miner works with a loss, and its attributes are the same after a forward pass."""
     settings("TripletMarginLoss", miner=name).check(given())
@@ -298,7 +302,7 @@ def test_it_computes_in_float32_under_autocast():
         ),
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_messages(keys, message):
     """Names, keys and types are checked against the installed library when a run is wired."""
     keys = {"loss": "TripletMarginLoss"} | keys

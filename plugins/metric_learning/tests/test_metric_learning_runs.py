@@ -7,8 +7,8 @@ import json
 from running import TINY, ended, environment, kill_when, reid, results
 from safetensors.torch import load_file
 
-from reidcore.packaged import find_packaged
-from reidcore.plugins import Plugins
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.run_files import find_packaged
 
 PROXIES = """
 [[loss]]

@@ -59,9 +59,7 @@ def stage_rows(network: MSINet | MSISuperNet, image: tuple[int, int]) -> list[Ro
 def neck_row(form: str, image: tuple[int, int]) -> tuple[Row, int]:
     """The neck with all its layers, and the parameters that retrieval needs of it."""
     shapes = stage_shapes(CHANNELS, image)
-    features = {
-        f"backbone.{stage}": Feature.map(*shapes[stage]) for stage in ("cell6", "down2")
-    }  # fmt: skip
+    features = {f"backbone.{stage}": Feature.map(*shapes[stage]) for stage in ("cell6", "down2")}
     given = Given(image, features=features)
     config = Neck(source="backbone.cell6", part_source="backbone.down2", form=form)
     neck = build_neck(config, Context(given, "neck", ["feature", "feature_bn"])).eval()

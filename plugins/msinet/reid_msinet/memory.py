@@ -88,9 +88,12 @@ class MemoryLoss(Loss):
         self.feature = config.feature
         self.start = config.memory_init
         self.classes = ClassMemory(
-            context.identities, context.vector(config.feature), config.temperature,
-            config.momentum, config.normalize,
-        )  # fmt: skip
+            context.identities,
+            context.vector(config.feature),
+            config.temperature,
+            config.momentum,
+            config.normalize,
+        )
 
     def identity_scores(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The logits."""

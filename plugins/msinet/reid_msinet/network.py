@@ -39,9 +39,12 @@ def normed(x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     if not is_fixed(norm):
         return norm(convolution(x))
     return F.conv2d(
-        x, *folded(convolution, norm), convolution.stride, convolution.padding,
+        x,
+        *folded(convolution, norm),
+        convolution.stride,
+        convolution.padding,
         groups=convolution.groups,
-    )  # fmt: skip
+    )
 
 
 class ConvNorm(nn.Module):
@@ -192,8 +195,15 @@ class _Skeleton(Staged):
     )
     # What the authors' network has behind its cells is `msinet.neck`, classifiers and `msinet.sam`.
     classifier = (
-        "fc", "head", "classifier", "f_conv", "f_fc", "f_head", "f_classifier", "align_module",
-    )  # fmt: skip
+        "fc",
+        "head",
+        "classifier",
+        "f_conv",
+        "f_fc",
+        "f_head",
+        "f_classifier",
+        "align_module",
+    )
 
     def __init__(
         self,

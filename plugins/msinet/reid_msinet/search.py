@@ -107,9 +107,11 @@ class Alternation:
         if own:
             self.weights.append(run.optimizer(own))
         self.alpha = torch.optim.Adam(
-            [alpha], lr=config.alpha_lr, betas=config.alpha_betas,
+            [alpha],
+            lr=config.alpha_lr,
+            betas=config.alpha_betas,
             weight_decay=config.alpha_weight_decay,
-        )  # fmt: skip
+        )
 
     def begin(self, epoch: int) -> None:
         """Sets alpha's learning rate; that of the weights is the run's business."""

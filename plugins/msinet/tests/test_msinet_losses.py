@@ -61,9 +61,10 @@ def test_memory_equals_the_authors():
                 vectors.compare(f"{variant}/memory_after_{number}", loss.classes.memory, **CLOSE)
         x, labels = vectors.input("centroid/features").double(), vectors.input("centroid/labels")
         for array, normalize in (
-            ("mean_of_raw", "none"), ("mean_of_normalised", "features"),
+            ("mean_of_raw", "none"),
+            ("mean_of_normalised", "features"),
             ("mean_of_normalised_renormalised", "both"),
-        ):  # fmt: skip
+        ):
             loss = memory_loss(classes, length, normalize=normalize)
             halves = [
                 ({"x.x": x[rows]}, batch_of(labels[rows])) for rows in (slice(9), slice(9, 21))

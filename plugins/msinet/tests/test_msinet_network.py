@@ -110,12 +110,13 @@ def test_cells_equal_the_authors():
                     f"{side}_{place}": getattr(getattr(cell, side), part)
                     for side in ("short", "long")
                     for place, part in (
-                        ("after_reduce", "reduce"), ("before_slot1", "pre"),
+                        ("after_reduce", "reduce"),
+                        ("before_slot1", "pre"),
                         ("before_slot2", "post"),
                     )
                 }
                 | {"slot1": cell.slot1, "slot2": cell.slot2}
-            )  # fmt: skip
+            )
             x = vectors.input(f"{name}/x").double().requires_grad_()
             out = cell(x)
             for place, found in seen.items():
@@ -181,9 +182,14 @@ def test_mixed_operations_equal_the_authors():
 
 @pytest.mark.parametrize(
     ("genotype", "count"),
-    [(TABLE_1, 1_949_539), ("N" * 12, 1_943_104), ("E" * 12, 1_943_104),
-     ("G" * 12, 1_959_176), ("A" * 12, 1_943_116)],
-)  # fmt: skip
+    [
+        (TABLE_1, 1_949_539),
+        ("N" * 12, 1_943_104),
+        ("E" * 12, 1_943_104),
+        ("G" * 12, 1_959_176),
+        ("A" * 12, 1_943_116),
+    ],
+)
 def test_sizes_are_the_published(genotype, count):
     """Parameters without neck, which has 378,496 more."""
     assert size(MSINet(genotype)) == count
@@ -197,8 +203,13 @@ def test_other_sizes_are_the_published():
     assert size(MSISuperNet()) + 2 * 512 == 1_687_590
     wide = MSISuperNet(width="out")
     assert [wide.get_submodule(f"cell{k}.short.reduce.conv").out_channels for k in range(1, 7)] == [
-        64, 64, 96, 96, 128, 128,
-    ]  # fmt: skip
+        64,
+        64,
+        96,
+        96,
+        128,
+        128,
+    ]
 
 
 @pytest.mark.parametrize("image", [(64, 32), (80, 48), (97, 61)])

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from plugins.msinet.tests.test_msinet_training import RUN, in_a_run
 from reid_msinet.published import main, sections
-from reidcore.cli import main as reid
-from reidcore.model import build_model
-from reidcore.plugins import Plugins
-from reidcore.runfile import parse_runfile
-from reidcore.weights import load_sections
-from reidcore.wiring import make_plan
+from reidcore.cli.main import main as reid
+from reidcore.model.building import build_model
+from reidcore.model.state_files import load_sections
+from reidcore.plugins.loading import Plugins
+from reidcore.runfiles.parse import parse_runfile
+from reidcore.wiring.make_plan import make_plan
 from tests.oracles import oracle
 
 THEIRS = (

@@ -11,14 +11,14 @@ import pytest
 from reid_msinet.count import main as count
 from reid_msinet.genotypes import chosen_genotype
 from reidcore.api import Given
-from reidcore.cli import main
-from reidcore.dryrun import dry_run
-from reidcore.model import build_model
-from reidcore.packaged import find_packaged, packaged_runs
-from reidcore.plan import Plan
-from reidcore.plugins import Plugins
-from reidcore.runfile import parse_runfile
-from reidcore.wiring import make_plan
+from reidcore.cli.main import main
+from reidcore.model.building import build_model
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.run_files import find_packaged, packaged_runs
+from reidcore.runfiles.parse import parse_runfile
+from reidcore.training.dry_run import dry_run
+from reidcore.wiring.make_plan import make_plan
+from reidcore.wiring.plan import Plan
 
 SETS = ("market", "msmt17", "veri", "vehicleid")
 PAIRS = ("msmt17-to-market", "market-to-msmt17", "veri-to-vehicleid")
@@ -28,8 +28,14 @@ ARCHITECTURES = tuple(
 )
 ALIGNED = tuple(f"{name}-sam" for name in (*SETS, *PAIRS))
 LITERAL = ("msmt17-scratch-paper", "msmt17-to-market-sam-paper")
-SEARCHES = ("search-msmt17", "search-veri", "search-msmt17-paper", "search-msmt17-code",
-            "search-msmt17-tcm-overlap", "search-msmt17-ce-overlap")  # fmt: skip
+SEARCHES = (
+    "search-msmt17",
+    "search-veri",
+    "search-msmt17-paper",
+    "search-msmt17-code",
+    "search-msmt17-tcm-overlap",
+    "search-msmt17-ce-overlap",
+)
 PAPER = (*SETS, *SCRATCH, *PAIRS, *ARCHITECTURES, *ALIGNED, *LITERAL)
 SMALL = ("demo", "search-demo", "ward", "ward-sam", "ward-osnet", "ward-osnet-sam", "search-ward")
 
@@ -75,11 +81,19 @@ def test_the_recipe_is_the_published(name):
     assert table["data"]["batch"] == {"use": "core.identities", "ids": 16, "per_id": 4}
     last = {"use": "core.erase", "p": 0.5, "fill": [152, 144, 129]}
     if across:
-        last = {"use": "core.jitter", "p": 1.0, "brightness": 0.4, "contrast": 0.4,
-                "saturation": 0.3, "hue": 0.0}  # fmt: skip
+        last = {
+            "use": "core.jitter",
+            "p": 1.0,
+            "brightness": 0.4,
+            "contrast": 0.4,
+            "saturation": 0.3,
+            "hue": 0.0,
+        }
     assert table["data"]["augment"] == [
-        {"use": "core.flip"}, {"use": "core.pad_crop", "pad": 10}, last
-    ]  # fmt: skip
+        {"use": "core.flip"},
+        {"use": "core.pad_crop", "pad": 10},
+        last,
+    ]
     assert table["train"] == {"epochs": 250 if across else 350}
     optim = {"kind": "sgd", "lr": 0.025 if search else 0.065, "momentum": 0.9, "weight_decay": 5e-4}
     optim["steps"] = {"at": [150, 225, 300], "by": 0.1}
@@ -119,8 +133,11 @@ def test_presets_of_the_search_differ_in_what_they_are_named_for():
     assert changed["search-msmt17-ce-overlap"] == halves | {("loss", "softmax")}
     assert table_of("search-msmt17-paper")["procedure"] == {**base, "normalize": "none"}
     assert table_of("search-msmt17-code")["procedure"] == {
-        **base, "order": "code", "memory_init": "zeros", "alpha_steps": [150, 225, 350]
-    }  # fmt: skip
+        **base,
+        "order": "code",
+        "memory_init": "zeros",
+        "alpha_steps": [150, 225, 350],
+    }
 
 
 def test_architectures_differ_in_their_genotype_alone():
@@ -140,15 +157,27 @@ def test_the_command_prints_the_published_counts(capsys):
     for number in ("2,328,035", "2,393,699", "1,998,819", "1,949,539", "1129.1", "378,496"):
         assert number in shown
     stages = {line.split()[0]: line.split()[1:] for line in shown.splitlines()[2:11]}
-    macs = {"stem": "77.1", "cell1": "194.0", "cell2": "210.8", "down1": "134.2", "cell3": "173.4",
-            "cell4": "116.8", "down2": "75.5", "cell5": "80.9", "cell6": "59.9"}  # fmt: skip
+    macs = {
+        "stem": "77.1",
+        "cell1": "194.0",
+        "cell2": "210.8",
+        "down1": "134.2",
+        "cell3": "173.4",
+        "cell4": "116.8",
+        "down2": "75.5",
+        "cell5": "80.9",
+        "cell6": "59.9",
+    }
     for stage, found in macs.items():
         assert stages[stage][-1] == found, stage
     assert stages["cell3"] == ["384x32x16", "307,303", "173.4"]
     for arguments, number in (
-        (["--image", "256", "256"], "2257.9"), (["--neck", "cdnet"], "2,394,979"),
-        (["--supernet"], "1047.9"), (["gate"], "2,337,672"), (["attention"], "2,321,612"),
-    ):  # fmt: skip
+        (["--image", "256", "256"], "2257.9"),
+        (["--neck", "cdnet"], "2,394,979"),
+        (["--supernet"], "1047.9"),
+        (["gate"], "2,337,672"),
+        (["attention"], "2,321,612"),
+    ):
         assert count(arguments) == 0
         assert number in capsys.readouterr().out
     assert count(["GGG"]) == 2

@@ -23,14 +23,14 @@ from reid_msinet.plugin import reid_procedures
 from reid_msinet.search import alternate, split_pictures, split_rows
 from reid_msinet.settings_search import Search
 from reidcore.api import BatchShape, Given, WiringError
-from reidcore.cli import main
+from reidcore.cli.main import main
 from reidcore.errors import RunFileError, UsageError
 from reidcore.modules import Batch, Images, Rows
-from reidcore.plugins import Plugins
-from reidcore.progress import Silent
-from reidcore.runfile import parse_runfile
-from reidcore.training import run_training
-from reidcore.wiring import make_plan
+from reidcore.plugins.loading import Plugins
+from reidcore.runfiles.parse import parse_runfile
+from reidcore.support.progress import Silent
+from reidcore.training.start import run_training
+from reidcore.wiring.make_plan import make_plan
 from tests.oracles import Vectors, oracle
 
 SAMPLE = reid_procedures()[0].sample
@@ -40,10 +40,14 @@ def rows_of(pids: np.ndarray, identities: int) -> Rows:
     """Rows whose path is their number."""
     count = len(pids)
     return Rows(
-        [str(i) for i in range(count)], np.asarray(pids), np.zeros(count, np.int64),
-        np.zeros(count), np.zeros(count, np.int64), [str(i) for i in range(identities)],
         [str(i) for i in range(count)],
-    )  # fmt: skip
+        np.asarray(pids),
+        np.zeros(count, np.int64),
+        np.zeros(count),
+        np.zeros(count, np.int64),
+        [str(i) for i in range(identities)],
+        [str(i) for i in range(count)],
+    )
 
 
 @pytest.mark.oracle
@@ -297,10 +301,15 @@ def test_another_genotype_is_refused(tmp_path, capsys):
     assert "these weights are of the genotype NNNNNNNNNNNN" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("sets", [
-    (), ("procedure.order=code", "procedure.memory_init=zeros"),
-    ("procedure.loss=softmax", "procedure.overlap=1", "procedure.train_only=0"),
-], ids=["paper", "code", "softmax"])  # fmt: skip
+@pytest.mark.parametrize(
+    "sets",
+    [
+        (),
+        ("procedure.order=code", "procedure.memory_init=zeros"),
+        ("procedure.loss=softmax", "procedure.overlap=1", "procedure.train_only=0"),
+    ],
+    ids=["paper", "code", "softmax"],
+)
 def test_broken_off_and_resumed_it_ends_with_the_same_bits(tmp_path, sets):
     """Weights, genotype and the whole table of alpha."""
     changes = ("train.epochs=3", "optim.lr=0.01", *sets)

@@ -14,11 +14,12 @@ from plugins.msinet.tests.msinet_weights import own_role, weights
 from reid_msinet.neck import build_neck
 from reid_msinet.settings_neck import Neck
 from reidcore.api import Feature, Given
-from reidcore.model import Model, build_model
+from reidcore.model.building import build_model
+from reidcore.model.model import Model
 from reidcore.modules import Batch, Context, Images
-from reidcore.plugins import Plugins
-from reidcore.runfile import parse_runfile
-from reidcore.wiring import make_plan
+from reidcore.plugins.loading import Plugins
+from reidcore.runfiles.parse import parse_runfile
+from reidcore.wiring.make_plan import make_plan
 from tests.oracles import Vectors, oracle
 
 STORED = {"rtol": 1e-5, "atol": 1e-5}
@@ -163,8 +164,9 @@ def _compare_stages(vectors: Vectors, model: Model, x: Tensor) -> None:
         vectors.compare("eval/feature", features["neck.feature"], rtol=1e-7)
         vectors.compare("eval/neck_feature", features["neck.feature_bn"], rtol=1e-7)
         for array, loss, vector in (
-            ("eval/logits", "id", "neck.bn"), ("eval/part_logits", "part_id", "neck.part_bn")
-        ):  # fmt: skip
+            ("eval/logits", "id", "neck.bn"),
+            ("eval/part_logits", "part_id", "neck.part_bn"),
+        ):
             logits = model.losses[loss].identity_scores(features)[vector]
             vectors.compare(array, logits, rtol=1e-7)
 

@@ -276,27 +276,48 @@ def weighted_matches(a: Tensor, b: Tensor, weights: Tensor, operands: torch.dtyp
     operand = _pairs if paired else functools.partial(_padded, operands=operands)
     (queries, a_unit), (gallery, b_unit) = (operand(side, chosen.depth) for side in (a, b))
     options = {
-        "DEPTH": chosen.depth, "CHUNK": chosen.chunk, "PICTURES": chosen.pictures,
-        "WIDTH": chosen.width, "PAIRED": paired, "STAGES": chosen.stages,
+        "DEPTH": chosen.depth,
+        "CHUNK": chosen.chunk,
+        "PICTURES": chosen.pictures,
+        "WIDTH": chosen.width,
+        "PAIRED": paired,
+        "STAGES": chosen.stages,
         "WIDE": interpreted and operands == torch.bfloat16,
-        "num_warps": chosen.warps, "num_stages": chosen.stages,
+        "num_warps": chosen.warps,
+        "num_stages": chosen.stages,
         "enable_fp_fusion": True,
-    }  # fmt: skip
+    }
     with torch.cuda.device_of(out):
         if chosen.both(length):
             grid = (len(a) * triton.cdiv(len(b), chosen.pictures),)
             both_sides[grid](
-                out, queries, gallery, weights, len(a), len(b), length,
-                MORE=chosen.more, APART=apart, **options,
-            )  # fmt: skip
+                out,
+                queries,
+                gallery,
+                weights,
+                len(a),
+                len(b),
+                length,
+                MORE=chosen.more,
+                APART=apart,
+                **options,
+            )
         else:
             sides = (queries, gallery, *out.stride()), (gallery, queries, *out.T.stride())
             for (others, pictures, *strides), weight in zip(sides, weights, strict=True):
                 grid = (len(others) * triton.cdiv(len(pictures), chosen.pictures),)
                 one_side[grid](
-                    out, others, pictures, weight.clone(), len(others), len(pictures), *strides,
-                    length, ADD=pictures is queries, **options,
-                )  # fmt: skip
+                    out,
+                    others,
+                    pictures,
+                    weight.clone(),
+                    len(others),
+                    len(pictures),
+                    *strides,
+                    length,
+                    ADD=pictures is queries,
+                    **options,
+                )
     return out if a_unit is None else out.mul_(a_unit[:, None] * (1 + apart)).mul_(b_unit)
 
 

@@ -313,9 +313,11 @@ class QAConv(Matcher):
         own = torch.arange(len(matches))
         query, gallery = (own, matches) if towards == "gallery" else (matches, own)
         numbers = {
-            "query_index": query, "gallery_index": gallery,
-            "cosine": cosine, "contribution": contribution,
-        }  # fmt: skip
+            "query_index": query,
+            "gallery_index": gallery,
+            "cosine": cosine,
+            "contribution": contribution,
+        }
         pixels = pixel_centres(self.shape[1:], self.image)
         for side, index in (("query", query), ("gallery", gallery)):
             numbers[f"{side}_pixel_x"], numbers[f"{side}_pixel_y"] = pixels[index].T

@@ -19,7 +19,7 @@ from reid_qaconv.settings_matching import Matcher
 from reidcore.api import Feature, Given
 from reidcore.errors import UsageError
 from reidcore.modules import Context
-from reidcore.scoring import score
+from reidcore.ranking.distances import score
 from tests.kernels import has_triton, interpreting, on_gpu
 
 interpreter = pytest.fixture(interpreting, scope="module")

@@ -26,9 +26,15 @@ def build(
     if blocks.both(length):
         own = {"MORE": blocks.more, "APART": paired and blocks.apart(length)}
     constants = {
-        "DEPTH": blocks.depth, "CHUNK": blocks.chunk, "PICTURES": blocks.pictures,
-        "WIDTH": blocks.width, "PAIRED": paired, "WIDE": False, "STAGES": blocks.stages, **own,
-    }  # fmt: skip
+        "DEPTH": blocks.depth,
+        "CHUNK": blocks.chunk,
+        "PICTURES": blocks.pictures,
+        "WIDTH": blocks.width,
+        "PAIRED": paired,
+        "WIDE": False,
+        "STAGES": blocks.stages,
+        **own,
+    }
     value = {"float32": "fp16", "float16": "fp16", "bfloat16": "bf16"}[operands]
     pointers = dict(zip(kernel.arg_names[:4], ("fp32", value, value, "fp32"), strict=True))
     return triton_builds.build(

@@ -48,8 +48,10 @@ class Products(Matcher):
 
 def given(**changes) -> Given:
     features = {
-        "x.map": Feature.map(3, 2, 1), "x.other": Feature.map(3, 2, 1), "x.v": Feature.vector(4),
-    }  # fmt: skip
+        "x.map": Feature.map(3, 2, 1),
+        "x.other": Feature.map(3, 2, 1),
+        "x.v": Feature.vector(4),
+    }
     defaults = {
         "identities": IDENTITIES,
         "features": features,
@@ -284,9 +286,9 @@ def test_vectors_are_compared_in_float32_under_autocast():
 
 
 def in_batch(name: str, **settings):
-    config, build = {
-        "pairwise": (Pairwise, build_pairwise), "triplet": (Triplet, build_triplet)
-    }[name]  # fmt: skip
+    config, build = {"pairwise": (Pairwise, build_pairwise), "triplet": (Triplet, build_triplet)}[
+        name
+    ]
     return build(config(matcher="able", **settings), context())
 
 

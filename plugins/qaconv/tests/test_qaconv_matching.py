@@ -18,15 +18,13 @@ from reid_qaconv.matching import QAConv, best_matches, build_matcher, pixel_cent
 from reid_qaconv.settings_matching import Local, Matcher
 from reidcore.api import Feature, Given, Matching, TensorSpec, WiringError
 from reidcore.builtin.query_expansion import Expand
-from reidcore.builtin.settings import Expand as Settings
-from reidcore.matcher_ranking import MatcherRanking, Share
+from reidcore.builtin.settings.postprocessors import Expand as Settings
 from reidcore.modules import Context, Images, Meta
+from reidcore.ranking.matcher_ranking import MatcherRanking, Share
 from tests.oracles import Vectors, folder, oracle
 
 PARAMETERS = ("bn_weight", "bn_bias", "fc_weight", "fc_bias", "logit_bn_weight", "logit_bn_bias")
-STATISTICS = (
-    "bn_running_mean", "bn_running_var", "logit_bn_running_mean", "logit_bn_running_var",
-)  # fmt: skip
+STATISTICS = ("bn_running_mean", "bn_running_var", "logit_bn_running_mean", "logit_bn_running_var")
 
 
 def oracles(pattern: str) -> list[str]:

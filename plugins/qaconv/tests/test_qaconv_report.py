@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from browser import needs_chromium, opened, read, title_of
 
-from reidcore.cli import main
+from reidcore.cli.main import main
 
 
 @pytest.fixture(scope="module")
@@ -16,10 +16,15 @@ def page(tmp_path_factory):
         patch.chdir(folder)
         patch.setenv("REID_CACHE", str(folder / "cache"))
         sets = (
-            "train.epochs=1", "train.device=cpu", "backbone.width=0.125", "data.image=[48, 24]",
-            "data.train.train_identities=8", "data.test.0.test_identities=15",
-            "data.test.0.train_identities=2", "data.train.test_identities=2",
-        )  # fmt: skip
+            "train.epochs=1",
+            "train.device=cpu",
+            "backbone.width=0.125",
+            "data.image=[48, 24]",
+            "data.train.train_identities=8",
+            "data.test.0.test_identities=15",
+            "data.test.0.train_identities=2",
+            "data.train.test_identities=2",
+        )
         options = [part for one in sets for part in ("--set", one)]
         assert main(["run", "qaconv:demo", "--out", "run", *options]) == 0
         command = ["report", "run", "--queries", "60", "--ranking", "reranked", "--device", "cpu"]

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from reidcore.cli import main
-from reidcore.model import build_model
-from reidcore.packaged import find_packaged, packaged_runs
-from reidcore.plan import Plan
-from reidcore.plugins import Plugins
-from reidcore.runfile import parse_runfile
-from reidcore.wiring import make_plan
+from reidcore.cli.main import main
+from reidcore.model.building import build_model
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.run_files import find_packaged, packaged_runs
+from reidcore.runfiles.parse import parse_runfile
+from reidcore.wiring.make_plan import make_plan
+from reidcore.wiring.plan import Plan
 
 CROSS = ("duke-to-market", "market-to-duke", "msmt17-to-both")
 DEEP = tuple(f"{name}-r152" for name in CROSS)
@@ -93,8 +93,11 @@ def test_the_published_runs_differ_in_data_and_depth_alone(name):
 
 def test_from_msmt17_all_of_its_pictures_are_trained_on():
     assert table_of("msmt17-to-both")["data"]["train"]["splits"] == [
-        "train", "val", "query", "gallery"
-    ]  # fmt: skip
+        "train",
+        "val",
+        "query",
+        "gallery",
+    ]
 
 
 def test_the_compared_losses_differ_in_the_loss_alone():
@@ -102,8 +105,11 @@ def test_the_compared_losses_differ_in_the_loss_alone():
     tables = [table_of(name) for name in LOSSES]
     uses = [[loss["use"] for loss in table.pop("loss")] for table in tables]
     assert uses == [
-        ["core.arcface"], ["core.softmax", "core.center"], ["qaconv.vectors"], ["core.softmax"]
-    ]  # fmt: skip
+        ["core.arcface"],
+        ["core.softmax", "core.center"],
+        ["qaconv.vectors"],
+        ["core.softmax"],
+    ]
     for table in tables:
         del table["name"]
         assert table == tables[0]

@@ -12,9 +12,18 @@ from reidcore.api import Feature, Given, setting
 PRETRAINED = "pretrained"
 """What `weights` says for the weights that timm publishes."""
 OWN_OPTIONS = (
-    "cache_dir", "checkpoint_path", "feature_cls", "features_only", "img_size", "in_chans",
-    "num_classes", "out_indices", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay",
-)  # fmt: skip
+    "cache_dir",
+    "checkpoint_path",
+    "feature_cls",
+    "features_only",
+    "img_size",
+    "in_chans",
+    "num_classes",
+    "out_indices",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+)
 """Arguments of `timm.create_model` that follow from the run, or from other settings."""
 
 

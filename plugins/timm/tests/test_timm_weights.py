@@ -19,8 +19,8 @@ from reid_timm.settings import Features as Settings
 from reidcore.api import Given
 from reidcore.errors import DataError
 from reidcore.modules import Context
-from reidcore.packaged import find_packaged
-from reidcore.plugins import Plugins
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.run_files import find_packaged
 
 SMALL = "mobilenetv3_small_050"
 SIZE = (64, 32)
@@ -71,8 +71,9 @@ def test_a_finetuned_classifier_is_left_out(tmp_path):
     state = whole("resnet10t")
     state["fc.weight"], state["fc.bias"] = state["fc.weight"][:3], state["fc.bias"][:3]
     backbone, _ = build("resnet10t", saved(state, tmp_path / "tuned.pth"), "layer5")
-    assert torch.equal(backbone.network.state_dict()["layer4.0.conv1.weight"],
-                       state["layer4.0.conv1.weight"])  # fmt: skip
+    assert torch.equal(
+        backbone.network.state_dict()["layer4.0.conv1.weight"], state["layer4.0.conv1.weight"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,9 +100,13 @@ def test_a_checkpoint_for_another_picture_size(tmp_path, model):
     size = (96, 48)
     backbone, note = build(model, file, "layer3", size=size)
     reference = timm.create_model(
-        model, pretrained=True, pretrained_cfg_overlay={"file": str(file)}, features_only=True,
-        out_indices=(2,), img_size=size,
-    ).state_dict()  # fmt: skip
+        model,
+        pretrained=True,
+        pretrained_cfg_overlay={"file": str(file)},
+        features_only=True,
+        out_indices=(2,),
+        img_size=size,
+    ).state_dict()
     own = backbone.network.state_dict()
     assert own.keys() == reference.keys()
     assert all(torch.equal(own[key], reference[key]) for key in own)
@@ -112,9 +117,13 @@ def test_the_authors_own_names_are_known(tmp_path):
     """A ConvNeXt as its authors publish it, in their names, is what timm makes of it."""
     ours = whole("convnext_atto")
     names = {
-        "stem.0": "downsample_layers.0.0", "stem.1": "downsample_layers.0.1",
-        "conv_dw": "dwconv", "mlp.fc": "pwconv", "head.norm": "norm", "head.fc": "head",
-    }  # fmt: skip
+        "stem.0": "downsample_layers.0.0",
+        "stem.1": "downsample_layers.0.1",
+        "conv_dw": "dwconv",
+        "mlp.fc": "pwconv",
+        "head.norm": "norm",
+        "head.fc": "head",
+    }
     theirs = {}
     for key, value in ours.items():
         for mine, original in names.items():
@@ -170,15 +179,21 @@ def test_a_check_goes_on_without_the_file(tmp_path):
 
 
 RUN = [
-    "--set", f'backbone.model="{SMALL}"', "--set", 'backbone.weights="pretrained"',
-    "--set", "train.epochs=1", "--set", "data.image=[64, 32]",
+    "--set",
+    f'backbone.model="{SMALL}"',
+    "--set",
+    'backbone.weights="pretrained"',
+    "--set",
+    "train.epochs=1",
+    "--set",
+    "data.image=[64, 32]",
     *(
         word
         for side in ("train", "test.0")
         for key in ("train_identities=8", "test_identities=4", "pictures=8")
         for word in ("--set", f"data.{side}.{key}")
     ),
-]  # fmt: skip
+]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import attrs
 
-from reidcore.api import setting
+from reidcore.contracts.settings import setting
 
 
 def _probability(default: float) -> Any:

@@ -6,7 +6,9 @@ from typing import Literal
 
 import attrs
 
-from reidcore.api import IMAGENET, Feature, Given, setting
+from reidcore.contracts.component import Feature
+from reidcore.contracts.given import Given
+from reidcore.contracts.settings import IMAGENET, setting
 from reidcore.sizes import (
     OSNET_WIDTHS,
     mobilenet_v2_shapes,

@@ -6,14 +6,9 @@ from typing import Literal
 
 import attrs
 
-from reidcore.api import (
-    Feature,
-    FeatureName,
-    Given,
-    MapName,
-    WiringError,
-    setting,
-)
+from reidcore.contracts.component import Feature
+from reidcore.contracts.given import Given, WiringError
+from reidcore.contracts.settings import FeatureName, MapName, setting
 
 
 @attrs.frozen

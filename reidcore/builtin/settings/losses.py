@@ -6,8 +6,9 @@ from typing import Literal
 
 import attrs
 
-from reidcore.api import Given, MatcherName, VectorName, WiringError, setting
 from reidcore.builtin.settings.checks import not_empty
+from reidcore.contracts.given import Given, WiringError
+from reidcore.contracts.settings import MatcherName, VectorName, setting
 
 
 def _need_identities(given: Given) -> None:

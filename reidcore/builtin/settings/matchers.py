@@ -6,8 +6,10 @@ from typing import Literal
 
 import attrs
 
-from reidcore.api import Given, Matching, TensorSpec, VectorName, setting
 from reidcore.builtin.settings.checks import not_empty
+from reidcore.contracts.component import Matching, TensorSpec
+from reidcore.contracts.given import Given
+from reidcore.contracts.settings import VectorName, setting
 
 
 def _vector_matching(given: Given, features: list[VectorName], unit: bool) -> Matching:

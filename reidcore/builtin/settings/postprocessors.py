@@ -6,7 +6,8 @@ from typing import Literal
 
 import attrs
 
-from reidcore.api import Given, setting
+from reidcore.contracts.given import Given
+from reidcore.contracts.settings import setting
 
 
 @attrs.frozen

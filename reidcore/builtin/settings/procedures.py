@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from reidcore.api import Given
+from reidcore.contracts.given import Given
 
 
 @attrs.frozen

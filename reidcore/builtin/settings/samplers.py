@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import attrs
 
-from reidcore.api import BatchShape, Given, setting
+from reidcore.contracts.component import BatchShape
+from reidcore.contracts.given import Given
+from reidcore.contracts.settings import setting
 
 
 def _need_identities(given: Given, ids: int) -> None:

@@ -1,0 +1,34 @@
+"""The command `reid check`."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def _check(options: argparse.Namespace) -> int:
+    from reidcore.cli.run import check_repeats
+    from reidcore.plugins.loading import Plugins
+    from reidcore.plugins.run_files import run_source
+    from reidcore.runfiles.parse import parse_runfile
+    from reidcore.wiring.describe import describe_plan
+    from reidcore.wiring.make_plan import make_plan
+
+    plugins = Plugins()
+    text, path = run_source(options.file, plugins)
+    run = parse_runfile(text, path, options.sets)
+    plan = make_plan(run, plugins, allow_missing=True)
+    check_repeats(plugins, run, text, path, options.sets)
+    print(describe_plan(plan))
+    if options.no_dry:
+        print("ok: keys and wiring (no dry run)")
+        return 0
+    from reidcore.model.building import build_model, choose_device
+    from reidcore.training.dry_run import dry_run
+
+    device = choose_device(run.train.device)
+    model = build_model(plan, run.train.seed).to(device)
+    model.freeze_norms(run.train.frozen_norm)
+    for note in [*model.notes, *dry_run(plan, model)]:
+        print(f"note: {note}")
+    print(f"ok: keys, wiring and dry run on {device}")
+    return 0

@@ -1,0 +1,60 @@
+"""`reid test-plugin NAME`: the conformance kit without pytest, as a report to read."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+import time
+from collections import Counter
+
+FAILED = 3
+"""Exit code where a check fails: an installed plugin is broken."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command `test-plugin`; it sets `func(options) -> exit code`, which may raise
+    `ReidError`."""
+    parser = subparsers.add_parser(
+        "test-plugin",
+        help="check that a plugin keeps what plugins promise",
+        description="Runs every check of reidcore.testing on an installed plugin: its packaging, "
+        "its components in their samples, and its run files.",
+    )
+    parser.add_argument("name", metavar="NAME", help="a plugin, such as qaconv")
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="TEXT",
+        help="checks with this in their name, such as a component's name or 'run file'",
+    )
+    parser.set_defaults(func=run_checks)
+
+
+def run_checks(options: argparse.Namespace) -> int:
+    """Prints a line for every check as it ends; returns 0, or 3 if one fails."""
+    from reidcore.errors import UsageError
+    from reidcore.testing.checks import iter_checks
+    from reidcore.testing.failures import ConformanceError
+
+    checks = [check for check in iter_checks(options.name) if options.only in check.name]
+    if not checks:
+        raise UsageError(f"no check of {options.name} has {options.only!r} in its name")
+    counts: Counter[str] = Counter()
+    subject = ""
+    for check in checks:
+        about, _, promise = check.name.partition(": ")
+        if about != subject:
+            subject = about
+            print(subject)
+        start = time.monotonic()
+        try:
+            check()
+            state, text = "ok", ""
+        except ConformanceError as error:
+            state, text = "FAILED", str(error).removeprefix(f"{check.name}: ")
+        counts[state] += 1
+        print(f"  {state:6} {promise} ({time.monotonic() - start:.1f} s)", flush=True)
+        if text:
+            print(textwrap.fill(text, 96, initial_indent=" " * 9, subsequent_indent=" " * 9))
+    print(f"{len(checks)} checks, {counts['FAILED']} failed")
+    return FAILED if counts["FAILED"] else 0

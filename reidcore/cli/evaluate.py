@@ -1,0 +1,40 @@
+"""The command `reid eval`."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def _eval(options: argparse.Namespace) -> int:
+    from reidcore.plugins.loading import Plugins
+    from reidcore.runfolder.opening import load_model, read_run
+    from reidcore.support.files import check_output, write_json
+    from reidcore.support.progress import Silent, reporter
+    from reidcore.wiring.make_plan import make_plan
+
+    check_output(options.output)
+    lock, run = read_run(options.folder, options.file, options.sets)
+    plan = make_plan(run, Plugins(), purpose="eval", make_data=True, training=lock["training"])
+    from reidcore.distributed.processes import together
+    from reidcore.evaluation.evaluate import evaluate
+    from reidcore.evaluation.labelled_set import require_scorable
+    from reidcore.evaluation.score_table import score_table
+    from reidcore.model.building import make_loader
+    from reidcore.ranking.kept_blocks import KeptBlocks, scoring_key
+
+    require_scorable(plan)
+
+    with together() as processes:
+        shown = reporter() if processes.first else Silent()
+        try:
+            model = load_model(options.folder, plan, run.train.device)
+            kept = KeptBlocks(options.folder, lambda: scoring_key(plan, model), shown)
+            scores = evaluate(plan, model, make_loader(plan, model.device), shown, kept, processes)
+        finally:
+            shown.close()
+        if not processes.first:
+            return 0
+    print(score_table(scores))
+    if options.output is not None:
+        write_json(options.output, scores)
+    return 0

@@ -1,0 +1,136 @@
+"""`reid plugins [NAME]`: which plugins are installed, how they stand, what is in them."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import textwrap
+from collections import Counter
+from collections.abc import Iterable
+
+from reidcore.plugins.loading import LoadedPlugin, Plugins, Status
+from reidcore.plugins.registration import KINDS, LoadedComponent
+from reidcore.plugins.settings_help import describe_settings
+
+SLOW = 0.5
+"""Seconds of importing a plugin from which on its listing says so."""
+_HEADER = ("PLUGIN", "DISTRIBUTION", "STATUS", "COMPONENTS")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command `plugins`; it sets `func(options) -> exit code`, which may raise
+    `ReidError`."""
+    parser = subparsers.add_parser(
+        "plugins",
+        help="list installed plugins, or one plugin's components and settings",
+        description="Without NAME: every installed plugin and how it stands. With NAME: the "
+        "plugin's components, with their settings, defaults and documentation.",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a plugin, such as core")
+    parser.set_defaults(func=run_plugins)
+
+
+def run_plugins(options: argparse.Namespace) -> int:
+    """`reid plugins [NAME]`; returns 0 or raises `ReidError`.
+
+    A plugin that cannot be used is a row of the listing, and an error only where it is named.
+    """
+    plugins = Plugins()
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if options.name is None:
+        lines = listing(plugins.rows(), width)
+    else:
+        lines = details(plugins.load(options.name), width)
+    print("\n".join(lines))
+    return 0
+
+
+def listing(rows: Iterable[Status], width: int | None = None) -> list[str]:
+    """One row per plugin, as text lines; `width` wraps the last column."""
+    cells = [_HEADER, *((row.name, _origin(row), row.state, _content(row)) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(3)]
+    lines = []
+    for row in cells:
+        start = "  ".join(cell.ljust(size) for cell, size in zip(row, widths, strict=False)) + "  "
+        lines += _wrapped(row[3], width, start, " " * len(start))
+    return lines
+
+
+def details(plugin: LoadedPlugin, width: int | None = None) -> list[str]:
+    """Everything that a user of the plugin can write into a run file, as text lines."""
+    found = plugin.found
+    lines = [f"{found.name}: {found.distribution} {found.version}, module {found.value}"]
+    if plugin.observes:
+        lines += _wrapped(f"observes: {', '.join(plugin.observes)}", width)
+    if plugin.imports_torch:
+        lines += _wrapped("note: listing this plugin imports torch, which takes seconds", width)
+    elif plugin.seconds >= SLOW:
+        text = f"note: importing this plugin takes {plugin.seconds:.1f} s, and so does listing it"
+        lines += _wrapped(text, width)
+    for kind, rule in KINDS.items():
+        of_kind = [one for one in plugin.components if one.kind == kind]
+        if of_kind:
+            lines += ["", rule.plural.upper()]
+        for component in of_kind:
+            lines += ["", *_component(component, width)]
+    return lines
+
+
+def _component(loaded: LoadedComponent, width: int | None) -> Iterable[str]:
+    component = loaded.component
+    yield f"  {loaded.name}"
+    if component.summary:
+        yield from _wrapped(component.summary, width, "    ")
+    if component.paper:
+        yield from _wrapped(f"Paper: {component.paper}", width, "    ", "      ")
+    if component.deprecated:
+        yield from _wrapped(f"Deprecated: {component.deprecated}", width, "    ", "      ")
+    settings = describe_settings(component.config)
+    indent = max((len(setting.key) for setting in settings), default=0) + 8
+    for setting in settings:
+        start = f"      {setting.key}".ljust(indent)
+        yield from _wrapped(setting.summary, width, start, " " * indent)
+        if setting.doc:
+            yield from _wrapped(setting.doc, width, " " * (indent + 2))
+
+
+def _origin(row: Status) -> str:
+    # A distribution that speaks two APIs has two entries.
+    origins = dict.fromkeys(f"{one.distribution} {one.version}" for one in row.found)
+    return ", ".join(origins)
+
+
+def _content(row: Status) -> str:
+    if row.plugin is None:
+        return row.message
+    counts = Counter(one.kind for one in row.plugin.components)
+    parts = [
+        f"{counts[kind]} {kind if counts[kind] == 1 else rule.plural}"
+        for kind, rule in KINDS.items()
+        if counts[kind]
+    ]
+    if row.plugin.observes:
+        parts.append("observer")
+    return ", ".join(parts) or "none"
+
+
+def _wrapped(
+    text: str, width: int | None, start: str = "", following: str | None = None
+) -> list[str]:
+    """Lines of `text` within `width` columns, or one line where there is no terminal."""
+    following = start if following is None else following
+    text = " ".join(text.split())
+    if width is None:
+        return [(start + text).rstrip()]
+    if width - len(following) < 30:
+        # No room beside what stands before it: below, slightly indented.
+        return [start.rstrip(), *_wrapped(text, max(width, 40), "    ")]
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=start,
+        subsequent_indent=following,
+        break_long_words=False,
+        break_on_hyphens=False,
+    ) or [start.rstrip()]

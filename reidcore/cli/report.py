@@ -1,0 +1,159 @@
+"""`reid report`: what runs know, as one HTML file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reidcore.cli.options import device_argument
+
+if TYPE_CHECKING:
+    from reidcore.report.evaluation import Evaluated
+    from reidcore.report.folder import Folder
+
+NEEDED = ("matplotlib", "jinja2")
+
+
+def add_parser(commands: Any) -> None:
+    """The command's options."""
+    parser = commands.add_parser(
+        "report",
+        help="show what trained runs know as one HTML file",
+        description="Write one HTML file, which opens anywhere without a network: scores, curves, "
+        "distances, ranked lists, failures, what postprocessors changed, explanations and "
+        "settings; several runs side by side. Distances and pictures need the run's data and "
+        "plugins; what is not there is said on the page.",
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("report.html"),
+        metavar="FILE",
+        help="the file to write (default report.html)",
+    )
+    parser.add_argument(
+        "--no-data",
+        action="store_true",
+        help="only what the run folders hold: scores, curves, settings; computes nothing",
+    )
+    parser.add_argument(
+        "--no-pictures", action="store_true", help="leave out the test set's pictures"
+    )
+    parser.add_argument(
+        "--max-side",
+        type=int,
+        default=128,
+        metavar="N",
+        help="pixels of a picture's longer side at most (default 128)",
+    )
+    parser.add_argument(
+        "--queries",
+        type=int,
+        default=10,
+        metavar="N",
+        help="ranked lists of each ranking (default 10)",
+    )
+    parser.add_argument(
+        "--top",
+        type=int,
+        default=10,
+        metavar="N",
+        help="gallery pictures of each list (default 10)",
+    )
+    parser.add_argument(
+        "--explain",
+        type=int,
+        default=2,
+        metavar="N",
+        help="queries explained of each ranking (default 2)",
+    )
+    parser.add_argument(
+        "--ranking", default="", metavar="NAME", help="look at this ranking's distances only"
+    )
+    parser.add_argument(
+        "--png", type=Path, metavar="DIR", help="also write every figure as a PNG into this folder"
+    )
+    device_argument(parser)
+    parser.set_defaults(func=_report)
+
+
+def _report(options: argparse.Namespace) -> int:
+    from reidcore.support.files import check_output, write_atomically
+
+    _check(options)
+    check_output(options.output)
+    from reidcore.report.folder import read_folders
+    from reidcore.report.page import Page
+    from reidcore.report.studio import Options
+
+    folders = read_folders(options.folders)
+    if options.png is not None:
+        _make_folder(options.png)
+    page = Page(
+        Options(
+            not options.no_pictures, options.max_side, options.queries, options.explain, options.png
+        )
+    )
+    for folder in folders:
+        found, notes = _evaluated(folder, options)
+        for note in notes:
+            print(f"note: {folder.label}: {note}")
+        page.add(folder, found, notes)
+    title = " and ".join(dict.fromkeys(folder.label for folder in folders))
+    text = page.html(f"Report: {title}")
+    write_atomically(options.output, text)
+    print(f"wrote {options.output}: {len(text.encode()) / 2**20:.2f} MiB")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuses what cannot be done before any work."""
+    from importlib.util import find_spec
+
+    from reidcore.errors import UsageError
+
+    absent = [name for name in NEEDED if find_spec(name) is None]
+    if absent:
+        raise UsageError(
+            f"reid report needs {' and '.join(absent)}, which "
+            f"{'is' if len(absent) == 1 else 'are'} not installed: pip install 'reidcore[report]'"
+        )
+    for name, least in (("max_side", 16), ("top", 1), ("queries", 0), ("explain", 0)):
+        value = getattr(options, name)
+        if value < least:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} must be at least {least}, got {value}")
+
+
+def _make_folder(folder: Path) -> None:
+    from reidcore.errors import UsageError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--png {folder} cannot be made: {error.strerror}") from None
+
+
+def _evaluated(
+    folder: Folder, options: argparse.Namespace
+) -> tuple[Evaluated | None, Sequence[str]]:
+    """What an evaluation of the run shows, and what is to be said about it."""
+    from reidcore.errors import ReidError
+    from reidcore.support.progress import reporter
+
+    if options.no_data or not folder.scores:
+        return None, ()
+    from reidcore.report.evaluation import evaluated
+
+    shown = reporter()
+    try:
+        found = evaluated(folder.runs[0], shown, options.device, options.top, options.ranking)
+    except ReidError as error:
+        return None, (f"Distances, lists and pictures are absent: {error}",)
+    finally:
+        shown.close()
+    return found, ()

@@ -1,0 +1,210 @@
+"""Checking a data set's rows and pictures before a run is spent on them.
+
+This module imports neither torch nor numpy; Pillow is imported when pictures are decoded.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
+from io import BytesIO
+
+import attrs
+
+from reidcore.contracts.component import Row
+from reidcore.contracts.rows import SPLITS, natural_key
+
+TEST_SPLITS = frozenset(("query", "gallery", "test"))
+
+_CHUNK = 256  # pictures handed to the threads at once, so that an interrupt is heard soon
+
+
+@attrs.frozen
+class Finding:
+    """Something wrong with the picture of one row."""
+
+    row: Row
+    reason: str
+
+
+@attrs.frozen
+class Counts:
+    """What one split holds; cameras: distinct names, 0 if none is stated."""
+
+    pictures: int
+    identities: int
+    cameras: int
+
+
+@attrs.frozen
+class Report:
+    """What `check_rows` found.
+
+    counts: by split, in the order train, val, query, gallery, test. damaged: pictures that are
+    missing, empty or cannot be decoded, each once. unmatched: queries that can never find a match.
+    one_camera: identities seen by a single camera, if rows state cameras. duplicates: groups of
+    rows with byte-identical files and at least two identities. overlap: identities both in train
+    and in query, gallery or test. Identities are in natural order.
+    """
+
+    counts: Mapping[str, Counts]
+    damaged: Sequence[Finding]
+    unmatched: Sequence[Finding]
+    one_camera: Sequence[str]
+    duplicates: Sequence[Sequence[Row]]
+    overlap: Sequence[str]
+
+    @property
+    def failed(self) -> bool:
+        """Whether the data must be mended: damaged pictures or queries without a match."""
+        return bool(self.damaged or self.unmatched)
+
+
+def check_rows(
+    rows: Sequence[Row],
+    decode: bool = True,
+    threads: int | None = None,
+    advance: Callable[[int], object] | None = None,
+) -> Report:
+    """Check rows and their pictures; nothing found is an error here, all is in the report.
+
+    With `decode` every distinct picture is read once, decoded in full and compared by content;
+    without, only its existence and size are looked at and `duplicates` stays empty. `threads`
+    defaults to the processors, at most eight. `advance(n)` is called, from this thread, after
+    every `n` further pictures.
+    """
+    first = {row.path: row for row in reversed(rows)}
+    paths = list(dict.fromkeys(row.path for row in rows))
+    look = _decode if decode else _stat
+    damaged: list[Finding] = []
+    same: dict[bytes, list[Row]] = defaultdict(list)
+    with warnings.catch_warnings(), ThreadPoolExecutor(threads or _threads()) as pool:
+        warnings.simplefilter("ignore")  # Pillow's remarks on Exif data and palettes
+        for start in range(0, len(paths), _CHUNK):
+            chunk = paths[start : start + _CHUNK]
+            for path, (reason, digest) in zip(chunk, pool.map(look, chunk), strict=True):
+                if reason:
+                    damaged.append(Finding(first[path], reason))
+                elif digest:
+                    same[digest].append(first[path])
+            if advance is not None:
+                advance(len(chunk))
+
+    return Report(
+        counts=count_rows(rows),
+        damaged=damaged,
+        unmatched=unmatched_queries(rows),
+        one_camera=_one_camera(rows),
+        duplicates=[group for group in same.values() if len({row.pid for row in group}) > 1],
+        overlap=_natural(
+            {row.pid for row in rows if row.split == "train"}
+            & {row.pid for row in rows if row.split in TEST_SPLITS}
+        ),
+    )
+
+
+def unmatched_queries(rows: Iterable[Row]) -> list[Finding]:
+    """Queries that no gallery picture can match, with the reason.
+
+    A match has the query's identity and, if the query states a camera, another camera; it is never
+    the query's own file.
+    """
+    rows = list(rows)
+    gallery: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.split == "gallery":
+            gallery[row.pid].append(row)
+    findings = []
+    for row in rows:
+        if row.split != "query":
+            continue
+        same = gallery.get(row.pid, [])
+        others = [other for other in same if other.path != row.path]
+        if not same:
+            findings.append(Finding(row, f"identity {row.pid!r} is not in the gallery"))
+        elif not others:
+            findings.append(
+                Finding(row, f"identity {row.pid!r} is in the gallery only with this same picture")
+            )
+        elif row.camera and all(other.camera == row.camera for other in others):
+            findings.append(
+                Finding(
+                    row,
+                    f"identity {row.pid!r} is in the gallery only in its own camera {row.camera!r}",
+                )
+            )
+    return findings
+
+
+def count_rows(rows: Sequence[Row]) -> dict[str, Counts]:
+    """What each split holds, in the order train, val, query, gallery, test."""
+    pictures = Counter(row.split for row in rows)
+    return {
+        split: Counts(
+            pictures[split],
+            len({row.pid for row in rows if row.split == split}),
+            len({row.camera for row in rows if row.split == split and row.camera}),
+        )
+        for split in SPLITS
+        if split in pictures
+    }
+
+
+def _one_camera(rows: Iterable[Row]) -> list[str]:
+    cameras: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.camera:
+            cameras[row.pid].add(row.camera)
+    return _natural(pid for pid, seen in cameras.items() if len(seen) == 1)
+
+
+def _natural(pids: Iterable[str]) -> list[str]:
+    return sorted(pids, key=natural_key)
+
+
+def _threads() -> int:
+    return min(8, os.cpu_count() or 1)
+
+
+def _stat(path: str) -> tuple[str, bytes]:
+    """(what is wrong or "", no digest)."""
+    try:
+        if os.path.isdir(path):
+            return "is a folder", b""
+        return "" if os.stat(path).st_size else "is empty (zero bytes)", b""
+    except OSError as error:
+        return _unreadable(path, error), b""
+
+
+def _decode(path: str) -> tuple[str, bytes]:
+    """(what is wrong or "", digest of the file's content)."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except IsADirectoryError:
+        return "is a folder", b""
+    except OSError as error:
+        return _unreadable(path, error), b""
+    if not data:
+        return "is empty (zero bytes)", b""
+    try:
+        with Image.open(BytesIO(data)) as picture:
+            picture.load()
+    except UnidentifiedImageError:
+        return "is not a picture that Pillow knows", b""
+    except Exception as error:  # decoders raise struct.error, SyntaxError, EOFError and others
+        return f"cannot be decoded: {error}", b""
+    return "", blake2b(data, digest_size=16).digest()
+
+
+def _unreadable(path: str, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        hint = "; paths are written with '/', not '\\'" if "\\" in path and os.sep == "/" else ""
+        return f"is missing{hint}"
+    return f"cannot be read: {error.strerror or error}"

@@ -1,0 +1,272 @@
+"""Manifests: the CSV files that list a data set's pictures, one a line.
+
+The header is `path,pid,camera,split[,time,modality]`, in any order; other columns are ignored.
+Paths are relative to the manifest's folder. `camera`, `time` and `modality` may be absent or have
+empty cells. This module imports neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from reidcore.contracts.component import Row
+from reidcore.contracts.rows import COLUMNS, OPTIONAL, REQUIRED, SPLITS
+from reidcore.errors import DataError, nearest
+
+MOST_PROBLEMS = 10
+"""How many problems of one manifest are listed before the rest is only counted."""
+
+
+def find_data(text: str, variable: str = "REID_DATA") -> Path:
+    """Absolute path of what a run file names `text`; whether it exists is not looked at.
+
+    A relative `text` is looked up under the folder in the environment variable `variable`
+    (REID_DATA or REID_WEIGHTS), and under the current folder if that is unset or empty.
+    """
+    base = os.environ.get(variable) or "."
+    return Path(os.path.expanduser(base), os.path.expanduser(text)).absolute()
+
+
+def read_manifest(path: Path, labelled: bool = True) -> list[Row]:
+    """The pictures of the CSV file `path`, in its order. Pictures are not looked at.
+
+    Unless `labelled`, only the column path is required and pid and split are not read: every row
+    has the pid "" and the split "gallery". `Row.path` is absolute and `Row.listed` is such as
+    "ward.csv row 12", the line an editor shows. Cells other than paths lose surrounding blanks.
+    Raises `DataError`, which lists the first ten problems at once.
+    """
+    path = Path(path).absolute()
+    header, records = _table(path, REQUIRED if labelled else REQUIRED[:1])
+    rows: list[Row] = []
+    problems: list[str] = []
+    seen: dict[str, list[tuple[int, Row]]] = {}
+    for line, cells in records:
+        listed = f"{path.name} row {line}"
+        if len(cells) > len(header) and not any(cells[len(header) :]):
+            cells = cells[: len(header)]
+        if len(cells) != len(header):
+            hint = "; quote a cell that has a comma" if len(cells) > len(header) else ""
+            problems.append(f"{listed}: {len(cells)} cells, expected {len(header)}{hint}")
+            continue
+        named = dict(zip(header, cells, strict=True))
+        if not labelled:
+            named |= {"pid": "", "split": "gallery"}
+        row, complaints = _parse(named, str(path.parent), listed, labelled)
+        place = os.path.normpath(row.path)
+        if not complaints:
+            complaints = _clashes(row, named["path"], seen.get(place, ()))
+        if complaints:
+            problems += [f"{listed}: {complaint}" for complaint in complaints]
+            continue
+        seen.setdefault(place, []).append((line, row))
+        rows.append(row)
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        shown = problems[:MOST_PROBLEMS]
+        if len(problems) > len(shown):
+            shown.append(f"and {len(problems) - len(shown)} more")
+        raise DataError("\n  ".join([f"manifest {path} has {count}:", *shown]))
+    if not rows:
+        raise DataError(f"manifest {path} lists no pictures: there is nothing after its header")
+    return rows
+
+
+def unused_columns(path: Path) -> list[str]:
+    """Columns that `read_manifest` ignores, each with the unfilled column it may be meant for,
+    such as "camara, did you mean 'camera'?"."""
+    header, _ = _table(Path(path).absolute())
+    free = [column for column in COLUMNS if column not in header]
+    return [name + nearest(name.lower(), free) for name in header if name and name not in COLUMNS]
+
+
+def write_manifest(path: Path, rows: Sequence[Row], for_index: bool = False) -> None:
+    """Write `rows` as a manifest that appears whole or not at all, replacing an existing one.
+
+    Paths are written relative to the manifest's folder with forward slashes, an optional column
+    only if some row fills it. `for_index` writes no pid and split, and absolute paths: an index of
+    templates may lie anywhere. Raises `DataError` if the file cannot be written.
+    """
+    path = Path(path).absolute()
+    filled = {
+        name for name in OPTIONAL if any(getattr(row, name) not in ("", None) for row in rows)
+    }
+    required = REQUIRED[:1] if for_index else REQUIRED
+    header = [name for name in COLUMNS if name in required or name in filled]
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            for row in rows:
+                cells = {
+                    "path": row.path if for_index else _relative(row.path, path.parent),
+                    "pid": row.pid,
+                    "camera": row.camera,
+                    "split": row.split,
+                    "time": "" if row.time is None else repr(float(row.time)).removesuffix(".0"),
+                    "modality": row.modality,
+                }
+                writer.writerow([cells[name] for name in header])
+        os.replace(partial, path)
+    except OSError as error:
+        raise DataError(f"cannot write manifest {path}: {error.strerror or error}") from error
+    except UnicodeEncodeError as error:
+        raise DataError(f"cannot write manifest {path}: {error.object!a} is not Unicode") from error
+    finally:
+        with contextlib.suppress(OSError):  # replaced, or never made
+            partial.unlink()
+
+
+def manifest_hash(rows: Sequence[Row]) -> str:
+    """SHA-256 (hex) over every field of every row but `listed`.
+
+    Paths count relative to the rows' common folder, so moving a data set changes nothing. The
+    order of the rows does matter: samplers draw by index, so another order is another run.
+    """
+    paths = [os.path.normpath(row.path) for row in rows]
+    try:
+        common = os.path.commonpath([os.path.dirname(path) for path in paths])
+    except ValueError:  # no rows, or several drives: no common folder
+        common = ""
+    digest = hashlib.sha256()
+    for row, path in zip(rows, paths, strict=True):
+        inner = (os.path.relpath(path, common) if common else path).replace(os.sep, "/")
+        fields = [inner, row.pid, row.camera, row.split, row.time, row.modality]
+        digest.update(json.dumps(fields).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _table(
+    path: Path, required: Sequence[str] = REQUIRED
+) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The header, checked, and an iterator over (line number, cells) of the records below it."""
+    records = _records(path, _text(path))
+    _, header = next(records, (0, []))
+    header = [name.strip() for name in header]
+    if not any(header):
+        raise DataError(
+            f"manifest {path} is empty; expected the header {','.join(COLUMNS)} "
+            "(camera, time and modality are optional) and a line for each picture"
+        )
+    missing = [name for name in required if name not in header]
+    if missing:
+        text = f"manifest {path} lacks {', '.join(missing)}; its header has: {', '.join(header)}."
+        for name in header:
+            if close := nearest(name.lower(), missing):
+                text += f" Column {name!r}{close}"
+        if len(header) == 1 and (mark := re.search("[;\t]", header[0])):
+            text += f" Cells are separated by {mark[0]!r}, expected commas."
+        raise DataError(text)
+    twice = sorted({name for name in header if name in COLUMNS and header.count(name) > 1})
+    if twice:
+        raise DataError(f"manifest {path} has the column {', '.join(twice)} more than once")
+    return header, records
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"manifest not found at {path}") from None
+    except IsADirectoryError:
+        raise DataError(f"manifest {path} is a folder; expected a CSV file") from None
+    except OSError as error:
+        raise DataError(f"manifest {path} cannot be read: {error.strerror or error}") from error
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"manifest {path} is UTF-16, expected UTF-8; save it as 'CSV UTF-8'")
+    zero = data.find(b"\0")
+    if zero >= 0:
+        raise DataError(
+            f"manifest {path} is damaged: {path.name} row {_line(data, zero)} has a NUL byte"
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        # utf-8-sig counts from behind the byte order mark.
+        start = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
+        raise DataError(
+            f"manifest {path} is not UTF-8: {path.name} row {_line(data, start)} has the byte "
+            f"0x{data[start]:02x}; save it as 'CSV UTF-8'"
+        ) from None
+
+
+def _line(data: bytes, offset: int) -> int:
+    """The line, from 1, of a byte, with every kind of line end."""
+    return data[:offset].replace(b"\r\n", b"\n").replace(b"\r", b"\n").count(b"\n") + 1
+
+
+def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(
+                f"manifest {path} is not CSV: {path.name} row {line}: {error}"
+            ) from None
+        if any(cell.strip() for cell in cells):
+            yield line, cells
+
+
+def _parse(
+    cells: dict[str, str], folder: str, listed: str, labelled: bool
+) -> tuple[Row, list[str]]:
+    """A row, and what is wrong with it."""
+    path = cells["path"]
+    value = {name: cells.get(name, "").strip() for name in COLUMNS if name != "path"}
+    complaints = []
+    if not path.strip():
+        complaints.append("path is empty, expected a picture's file")
+    if not value["pid"] and labelled:
+        complaints.append("pid is empty, expected the identity's name or number")
+    if value["split"] not in SPLITS:
+        close = nearest(value["split"].lower(), SPLITS) or f", expected one of {', '.join(SPLITS)}"
+        complaints.append(f"split {value['split']!r}{close}")
+    time = None
+    if value["time"]:
+        try:
+            time = float(value["time"])
+        except ValueError:
+            time = math.nan
+        if not math.isfinite(time):
+            complaints.append(f"time {value['time']!r}, expected seconds, such as 12.5, or nothing")
+    full = os.path.join(folder, path)
+    # "link/../a.jpg" is not "a.jpg" where link is a symbolic link, so ".." is left to the system.
+    if os.pardir not in path:
+        full = os.path.normpath(full)
+    row = Row(full, value["pid"], value["camera"], value["split"], time, value["modality"], listed)
+    return row, complaints
+
+
+def _clashes(row: Row, path: str, earlier: Iterable[tuple[int, Row]]) -> list[str]:
+    """Query and gallery may share a picture; one split, or two identities, may not."""
+    for line, other in earlier:
+        if other.pid != row.pid:
+            return [f"path {path!r} has pid {row.pid!r}, but pid {other.pid!r} in row {line}"]
+        if other.split == row.split:
+            return [f"path {path!r} is listed twice in split {row.split!r}, first in row {line}"]
+    return []
+
+
+def _relative(path: str, folder: Path) -> str:
+    try:
+        inner = os.path.relpath(path, folder)
+        if inner.split(os.sep)[0] == os.pardir:
+            # ".." leads to the parent of where a symbolic link points.
+            real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+            inner = os.path.relpath(real, os.path.realpath(folder))
+    except ValueError:  # another drive
+        inner = os.path.abspath(path)
+    return inner.replace(os.sep, "/")

@@ -1,0 +1,88 @@
+"""Builds the parts of a plan and assembles them into a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from reidcore.contracts.parts import Context, Initial, Matcher
+from reidcore.data.pictures import PictureLoader
+from reidcore.distributed.processes import ALONE, Processes
+from reidcore.errors import DataError, PluginError, ReidError, UsageError
+from reidcore.model.model import Model
+from reidcore.support.seeds import seed_all, seeded
+from reidcore.wiring.plan import Plan, Wired
+
+
+def choose_device(name: str) -> torch.device:
+    """auto is cuda if there is one, else cpu. Of processes that torchrun has started, each takes
+    its own GPU. Raises UsageError for a GPU that is not there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(
+            f"device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use "
+            'device = "auto" or "cpu"'
+        )
+    return device
+
+
+def context_of(
+    plan: Plan,
+    wired: Wired,
+    matchers: Mapping[str, Matcher] | None = None,
+    initial: Initial = "offer",
+) -> Context:
+    """What the part's build function gets."""
+    role = wired.part.role
+    return Context(plan.given, wired.part.name, plan.wanted.get(role, ()), matchers, initial)
+
+
+def build_part(plan: Plan, wired: Wired, context: Context | None = None) -> Any:
+    """Calls the part's build function; whatever it raises becomes an error naming the part."""
+    try:
+        return wired.build()(wired.config, context or context_of(plan, wired))
+    except DataError as error:
+        raise DataError(f"{wired.part}: {error}") from error
+    except ReidError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"{wired.part}: building it failed: {type(error).__name__}: {error} "
+            f"({wired.component.distribution} {wired.component.version})"
+        ) from error
+
+
+def build_model(plan: Plan, seed: int, initial: Initial = "offer") -> Model:
+    """Builds every part. A part's random weights follow from the seed and its role alone, so that
+    adding another part changes nothing. `initial` as in `reidcore.modules.Context`."""
+    notes: list[str] = []
+    with seeded(seed, "build"):
+
+        def build(wired: Wired, matchers: Mapping[str, Matcher] | None = None) -> Any:
+            seed_all(seed, "build", wired.part.role)
+            context = context_of(plan, wired, matchers, initial)
+            part = build_part(plan, wired, context)
+            notes.extend(f"{wired.part}: {text}" for text in context.notes)
+            return part
+
+        backbone = build(plan.backbone)
+        heads = {wired.part.name: build(wired) for wired in plan.heads}
+        matchers = {wired.part.name: build(wired) for wired in plan.matchers}
+        losses = {wired.part.name: build(wired, matchers) for wired in plan.losses}
+    model = Model(plan, backbone, heads, matchers, losses)
+    model.notes += notes
+    return model
+
+
+def make_loader(plan: Plan, device: torch.device, processes: Processes = ALONE) -> PictureLoader:
+    """The run's picture loader with its built augmentations."""
+    with seeded(plan.runfile.train.seed, "build", "data.augment"):
+        augment = [build_part(plan, part) for part in plan.augment]
+    return PictureLoader(plan.runfile.data, plan.runfile.train.seed, augment, device, processes)

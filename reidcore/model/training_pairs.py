@@ -1,0 +1,90 @@
+"""Distances of some training pairs, on which the scales of rankings are fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+import numpy as np
+import torch
+from torch import Tensor
+
+from reidcore.contracts.pictures import Rows
+
+IDENTITIES, PER_IDENTITY = 64, 4
+
+
+KEPT = 4096
+"""Distances kept of each kind of pair, as evenly spaced order statistics."""
+
+
+@attrs.frozen(eq=False)
+class Pairs:
+    """Distances of training pairs: of one identity (`same`) and of two (`different`), ascending
+    float32 [N] on the CPU, where scales are fitted."""
+
+    same: Tensor
+    different: Tensor
+
+    def state(self) -> dict[str, Tensor]:
+        return {"same": self.same, "different": self.different}
+
+
+def choose_pictures(rows: Rows, generator: torch.Generator) -> np.ndarray:
+    """Indices of up to 64 identities' pictures, up to 4 of each, from as many cameras as there are.
+
+    Identities with pictures of several cameras are preferred, then those with several pictures.
+    """
+    order = torch.randperm(len(rows), generator=generator).numpy()
+    groups: dict[int, list[int]] = {}
+    for index in order:
+        groups.setdefault(int(rows.pid[index]), []).append(int(index))
+
+    def spread(indices: list[int]) -> list[int]:
+        """One picture of every camera first, then the second ones."""
+        seen: dict[int, int] = {}
+        turns = []
+        for index in indices:
+            camera = int(rows.camera[index])
+            turns.append(seen.get(camera, 0))
+            seen[camera] = seen.get(camera, 0) + 1
+        return [indices[place] for place in np.argsort(turns, kind="stable")]
+
+    def rank(pid: int) -> tuple[bool, bool]:
+        cameras = {int(rows.camera[index]) for index in groups[pid]}
+        return len(cameras) < 2, len(groups[pid]) < 2
+
+    chosen = sorted(groups, key=rank)[:IDENTITIES]
+    indices = [index for pid in chosen for index in spread(groups[pid])[:PER_IDENTITY]]
+    return np.array(indices, dtype=np.int64)
+
+
+def sort_pairs(distances: Tensor, rows: Rows) -> Pairs:
+    """The pairs of `distances` [N, N] between the pictures of `rows`.
+
+    Of one identity only pictures of different cameras count, as in ranking; where there are no
+    such pairs, as without known cameras, all do.
+    """
+    pid, camera = torch.from_numpy(rows.pid), torch.from_numpy(rows.camera)
+    apart = ~torch.eye(len(rows), dtype=torch.bool)
+    match = (pid[:, None] == pid) & apart
+    crossing = match & ((camera[:, None] != camera) | (camera[:, None] < 0))
+    same = crossing if crossing.any() else match
+    distances = distances.cpu()
+    return Pairs(_kept(distances[same]), _kept(distances[pid[:, None] != pid]))
+
+
+def _kept(distances: Tensor) -> Tensor:
+    ascending = distances.float().sort().values
+    if len(ascending) <= KEPT:
+        return ascending
+    return ascending[torch.linspace(0, len(ascending) - 1, KEPT).round().long()]
+
+
+def read_pairs(tensors: Mapping[str, Tensor]) -> dict[str, Pairs]:
+    """{matcher: pairs} from a weights file's `pairs.MATCHER.same` and `.different`."""
+    names = [key.split(".")[1] for key in tensors if key.startswith("pairs.")]
+    return {
+        name: Pairs(tensors[f"pairs.{name}.same"], tensors[f"pairs.{name}.different"])
+        for name in dict.fromkeys(names)
+    }

@@ -1,0 +1,320 @@
+"""Installed plugins: found from metadata, loaded one by one, classified into components.
+
+Finding reads metadata only. Loading imports one plugin, and only when somebody asks for it; what
+goes wrong is kept as the plugin's `Status`, so that a broken plugin is a row in `reid plugins` and
+an error only for the run that names it. Neither torch nor numpy is imported here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import pkgutil
+import re
+import sys
+import time
+import warnings
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple, NoReturn
+
+import attrs
+import pluggy
+
+from reidcore import hookspecs
+from reidcore.errors import PluginError, UsageError, nearest
+from reidcore.plugins.registration import (
+    KINDS,
+    NAME,
+    OBSERVERS,
+    Found,
+    KindRule,
+    LoadedComponent,
+    Refused,
+    build_function,
+    classify,
+    hook_manager,
+)
+from reidcore.support.wording import a_or_an, in_words
+from reidcore.version import __version__
+
+__all__ = [
+    "CORE",
+    "KINDS",
+    "Found",
+    "KindRule",
+    "LoadedComponent",
+    "LoadedPlugin",
+    "Observers",
+    "Plugins",
+    "Status",
+    "build_function",
+    "find_plugins",
+]
+
+GROUP_PREFIX = hookspecs.GROUP.rstrip("0123456789")
+CORE = Found("core", "reidcore.builtin.plugin", "reidcore", __version__)
+"""The built-in components, a plugin like any other, whose name nobody else can claim."""
+
+
+@attrs.frozen
+class LoadedPlugin:
+    """A plugin that was imported and whose components are all well formed.
+
+    observes: the observer hooks it has. imports_torch: importing it imported torch (False also if
+    torch had been there before). seconds: how long importing it took.
+    """
+
+    found: Found
+    module: Any
+    components: tuple[LoadedComponent, ...]
+    observes: tuple[str, ...]
+    imports_torch: bool
+    seconds: float = 0.0
+
+
+@attrs.frozen
+class Status:
+    """How one plugin name stands: `plugin` if the state is ok, `message` if it is not."""
+
+    name: str
+    state: Literal["ok", "broken", "other API", "twin"]
+    found: tuple[Found, ...]
+    message: str = ""
+    plugin: LoadedPlugin | None = None
+    cause: BaseException | None = None
+
+
+class Observers(NamedTuple):
+    """The three observer hooks, each called with keyword arguments."""
+
+    run_started: pluggy.HookCaller
+    epoch_ended: pluggy.HookCaller
+    run_ended: pluggy.HookCaller
+
+
+def find_plugins() -> list[Found]:
+    """Every plugin entry point of every API version, sorted, and the built-in plugin. Imports
+    nothing."""
+    # `entry_points()` keeps one of several copies of a distribution on sys.path;
+    # `distributions()` would show them all.
+    entries = importlib.metadata.entry_points()
+    found = {CORE}
+    for group in entries.groups:
+        if group.startswith(GROUP_PREFIX):
+            found.update(_describe(entry) for entry in entries.select(group=group))
+    return sorted(found)
+
+
+def _describe(entry: importlib.metadata.EntryPoint) -> Found:
+    distribution = entry.dist
+    if distribution is None:
+        return Found(entry.name, entry.value, "unknown distribution", "?", entry.group)
+    asked = []
+    for line in distribution.requires or ():
+        requirement, _, marker = line.partition(";")
+        name = re.match(r"[\w.-]+", requirement)
+        if name and _normalized(name[0]) == "reidcore" and "extra" not in marker:
+            asked.append(re.sub(r"[\s()]", "", requirement))
+    return Found(
+        entry.name,
+        entry.value,
+        distribution.metadata["Name"] or "unknown distribution",
+        distribution.metadata["Version"] or "?",
+        entry.group,
+        tuple(asked),
+    )
+
+
+def _normalized(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+class Plugins:
+    """The plugins of this process: an object that is passed down, never a global.
+
+    Without `found` the installed plugins are looked up. Nothing is imported before a plugin is
+    asked for by name, and each is imported once. The built-in plugin `core` is always there.
+    """
+
+    def __init__(self, found: Iterable[Found] | None = None):
+        self._claims: dict[str, list[Found]] = {CORE.name: [CORE]}
+        self._refused: list[Status] = []
+        self._added: dict[str, Any] = {}
+        self._statuses: dict[str, Status] = {}
+        for one in sorted({*(find_plugins() if found is None else found)} - {CORE}):
+            if one.name != CORE.name:
+                self._claims.setdefault(one.name, []).append(one)
+            elif _normalized(one.distribution) != CORE.distribution:
+                message = (
+                    f"plugin name 'core' belongs to reidcore itself, but {one.distribution} "
+                    f"{one.version} claims it; uninstall that."
+                )
+                self._refused.append(Status(one.name, "twin", (one,), message))
+
+    def add(self, name: str, module: Any, distribution: str = "", version: str = "0") -> None:
+        """Add a plugin that is not installed, as tests do. `module` is any object with hook
+        functions; it takes the place of an installed plugin of that name."""
+        if name in self._statuses:
+            raise ValueError(f"plugin {name!r} is loaded already")
+        distribution = distribution or f"reid-plugin-{name.replace('_', '-')}"
+        value = getattr(module, "__name__", type(module).__name__)
+        self._claims[name] = [Found(name, value, distribution, version)]
+        self._added[name] = module
+
+    def names(self) -> list[str]:
+        """All plugin names, usable or not, sorted."""
+        return sorted(self._claims)
+
+    def status(self, name: str) -> Status:
+        """How the plugin stands; imports it if that is not settled by metadata."""
+        if name not in self._claims:
+            hint = f"reid-plugin-{name.replace('_', '-')}"
+            raise UsageError(
+                f"plugin {name!r} is not installed{nearest(name, self.names()) or '.'} "
+                f"Installed plugins: {', '.join(self.names())}. "
+                f"To install it: pip install {hint}"
+            )
+        if name not in self._statuses:
+            self._statuses[name] = self._examine(name)
+        return self._statuses[name]
+
+    def rows(self) -> list[Status]:
+        """The status of every plugin, sorted by name; imports all of them."""
+        rows = [*map(self.status, self.names()), *self._refused]
+        return sorted(rows, key=lambda row: row.name)
+
+    def load(self, name: str) -> LoadedPlugin:
+        """The plugin, imported and checked.
+
+        Raises UsageError if there is none of that name, PluginError if it cannot be used.
+        """
+        status = self.status(name)
+        if status.plugin is None:
+            raise PluginError(status.message) from status.cause
+        return status.plugin
+
+    def component(self, kind: str, full_name: str) -> LoadedComponent:
+        """The component of this kind and full name; a deprecated one warns."""
+        rule = KINDS[kind]
+        plugin, _, short = full_name.partition(".")
+        if not plugin or not short or "." in short:
+            self._refuse_form(kind, full_name)
+        loaded = self.load(plugin)
+        of_kind = [one.name for one in loaded.components if one.kind == kind]
+        listing = f"{rule.plural.capitalize()} of {plugin}: {', '.join(of_kind) or 'none'}."
+        for one in loaded.components:
+            if one.name != full_name:
+                continue
+            if one.kind != kind:
+                raise UsageError(
+                    f"{full_name!r} is {a_or_an(one.kind)}, not {a_or_an(kind)}. {listing}"
+                )
+            if one.component.deprecated:
+                text = f"{kind} {full_name} is deprecated: {one.component.deprecated}"
+                warnings.warn(text, FutureWarning, stacklevel=2)
+            return one
+        near = nearest(short, (name.partition(".")[2] for name in of_kind)) or "."
+        raise UsageError(f"plugin {plugin!r} has no {kind} {short!r}{near} {listing}")
+
+    def _refuse_form(self, kind: str, full_name: str) -> NoReturn:
+        """Complain about a name without its plugin, as `cosine`, with the full name if one of the
+        plugins at hand has it."""
+        self.status(CORE.name)
+        usable = [status.plugin for status in self._statuses.values() if status.plugin]
+        meant = sorted(
+            one.name
+            for plugin in usable
+            for one in plugin.components
+            if one.kind == kind and one.component.name == full_name
+        )
+        suggestion = f", did you mean {' or '.join(map(repr, meant))}?" if meant else "."
+        raise UsageError(f"{full_name!r} is not of the form plugin.component{suggestion}")
+
+    def components(
+        self, kind: str | None = None, plugin: str | None = None
+    ) -> list[LoadedComponent]:
+        """The components of one kind, of one plugin, of both, or all, sorted by plugin, kind and
+        name. Without `plugin`, plugins that cannot be used are left out."""
+        if plugin is not None:
+            usable: list[LoadedPlugin | None] = [self.load(plugin)]
+        else:
+            usable = [self.status(name).plugin for name in self.names()]
+        every = [one for loaded in usable if loaded for one in loaded.components]
+        return [one for one in every if kind in (None, one.kind)]
+
+    def observers(self, names: Iterable[str]) -> Observers:
+        """The observer hooks of these plugins only, called in this order."""
+        manager = hook_manager()
+        for name in reversed(list(dict.fromkeys(names))):
+            plugin = self.load(name)
+            if not plugin.observes:
+                raise UsageError(
+                    f"plugin {name!r} observes nothing (it has none of {', '.join(OBSERVERS)}); "
+                    "remove it from 'plugins'. Components need no entry there."
+                )
+            manager.register(plugin.module, name)
+        return Observers(*(getattr(manager.hook, hook) for hook in OBSERVERS))
+
+    def _examine(self, name: str) -> Status:
+        claims = tuple(self._claims[name])
+        owners = {_normalized(one.distribution): one.distribution for one in claims}
+        if len(owners) > 1:
+            claimants = " and by ".join(sorted(owners.values()))
+            cure = "uninstall one" if len(owners) == 2 else "keep one of them"
+            text = f"plugin name {name!r} is claimed by {claimants}; {cure}."
+            return Status(name, "twin", claims, text)
+        spoken = [one for one in claims if one.group == hookspecs.GROUP]
+        if not spoken:
+            groups = " and ".join(repr(one.group) for one in claims)
+            text = (
+                f"plugin {claims[0]} speaks {groups}; this core speaks {hookspecs.GROUP!r}. "
+                "Upgrade one of them."
+            )
+            return Status(name, "other API", claims, text)
+        if len(spoken) > 1:
+            values = " and as ".join(one.value for one in spoken)
+            return _broken(claims, spoken[0], f"is declared twice, as {values}")
+        if not NAME.fullmatch(name):
+            return _broken(claims, spoken[0], f"has a name that does not match {NAME.pattern}")
+        return self._load(claims, spoken[0])
+
+    def _load(self, claims: tuple[Found, ...], found: Found) -> Status:
+        had_torch = "torch" in sys.modules
+        started = time.perf_counter()
+        try:
+            added = found.name in self._added
+            module = self._added[found.name] if added else _import(found.value)
+            components, observes = classify(found, module)
+        except Refused as refused:
+            problem = f"breaks the contract of its hooks: {refused}"
+            return _broken(claims, found, problem, refused.__cause__)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # sys.exit() in a plugin must not end the listing
+            problem = f"could not be loaded from {found.value}: {in_words(error)}"
+            return _broken(claims, found, problem, error)
+        heavy = "torch" in sys.modules and not had_torch
+        seconds = time.perf_counter() - started
+        loaded = LoadedPlugin(found, module, components, observes, heavy, seconds)
+        return Status(found.name, "ok", claims, plugin=loaded)
+
+
+def _broken(
+    claims: tuple[Found, ...], found: Found, problem: str, cause: BaseException | None = None
+) -> Status:
+    stop = "" if problem.endswith((".", "?", "!")) else "."
+    # What it requires of the core is quoted because an older core is the usual cause.
+    asks = "".join(f" It asks for {line!r}." for line in found.requires if line != "reidcore")
+    text = f"plugin {found} {problem}{stop}{asks}"
+    return Status(found.name, "broken", claims, text, cause=cause)
+
+
+def _import(value: str) -> Any:
+    # What a plugin prints while it is imported must not stand in a command's output.
+    with contextlib.redirect_stdout(sys.stderr):
+        return _resolved(value)
+
+
+def _resolved(value: str) -> Any:
+    return pkgutil.resolve_name(value) if ":" in value else importlib.import_module(value)

@@ -1,0 +1,82 @@
+"""Run files that come with the core and with plugins, inside their wheels. Torch-free."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import attrs
+
+from reidcore.errors import UsageError, nearest
+from reidcore.plugins.loading import Plugins
+
+
+@attrs.frozen
+class PackagedRun:
+    """A run file `plugin:name` in the folder `runs` of the plugin's package."""
+
+    plugin: str
+    name: str
+    file: Traversable
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.plugin}:{self.name}"
+
+    @property
+    def text(self) -> str:
+        return self.file.read_text(encoding="utf-8")
+
+    @property
+    def summary(self) -> str:
+        """The file's first comment line."""
+        first = self.text.splitlines()[0] if self.text else ""
+        return first.lstrip("# ").strip() if first.startswith("#") else ""
+
+
+def packaged_runs(plugins: Plugins, plugin: str | None = None) -> Iterator[PackagedRun]:
+    """The run files of one plugin, or of all that can be imported, sorted by name."""
+    names = [plugin] if plugin is not None else plugins.names()
+    for name in names:
+        if plugin is None and plugins.status(name).plugin is None:
+            continue
+        package = "reidcore" if name == "core" else plugins.load(name).found.value.partition(".")[0]
+        folder = resources.files(package) / "runs"
+        if folder.is_dir():
+            for file in sorted(folder.iterdir(), key=lambda item: item.name):
+                if file.name.endswith(".toml"):
+                    yield PackagedRun(name, file.name.removesuffix(".toml"), file)
+
+
+def find_packaged(text: str, plugins: Plugins) -> PackagedRun:
+    """`plugin:name`, or `name` alone for the core's. Raises UsageError with the nearest name."""
+    plugin, colon, name = text.partition(":")
+    if not colon:
+        plugin, name = "core", text
+    runs = list(packaged_runs(plugins, plugin))
+    for run in runs:
+        if run.name == name:
+            return run
+    known = [run.name for run in runs]
+    raise UsageError(
+        f"plugin {plugin!r} has no run file {name!r}{nearest(name, known) or '.'} "
+        f"It has {', '.join(known) or 'none'}."
+    )
+
+
+def run_source(text: str, plugins: Plugins) -> tuple[str, Path]:
+    """Text and shown path of a run file: a path, or the name of a packaged one.
+
+    A bare word without a suffix, such as `demo`, means the core's packaged file unless a file of
+    that name exists here.
+    """
+    path = Path(text)
+    if os.path.isfile(path) or path.suffix == ".toml" or ("/" in text and ":" not in text):
+        from reidcore.runfiles.problems import read_text
+
+        return read_text(path), path
+    run = find_packaged(text, plugins)
+    return run.text, Path(f"{run.name}.toml")

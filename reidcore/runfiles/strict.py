@@ -1,0 +1,300 @@
+"""TOML tables to attrs instances, strictly: no silent conversion, every problem at once.
+
+cattrs' stock converter turns 2.7 into 2 for int, true into 1 and "abc" into ['a', 'b', 'c'], so
+each basic type has its own hook here.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Union, get_args, get_origin
+
+import attrs
+import cattrs
+
+from reidcore.errors import nearest
+from reidcore.support.toml_values import toml_value
+
+TOML_NAMES = {
+    bool: "true or false",
+    int: "int",
+    float: "number",
+    str: "text",
+    list: "list",
+    dict: "table",
+}
+
+LONGEST = 60
+"""Characters of a list that a message quotes."""
+
+
+class Mismatch(ValueError):
+    """A value that does not fit its declared type; the text says what was found and expected."""
+
+
+@attrs.frozen
+class Fault:
+    """One problem inside a table: path of keys (and list indices), and what is wrong."""
+
+    path: tuple[str | int, ...]
+    text: str
+
+
+class _Faults(ValueError):
+    """All problems inside one value, with their paths from it."""
+
+    def __init__(self, faults: list[Fault]):
+        self.faults = faults
+        super().__init__("; ".join(fault.text for fault in faults))
+
+
+def shown(value: Any) -> str:
+    """A TOML value as "float 5.5", "text 'a'" or "table with keys a, b", for messages."""
+    if isinstance(value, bool):
+        return f"bool {str(value).lower()}"
+    if isinstance(value, int):
+        return f"int {value}"
+    if isinstance(value, float):
+        return f"float {value!r}"
+    if isinstance(value, str):
+        return f"text {value!r}"
+    if isinstance(value, Mapping):
+        return f"table with keys {', '.join(map(str, value)) or 'none'}"
+    if isinstance(value, list):
+        text = toml_value(value)
+        return f"list {text if len(text) <= LONGEST else text[:LONGEST] + ' ...'}"
+    return f"{type(value).__name__} {value}"
+
+
+def _exact(kind: type, accept: tuple[type, ...] = ()) -> Any:
+    def hook(value: Any, _: Any) -> Any:
+        if type(value) is kind or type(value) in accept:
+            return kind(value)
+        raise Mismatch(f"expected {TOML_NAMES[kind]}, got {shown(value)}")
+
+    return hook
+
+
+def _literal(value: Any, declared: Any) -> Any:
+    choices = get_args(declared)
+    for choice in choices:
+        if type(choice) is type(value) and choice == value:
+            return value
+    text = ", ".join(repr(choice) for choice in choices)
+    near = nearest(value, [c for c in choices if isinstance(c, str)]) if type(value) is str else ""
+    raise Mismatch(f"expected one of {text}, got {shown(value)}{near}")
+
+
+def _faults(error: Exception) -> list[Fault]:
+    if isinstance(error, _Faults):
+        return error.faults
+    field = getattr(error, "reid_field", None)
+    return [Fault(() if field is None else (field,), str(error))]
+
+
+def _fits(member: Any, value: Any) -> bool:
+    """Whether a member of a union is meant by this value, judged from the outside."""
+    member = getattr(member, "__supertype__", member)
+    base = get_origin(member) or member
+    if base is Literal:
+        return any(type(one) is type(value) and one == value for one in get_args(member))
+    if base is float:
+        return type(value) in (float, int)
+    if isinstance(base, type) and attrs.has(base):
+        return isinstance(value, Mapping)
+    if base is tuple:
+        return isinstance(value, list)
+    return isinstance(base, type) and isinstance(value, base) and type(value) is not bool
+
+
+def _choices(member: Any) -> tuple[Any, ...]:
+    return get_args(member) if get_origin(member) is Literal else ()
+
+
+def _type_in_words(member: Any) -> str:
+    member = getattr(member, "__supertype__", member)
+    if _choices(member):
+        return " or ".join(map(toml_value, _choices(member)))
+    base = get_origin(member) or member
+    if isinstance(base, type) and attrs.has(base):
+        base = dict
+    return TOML_NAMES.get(list if base is tuple else base, getattr(base, "__name__", str(base)))
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter()
+
+    def each(parts: list[tuple[Any, Any, Any]], faults: list[Fault]) -> dict[Any, Any]:
+        """The sound ones of (step, value, type); the others' problems go into `faults`."""
+        sound = {}
+        for step, value, kind in parts:
+            try:
+                sound[step] = value if kind is Any else converter.structure(value, kind)
+            except Exception as error:
+                faults += [Fault((step, *fault.path), fault.text) for fault in _faults(error)]
+        return sound
+
+    def union(value: Any, declared: Any) -> Any:
+        members = [member for member in get_args(declared) if member is not type(None)]
+        if value is None and len(members) < len(get_args(declared)):
+            return None
+        fitting = [member for member in members if _fits(member, value)]
+        if type(value) is bool and bool in members:
+            fitting = [bool]
+        if type(value) is int and int in members:
+            fitting = [int]
+        if len(members) == 1 or fitting:
+            return converter.structure(value, (fitting or members)[0])
+        names = " or ".join(_type_in_words(member) for member in members)
+        choices = [one for member in members for one in _choices(member) if isinstance(one, str)]
+        near = nearest(value, choices) if type(value) is str else ""
+        raise Mismatch(f"expected {names}, got {shown(value)}{near}")
+
+    def class_factory(cls: Any) -> Any:
+        resolve(cls)
+        fields = {field.alias or field.name: field for field in attrs.fields(cls) if field.init}
+
+        def hook(value: Any, _: Any) -> Any:
+            if not isinstance(value, Mapping):
+                raise Mismatch(f"expected table, got {shown(value)}")
+            faults: list[Fault] = []
+            sound = each([(k, value[k], f.type) for k, f in fields.items() if k in value], faults)
+            for key, field in fields.items():
+                if key not in value and field.default is attrs.NOTHING:
+                    faults.append(Fault((), f"missing key {key!r}"))
+            faults += [_unknown(key, list(fields)) for key in sorted(value.keys() - fields.keys())]
+            if not faults:
+                try:
+                    return cls(**sound)
+                except Exception as error:
+                    faults += _faults(error)
+            faults += [fault for fault in _complaints(cls, fields, sound) if fault not in faults]
+            raise _Faults(faults)
+
+        return hook
+
+    def sequence_factory(declared: Any) -> Any:
+        inner = get_args(declared)
+        origin = get_origin(declared) or declared
+        fixed = origin is tuple and inner and inner[-1] is not Ellipsis
+
+        def hook(value: Any, _: Any) -> Any:
+            if type(value) not in (list, tuple):
+                raise Mismatch(f"expected list, got {shown(value)}")
+            if fixed and len(value) != len(inner):
+                raise Mismatch(f"expected a list of {len(inner)}, got {shown(list(value))}")
+            kinds = inner if fixed else [inner[0] if inner else Any] * len(value)
+            faults: list[Fault] = []
+            sound = each(list(zip(range(len(value)), value, kinds, strict=True)), faults)
+            if faults:
+                raise _Faults(faults)
+            return tuple(sound.values()) if origin is tuple else list(sound.values())
+
+        return hook
+
+    def mapping_factory(declared: Any) -> Any:
+        arguments = get_args(declared)
+        kind = arguments[1] if len(arguments) == 2 else Any
+
+        def hook(value: Any, _: Any) -> Any:
+            if not isinstance(value, Mapping):
+                raise Mismatch(f"expected table, got {shown(value)}")
+            faults: list[Fault] = []
+            sound = each([(key, item, kind) for key, item in value.items()], faults)
+            if faults:
+                raise _Faults(faults)
+            return sound
+
+        return hook
+
+    converter.register_structure_hook(bool, _exact(bool))
+    converter.register_structure_hook(int, _exact(int))
+    converter.register_structure_hook(float, _exact(float, (int,)))
+    converter.register_structure_hook(str, _exact(str))
+    converter.register_structure_hook_func(lambda t: get_origin(t) is Literal, _literal)
+    converter.register_structure_hook_func(
+        lambda t: get_origin(t) in (Union, types.UnionType), union
+    )
+    converter.register_structure_hook_factory(
+        lambda t: t in (list, tuple) or get_origin(t) in (list, tuple), sequence_factory
+    )
+    converter.register_structure_hook_factory(
+        lambda t: t is dict or get_origin(t) in (dict, Mapping),
+        mapping_factory,
+    )
+    converter.register_structure_hook_factory(attrs.has, class_factory)
+    return converter
+
+
+def _complaints(
+    cls: Any, fields: Mapping[str, attrs.Attribute[Any]], sound: Mapping[Any, Any]
+) -> list[Fault]:
+    """What the validators say of the sound values of a table that has some fault, one by one."""
+    instance: Any = None
+    try:
+        with attrs.validators.disabled():
+            instance = cls(**sound)
+    except Exception:
+        pass  # a key is missing or wrong; validators that look at other keys are left out
+    found: list[Fault] = []
+    for key, value in sound.items():
+        validator: Callable[..., Any] | None = fields[key].validator
+        try:
+            if validator is not None:
+                validator(instance, fields[key], value)
+        except Exception as error:
+            if instance is not None or hasattr(error, "reid_field"):
+                found += _faults(error)
+    return found
+
+
+_CONVERTER = _converter()
+
+
+def structure(cls: type, table: Any, core_keys: Sequence[str] = ()) -> tuple[Any, list[Fault]]:
+    """(instance, []) or (None, faults) for an attrs class and a parsed TOML table.
+
+    core_keys: further keys that the user may write beside the class's, for suggestions.
+    """
+    if not isinstance(table, Mapping):
+        return None, [Fault((), f"expected table, got {shown(table)}")]
+    keys = [field.alias or field.name for field in attrs.fields(resolve(cls)) if field.init]
+    unknown = [_unknown(key, [*keys, *core_keys]) for key in sorted(table.keys() - set(keys))]
+    try:
+        own = {key: value for key, value in table.items() if key in keys}
+        value: Any = _CONVERTER.structure(own, cls)
+        return None if unknown else value, unknown
+    except Exception as error:
+        return None, [*_faults(error), *unknown]
+
+
+def resolve(cls: type) -> type:
+    """The attrs class with its annotations evaluated (`from __future__ import annotations`),
+    nested attrs classes included."""
+    if getattr(cls, "_reid_resolved", None) != cls.__qualname__:
+        attrs.resolve_types(cls)
+        for field in attrs.fields(cls):
+            for part in _inside(field.type):
+                if attrs.has(part) and part is not cls:
+                    resolve(part)
+        cls._reid_resolved = cls.__qualname__  # type: ignore[attr-defined]
+    return cls
+
+
+def _inside(declared: Any) -> list[Any]:
+    arguments = get_args(declared)
+    return [declared] if not arguments else [x for a in arguments for x in _inside(a)]
+
+
+def _unknown(key: str, known: list[str]) -> Fault:
+    keys = f"; the keys here are {', '.join(known)}" if known else "; this table takes no keys"
+    return Fault((key,), f"unknown key {key!r}{nearest(key, known) or keys}")
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """(".k1" or ".steps.at[0]") for a path of keys and indices."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{str(part).lstrip('.')}"
+    return text

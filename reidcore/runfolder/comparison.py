@@ -1,0 +1,65 @@
+"""Rows of a comparison of runs: what tells them apart, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from reidcore.runfolder.folder import RESUME_FREE
+from reidcore.runfolder.results import Compared, Score
+
+
+@attrs.frozen
+class Row:
+    """One line of the comparison. settings: only those that tell the runs apart."""
+
+    run: str
+    settings: Mapping[str, Any]
+    place: tuple[str, str, str]
+    scores: Mapping[str, Score]
+    source: Compared
+
+
+def telling(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys that tell runs apart.
+
+    What cannot change a result is left out, and the run's name. Where a part is another component,
+    or missing, its `use` tells so; of its other keys only those count that differ among the runs
+    that have them.
+    """
+    keys = dict.fromkeys(key for settings in runs for key in settings)
+    uses = [key for key in keys if key.endswith(".use") and not _equal(runs, key)]
+    parts = tuple(key.removesuffix("use") for key in uses)
+
+    def differs(key: str) -> bool:
+        if key in uses or not key.startswith(parts):
+            return not _equal(runs, key)
+        return not _equal([settings for settings in runs if key in settings], key)
+
+    return [key for key in keys if key not in ("name", *RESUME_FREE) and differs(key)]
+
+
+def _equal(runs: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return all(settings.get(key) == runs[0].get(key) for settings in runs)
+
+
+def make_rows(runs: Sequence[Compared]) -> list[Row]:
+    """A row for every run, test set, ranking and stage; what can be compared stands together."""
+    keys = telling([run.settings for run in runs])
+    short = len({run.folder.resolve().name for run in runs}) == len(runs)
+    rows = [
+        Row(
+            run.folder.resolve().name if short else str(run.folder),
+            {key: run.settings[key] for key in keys if key in run.settings},
+            place,
+            scores,
+            run,
+        )
+        for run in runs
+        for place, scores in run.scores.items()
+    ]
+    order = [list(dict.fromkeys(row.place[level] for row in rows)) for level in range(3)]
+    rows.sort(key=lambda row: [order[level].index(row.place[level]) for level in range(3)])
+    return rows

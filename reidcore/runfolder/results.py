@@ -1,0 +1,151 @@
+"""The scores and settings of run folders, read for a comparison."""
+
+from __future__ import annotations
+
+import csv
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from reidcore.errors import DataError, UsageError
+from reidcore.protocols.score_names import OTHERS
+from reidcore.runfolder.folder import check_folder
+from reidcore.support.files import read_json
+
+
+@attrs.frozen
+class Score:
+    """One score of a run, or of its repeats, as a fraction."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def deviation(self) -> float:
+        """The sample's (n - 1), 0 for a single value."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+
+@attrs.frozen
+class Compared:
+    """What a folder says of its run: settings by dotted key, and its scores.
+
+    scores: {(test set, ranking, stage): {metric: score}}. repeats: their number, 0 for a plain run.
+    epochs, seconds: of training, in repeats the mean; None where no epoch was trained.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    scores: Mapping[tuple[str, str, str], Mapping[str, Score]]
+    epochs: float | None
+    seconds: float | None
+    repeats: int = 0
+
+
+def read_run(folder: Path) -> Compared:
+    """A run folder, or a folder of repeats.
+
+    Raises UsageError if it is neither, unfinished or without scores, DataError if it is damaged.
+    """
+    if numbered := numbered_repeats(folder):
+        return _read_repeats(folder, numbered)
+    lock = check_folder(folder)
+    if not lock.get("finished"):
+        raise UsageError(f"the run in {folder} is unfinished; go on with it by --resume first")
+    epochs, seconds = _training(folder / "means.csv")
+    settings = flattened(lock.get("resolved"))
+    return Compared(folder, settings, scores_of(folder), epochs, seconds)
+
+
+def numbered_repeats(folder: Path) -> list[Path]:
+    """The run folders in a folder of repeats, by number; none in a run folder."""
+    if (folder / "lock.json").exists():
+        return []
+    numbered = (one.parent for one in folder.glob("*/lock.json") if one.parent.name.isdecimal())
+    return sorted(numbered, key=lambda path: int(path.name))
+
+
+def _read_repeats(folder: Path, numbered: Sequence[Path]) -> Compared:
+    if not (folder / "scores.json").exists():
+        raise UsageError(f"the repeats in {folder} are unfinished; go on with them by --resume")
+    repeats = [read_run(one) for one in numbered]
+    settings = {
+        key: _merged([one.settings.get(key) for one in repeats])
+        for key in dict.fromkeys(key for one in repeats for key in one.settings)
+    }
+    epochs = [one.epochs for one in repeats if one.epochs is not None]
+    seconds = [one.seconds for one in repeats if one.seconds is not None]
+    return Compared(
+        folder,
+        settings,
+        scores_of(folder),
+        statistics.fmean(epochs) if epochs else None,
+        statistics.fmean(seconds) if seconds else None,
+        len(repeats),
+    )
+
+
+def _merged(values: list[Any]) -> Any:
+    return values[0] if all(value == values[0] for value in values) else values
+
+
+def scores_of(folder: Path) -> dict[tuple[str, str, str], dict[str, Score]]:
+    """{(test set, ranking, stage): {metric: score}} of scores.json. Raises UsageError if there is
+    none, DataError if it is damaged."""
+    path = folder / "scores.json"
+    if not path.exists():
+        raise UsageError(f"the run in {folder} has no scores: its run file has no data.test")
+    found = read_json(path)
+    try:
+        return {
+            (test, ranking, stage): {
+                name: _score(value) for name, value in numbers.items() if name not in OTHERS
+            }
+            for test, rankings in found.items()
+            for ranking, stages in rankings.items()
+            for stage, numbers in stages.items()
+        }
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise DataError(f"{path} is damaged: it holds other things than scores") from None
+
+
+def _score(value: Any) -> Score:
+    values = value["values"] if isinstance(value, Mapping) else [value]
+    if not values:
+        raise ValueError("no value")
+    return Score(tuple(float(one) for one in values))
+
+
+def _training(path: Path) -> tuple[int | None, float | None]:
+    """(epochs, seconds) of means.csv."""
+    if not path.exists():
+        return None, None
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise DataError(f"{path} is damaged: it holds no seconds of each epoch") from None
+    return (len(seconds), sum(seconds)) if seconds else (None, None)
+
+
+def flattened(table: Any, path: str = "") -> dict[str, Any]:
+    """Nested settings by dotted key, as `--set` takes them; unset ones are left out."""
+    if isinstance(table, list) and table and all(isinstance(one, Mapping) for one in table):
+        table = {str(one.get("name", index)): one for index, one in enumerate(table)}
+    if isinstance(table, Mapping) and (table or not path):
+        found: dict[str, Any] = {}
+        for key, value in table.items():
+            inner = key if path in ("", "parts") else f"{path}.{key}"
+            found |= flattened(value, inner)
+        return found
+    return {} if table is None else {path: table}

@@ -1,0 +1,124 @@
+"""Explanations in a folder: a CSV file of the numbers of each, a PNG where there is one to draw.
+
+The folder holds index.csv, which says what every file is, and appears when it is complete.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from reidcore.contracts.explanations import Cell, Explanation, Heat, Table
+from reidcore.errors import DataError, UsageError
+from reidcore.search.drawing import heat_picture, line_picture, open_side
+from reidcore.search.explain import Explained
+
+INDEX = (
+    "query",
+    "rank",
+    "distance",
+    "query_path",
+    "gallery_path",
+    "explanation",
+    "kind",
+    "csv",
+    "png",
+)
+
+
+def check_new(folder: Path) -> None:
+    """UsageError if there is something at `folder`."""
+    if folder.exists():
+        raise UsageError(f"{folder.absolute()} exists already; name a new folder")
+
+
+def write_explanations(folder: Path, explained: Iterable[Explained]) -> tuple[int, int]:
+    """Writes everything into a new folder. Returns the numbers of pairs and of files.
+
+    Raises UsageError if the folder exists, DataError if it cannot be written.
+    """
+    pairs, lines = 0, []
+    with _new_folder(folder) as partial:
+        for pair in explained:
+            pairs += 1
+            for name, one in pair.found.items():
+                lines.append(_write_one(partial, pair, name, one))
+        (partial / "index.csv").write_text(_csv(INDEX, lines), encoding="utf-8")
+    files = sum(bool(cell) for line in lines for cell in line[-2:])
+    return pairs, files + 1
+
+
+def _write_one(folder: Path, pair: Explained, name: str, one: Explanation) -> tuple[Cell, ...]:
+    """Writes one explanation's files; returns its line of index.csv."""
+    stem = f"query{pair.number:04}-rank{pair.rank:02}-{name}"
+    columns, rows = listing(one)
+    (folder / f"{stem}.csv").write_text(_csv(columns, rows), encoding="utf-8")
+    png = ""
+    if not isinstance(one, Table):
+        png = f"{stem}.png"
+        query = open_side(pair.query.path, "query", Path(pair.query.path).name)
+        match = f"rank {pair.rank}, distance {pair.distance:.4g}"
+        gallery = open_side(pair.gallery.path, match, Path(pair.gallery.path).name)
+        draw = heat_picture if isinstance(one, Heat) else line_picture
+        draw(one, query, gallery, name).save(folder / png)  # type: ignore[arg-type]
+    return (
+        pair.number,
+        pair.rank,
+        float(f"{pair.distance:.6g}"),
+        pair.query.path,
+        pair.gallery.path,
+        name,
+        type(one).__name__.lower(),
+        f"{stem}.csv",
+        png,
+    )
+
+
+def listing(one: Explanation) -> tuple[Sequence[str], Iterable[Sequence[Cell]]]:
+    """(columns, rows) of an explanation's numbers."""
+    if isinstance(one, Table):
+        return one.columns, one.rows
+    if isinstance(one, Heat):
+        return ("picture", "row", "column", "x", "y", "value"), _cells_of(one)
+    columns = ["query_x", "query_y", "gallery_x", "gallery_y", "weight", "drawn", *one.numbers]
+    drawn = (one.weight > one.above).astype(int)
+    values = [*one.query.T, *one.gallery.T, one.weight, drawn, *one.numbers.values()]
+    return columns, zip(*(value.tolist() for value in values), strict=True)
+
+
+def _cells_of(heat: Heat) -> Iterator[tuple[Cell, ...]]:
+    _, height, width = heat.values.shape
+    for picture, values in zip(("query", "gallery"), heat.values.tolist(), strict=True):
+        for row, line in enumerate(values):
+            for column, value in enumerate(line):
+                yield picture, row, column, (column + 0.5) / width, (row + 0.5) / height, value
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(
+        [f"{cell:.8g}" if isinstance(cell, float) else cell for cell in row] for row in rows
+    )
+    return text.getvalue()
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `folder` when the block ends well."""
+    check_new(folder)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        os.replace(partial, folder)
+    except OSError as error:
+        raise DataError(f"cannot write {folder.absolute()}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,60 @@
+"""Scores whose Grad-CAM explains a match: a matcher's closeness, a vector's, an identity's.
+
+Each is a scalar that depends on named maps; `cams` says where in the maps it comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from reidcore.contracts.parts import Matcher
+from reidcore.ranking.templates import take
+
+
+def cams(score: Tensor, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """{map: Grad-CAM [B, h, w]} of a scalar, for those of the maps [B, C, h, w] it depends on."""
+    if not values or not score.requires_grad:
+        return {}
+    gradients = torch.autograd.grad(
+        score, list(values.values()), retain_graph=True, allow_unused=True
+    )
+    return {
+        name: grad_cam(value, gradient)
+        for (name, value), gradient in zip(values.items(), gradients, strict=True)
+        if gradient is not None
+    }
+
+
+def closeness(matcher: Matcher, features: Mapping[str, Tensor]) -> Tensor:
+    """Minus the matcher's distance between the first picture, the query, and the second."""
+    template = matcher.merge([matcher.template(features)])
+    pair = take(template, slice(0, 1)), take(template, slice(1, 2))
+    return -matcher.distance(*pair).squeeze()
+
+
+def similarity(vectors: Tensor) -> Tensor:
+    """The cosine of the first and the second of vectors [2, D]; 0 where one is zero."""
+    first, second = F.normalize(vectors, dim=1)
+    return first @ second
+
+
+def identity_score(scores: Tensor, identity: int | None = None) -> Tensor:
+    """Of scores [B, identities], the sum over the pictures of that of one identity, or of each
+    picture's highest. Pictures do not share a gradient, so each keeps its own."""
+    if identity is None:
+        return scores.amax(1).sum()
+    return scores[:, identity].sum()
+
+
+def grad_cam(values: Tensor, gradient: Tensor) -> Tensor:
+    """[B, C, h, w] twice to [B, h, w], at least 0: what in a map raises a score.
+
+    The channels' sum, each weighted by its gradient's mean over all places, cut off below 0
+    (Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2).
+    """
+    weights = gradient.mean((2, 3), keepdim=True)
+    return (weights * values).sum(1).clamp(min=0)

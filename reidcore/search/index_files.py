@@ -1,0 +1,158 @@
+"""Templates on disk: an index of a gallery, written batch by batch and mapped when it is read.
+
+A folder of layout 1: index.json (layout, who made it, counts), manifest.csv (the pictures) and
+templates.safetensors (`MATCHER.KEY`, leading axis: the pictures).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from reidcore.contracts.component import Row, TensorSpec
+from reidcore.contracts.parts import Template
+from reidcore.data.manifest import read_manifest, write_manifest
+from reidcore.errors import DataError, PluginError, UsageError
+from reidcore.support.files import read_json, write_json
+
+LAYOUT = 1
+DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+"""torch's names of dtypes and those of safetensors."""
+
+TEMPLATES = "templates.safetensors"
+
+
+class TemplateWriter:
+    """Writes the templates of `pictures` pictures into `folder` as they come, so that they need not
+    fit into memory. `specs` is {matcher: {key: shape and dtype}}."""
+
+    def __init__(self, folder: Path, specs: Mapping[str, Mapping[str, TensorSpec]], pictures: int):
+        self.pictures = pictures
+        self.done = 0
+        every = {
+            f"{matcher}.{key}": spec
+            for matcher, keys in specs.items()
+            for key, spec in keys.items()
+        }
+        header: dict[str, object] = {}
+        places: dict[str, tuple[int, int, TensorSpec]] = {}
+        end = 0
+        # The format has no gaps; with the widest numbers first, all begin at a multiple of theirs.
+        for name, spec in sorted(every.items(), key=lambda item: -_width(item[1])):
+            start, end = end, end + pictures * prod(spec.shape) * _width(spec)
+            header[name] = {
+                "dtype": DTYPES[spec.dtype],
+                "shape": [pictures, *spec.shape],
+                "data_offsets": [start, end],
+            }
+            places[name] = (start, end, spec)
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        offset = 8 + len(text)
+        path = folder / TEMPLATES
+        with open(path, "wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            file.truncate(offset + end)
+        whole = torch.from_file(str(path), shared=True, size=offset + end, dtype=torch.uint8)
+        self.tensors = {
+            name: whole[offset + start : offset + stop]
+            .view(getattr(torch, spec.dtype))
+            .view(pictures, *spec.shape)
+            for name, (start, stop, spec) in places.items()
+        }
+
+    def add(self, templates: Mapping[str, Template]) -> None:
+        """Appends the next pictures' templates, {matcher: template}."""
+        count = 0
+        for matcher, template in templates.items():
+            for key, value in template.items():
+                there = self.tensors[f"{matcher}.{key}"][self.done : self.done + len(value)]
+                if there.shape != value.shape or there.dtype != value.dtype:
+                    raise PluginError(
+                        f"matcher {matcher!r}: template {key!r} is {value.dtype} "
+                        f"{list(value.shape)}, declared is {there.dtype} {list(there.shape)}"
+                    )
+                there.copy_(value)
+                count = len(value)
+        self.done += count
+
+    def close(self) -> None:
+        """Lets go of the file; every picture must have been added."""
+        if self.done != self.pictures:
+            raise DataError(f"{self.done} of {self.pictures} pictures have templates")
+        self.tensors.clear()
+
+
+def _width(spec: TensorSpec) -> int:
+    return int(torch.empty((), dtype=getattr(torch, spec.dtype)).element_size())
+
+
+@contextmanager
+def write_index(folder: Path, rows: tuple[Row, ...], made_by: str, run: str) -> Iterator[Path]:
+    """A folder to write templates into, which becomes `folder` when the block ends well."""
+    if folder.exists():
+        raise UsageError(f"{folder.absolute()} exists already; name a new folder")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        write_manifest(partial / "manifest.csv", rows, for_index=True)
+        content = {"layout": LAYOUT, "made_by": made_by, "run": run, "pictures": len(rows)}
+        write_json(partial / "index.json", content)
+        os.replace(partial, folder)
+    except OSError as error:
+        raise DataError(f"cannot write {folder.absolute()}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_index(folder: Path) -> tuple[tuple[Row, ...], dict[str, Template], str]:
+    """(pictures, {matcher: template}, who made it). The tensors are mapped, not read.
+
+    Raises DataError if the folder is damaged, UsageError if it is of a newer layout.
+    """
+    content = read_json(folder / "index.json")
+    try:
+        layout, count, made_by = content["layout"], content["pictures"], str(content["made_by"])
+    except (KeyError, TypeError):
+        raise DataError(f"{folder / 'index.json'} is damaged") from None
+    if layout > LAYOUT:
+        raise UsageError(
+            f"{folder} has layout {layout}, and this core reads layout {LAYOUT}; upgrade reidcore"
+        )
+    rows = tuple(read_manifest(folder / "manifest.csv", labelled=False))
+    path = folder / TEMPLATES
+    parts: dict[str, dict[str, Tensor]] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                matcher, _, key = name.partition(".")
+                parts.setdefault(matcher, {})[key] = file.get_tensor(name)
+    except FileNotFoundError:
+        raise DataError(f"{path.absolute()} is missing") from None
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path.absolute()} is damaged: {error}") from None
+    sizes = {len(value) for template in parts.values() for value in template.values()}
+    if sizes != {count} or len(rows) != count:
+        raise DataError(f"{folder.absolute()} is damaged: its files differ in number of pictures")
+    return rows, {name: dict(template) for name, template in parts.items()}, made_by

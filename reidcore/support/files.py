@@ -1,0 +1,47 @@
+"""Writes files atomically, and reads and writes JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reidcore.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    pass
+
+
+def write_atomically(path: Path, data: str | bytes) -> None:
+    """Writes beside `path`, flushes to disk, and renames: readers see the old file or the new."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_output(path: Path | None) -> None:
+    """Refuses a file that cannot be written where it is named, before work is done for it."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.absolute().parent}")
+    if path is not None and path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file")
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is damaged: {error}") from None

@@ -1,0 +1,158 @@
+"""What a long job shows: a live line in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+BETWEEN = 30.0
+"""Seconds between two lines about a long job in a log."""
+
+
+class Reporter(Protocol):
+    """Where training and evaluation tell what they do."""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+
+    def working(self, text: str) -> None:
+        """How far a long job is; the next such line takes its place."""
+
+    def epoch_started(self, epoch: int, epochs: int, first: int) -> None:
+        """Epochs count from 0; `first` is the first one of this process."""
+
+    def step(self, pictures: int, terms: Mapping[str, float] | None) -> None:
+        """One optimizer step is done."""
+
+    def epoch_ended(self, means: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def say(self, text: str) -> None: ...
+
+    def working(self, text: str) -> None: ...
+
+    def epoch_started(self, epoch: int, epochs: int, first: int) -> None: ...
+
+    def step(self, pictures: int, terms: Mapping[str, float] | None) -> None: ...
+
+    def epoch_ended(self, means: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def in_words(means: Mapping[str, float]) -> str:
+    """`loss 1.234  id 1.100` for a line of progress."""
+    hidden = ("epoch", "seconds", "lr", "pictures_per_second")
+    return "  ".join(f"{key} {value:.3f}" for key, value in means.items() if key not in hidden)
+
+
+def duration(seconds: float) -> str:
+    """1:02:03 or 2:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Plain:
+    """Lines for logs and pipes."""
+
+    def __init__(self, stream: Any = None):
+        self._stream = stream or sys.stdout
+        self._epochs = self._epoch = self._first = 0
+        self._started = self._told = time.monotonic()
+
+    def say(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+    def working(self, text: str) -> None:
+        if time.monotonic() - self._told >= BETWEEN:
+            self._told = time.monotonic()
+            self.say(text)
+
+    def epoch_started(self, epoch: int, epochs: int, first: int) -> None:
+        self._epoch, self._epochs, self._first = epoch, epochs, first
+        if epoch == first:
+            self._started = time.monotonic()
+
+    def step(self, pictures: int, terms: Mapping[str, float] | None) -> None: ...
+
+    def epoch_ended(self, means: Mapping[str, float]) -> None:
+        done = self._epoch + 1
+        spent = time.monotonic() - self._started
+        left = spent / (done - self._first) * (self._epochs - done)
+        rate = means.get("pictures_per_second", 0.0)
+        self.say(
+            f"epoch {done}/{self._epochs}  {in_words(means)}  {rate:.0f} pictures/s  "
+            f"{duration(left)} left"
+        )
+
+    def close(self) -> None: ...
+
+
+class Live(Plain):
+    """A rich progress line for the current run, above which finished epochs scroll."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
+
+        # In a narrow terminal the end of the text is cut, never the epoch.
+        epoch = TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=12))
+        text = TextColumn("{task.fields[text]}", markup=False)
+        self._progress = Progress(epoch, BarColumn(bar_width=8), text)
+        self._task = self._progress.add_task("", total=None, text="", visible=False)
+        self._progress.start()
+        self._seen = self._per_epoch = 0
+        self._since = time.monotonic()
+
+    def say(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def working(self, text: str) -> None:
+        self._progress.update(self._task, description="scoring", text=text, visible=True)
+
+    def epoch_started(self, epoch: int, epochs: int, first: int) -> None:
+        super().epoch_started(epoch, epochs, first)
+        self._seen, self._since = 0, time.monotonic()
+        self._progress.update(
+            self._task,
+            description=f"epoch {epoch + 1}/{epochs}",
+            total=epochs,
+            completed=epoch,
+            text="",
+            visible=True,
+        )
+
+    def step(self, pictures: int, terms: Mapping[str, float] | None) -> None:
+        self._seen += pictures
+        rate = self._seen / max(1e-6, time.monotonic() - self._since)
+        words = [f"{rate:.0f} pictures/s"]
+        if self._per_epoch:
+            done_here = min(1.0, self._seen / self._per_epoch)
+            left = (self._epochs - self._epoch - done_here) * self._per_epoch / rate
+            words.append(f"{duration(left)} left")
+            self._progress.update(self._task, completed=self._epoch + done_here)
+        if terms:
+            words.append(in_words(terms))
+        self._progress.update(self._task, text="  ".join(words))
+
+    def epoch_ended(self, means: Mapping[str, float]) -> None:
+        super().epoch_ended(means)
+        self._per_epoch = self._seen
+
+    def close(self) -> None:
+        self._progress.update(self._task, visible=False)
+        self._progress.stop()
+
+
+def reporter() -> Plain:
+    """Live in a terminal, plain lines elsewhere."""
+    return Live() if sys.stdout.isatty() else Plain()

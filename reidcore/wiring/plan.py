@@ -1,0 +1,109 @@
+"""The plan of a run: parts that fit together, and the plan as text. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from reidcore.contracts.component import Component, Feature, Matching
+from reidcore.contracts.given import Given
+from reidcore.data.datasets import DataPlan
+from reidcore.errors import DataError
+from reidcore.plugins.registration import LoadedComponent, build_function
+from reidcore.runfiles.runfile import Part, RunFile
+from reidcore.runfiles.tables import RankingTable
+
+
+@attrs.frozen(eq=False)
+class Wired:
+    """A part whose settings are valid. outputs: its features by short name. wanted: those that
+    somebody reads. reads: (setting, full feature name)."""
+
+    part: Part
+    component: LoadedComponent
+    config: Any
+    outputs: Mapping[str, Feature] = attrs.field(factory=dict)
+    reads: tuple[tuple[str, str], ...] = ()
+    matching: Matching | None = None
+
+    @property
+    def descriptor(self) -> Component:
+        return self.component.component
+
+    def build(self) -> Callable[..., Any]:
+        return build_function(self.component)
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """A run whose parts fit together."""
+
+    runfile: RunFile
+    data: DataPlan
+    given: Given
+    backbone: Wired
+    heads: tuple[Wired, ...]
+    matchers: tuple[Wired, ...]
+    losses: tuple[Wired, ...]
+    posts: tuple[Wired, ...]
+    rankings: tuple[RankingTable, ...]
+    procedure: Wired | None
+    batch: Wired | None
+    augment: tuple[Wired, ...]
+    wanted: Mapping[str, frozenset[str]]
+    """Role -> short names of the outputs that are computed."""
+    unread: tuple[str, ...]
+    """Roles of heads that nothing reads; they are not built."""
+    notes: tuple[str, ...]
+    distributions: Mapping[str, str]
+    """Version of every distribution that the run uses, readers and observers included."""
+    weights: tuple[tuple[str, str], ...] = ()
+    """(part, absolute path) of every file of published weights to start from."""
+
+    @property
+    def parts(self) -> tuple[Wired, ...]:
+        rest = (*((self.batch,) if self.batch else ()), *self.augment)
+        last = (self.procedure,) if self.procedure else ()
+        return (self.backbone, *self.heads, *self.matchers, *self.losses, *self.posts, *rest, *last)
+
+    def matching(self, matcher: str) -> Matching:
+        """What the matcher of this name promises."""
+        return self.given.matchers[matcher]
+
+    def resolved(self) -> dict[str, Any]:
+        """Every table with every default filled in, for the lock file."""
+        run = self.runfile
+        table: dict[str, Any] = {"format": 1, "name": run.name, "plugins": list(run.plugins)}
+        for key in ("data", "train", "optim", "eval"):
+            value = getattr(run, key)
+            table[key] = attrs.asdict(value) if value is not None else None
+        for wired in self.parts:
+            settings = {"use": wired.part.use, **attrs.asdict(wired.config)}
+            if wired.part.where == "loss":
+                settings["weight"] = wired.part.weight
+            if wired.part.where == "batch":
+                table["data"]["batch"] = settings
+            elif wired.part.where != "augment":
+                table.setdefault("parts", {})[wired.part.role] = settings
+        table["data"]["augment"] = [
+            {"use": wired.part.use, **attrs.asdict(wired.config)} for wired in self.augment
+        ]
+        table["ranking"] = [attrs.asdict(ranking) for ranking in self.rankings]
+        return table
+
+
+def require_weights(plan: Plan) -> None:
+    """DataError (exit code 4) if files of weights to start from are absent."""
+    absent = [
+        f"{part}: weights not found at {path}"
+        for part, path in plan.weights
+        if not Path(path).is_file()
+    ]
+    if absent:
+        raise DataError(
+            "\n".join(absent)
+            + "\nRelative paths are looked up under REID_WEIGHTS, else under the current folder."
+        )

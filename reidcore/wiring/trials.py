@@ -1,0 +1,81 @@
+"""`data.trial`: data sets that divide their people in several ways, with a model for each.
+
+RegDB has ten such trials; the test people of one are partly the training people of another.
+Torch-free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from reidcore.runfiles.problems import Problems
+from reidcore.runfiles.runfile import Part, RunFile, Source
+from reidcore.runfiles.strict import structure
+
+KEY = "trial"
+Entry = tuple[Source, Any]
+"""A data set with its reader's config, None for a manifest."""
+
+
+def has_trials(config: type) -> bool:
+    """Whether a reader's settings class has the setting `trial`."""
+    return any(field.name == KEY for field in attrs.fields(config))
+
+
+def with_trial(problems: Problems, part: Part, config: type, trial: int) -> Part:
+    """A reader's table with the trial of [data]; what does not fit is told."""
+    stated = part.table.get(KEY, trial)
+    if stated != trial:
+        text = f"trial is {stated!r}, but data.trial is {trial}; leave one of them away"
+        problems.add((*part.path, KEY), str(part), text)
+        return part
+    table = {**part.table, KEY: trial}
+    _, faults = structure(config, table, part.core_keys)
+    mine = [fault for fault in faults if fault.path == (KEY,)]
+    problems.faults(("data",), f"[data], which {part.use} takes", mine)
+    return part if mine else attrs.evolve(part, table=table)
+
+
+def _of(entries: Iterable[Entry]) -> dict[str, list[int]]:
+    """{reader: trials} of those that have trials."""
+    found: dict[str, list[int]] = {}
+    for source, config in entries:
+        if source.reader is not None and has_trials(type(config)):
+            trials = found.setdefault(source.reader.use, [])
+            trials += [config.trial] * (config.trial not in trials)
+    return found
+
+
+def trained_trials(
+    problems: Problems, run: RunFile, entries: Sequence[Entry]
+) -> dict[str, list[int]]:
+    """The trials that a run trains on, by reader; data.trial must concern some entry."""
+    complete = len(entries) == len(run.sources)  # others' problems are told
+    if run.data.trial is not None and complete and not _of(entries):
+        readers = [source.reader.use for source, _ in entries if source.reader is not None]
+        named = ", ".join(dict.fromkeys(readers)) or "there is none"
+        text = f"trial is for readers that have a setting trial, and none has: {named}"
+        problems.add(("data", KEY), "[data]", text)
+    return _of(entry for entry in entries if entry[0].role == "train")
+
+
+def check_trials(
+    problems: Problems, trained: Mapping[str, Sequence[int]], entries: Iterable[Entry]
+) -> None:
+    """Tells test sets that are of another trial than a model of `trained` is."""
+    for source, config in entries:
+        if source.role == "train" or source.reader is None:
+            continue
+        use = source.reader.use
+        others = [trial for trial in trained.get(use, ()) if trial != config.trial]
+        if others:
+            problems.add(
+                source.path,
+                f"[data] test {source.name!r}",
+                f"is trial {config.trial} of {use}, but the model is trained on trial "
+                f"{' and '.join(map(str, others))}, among whose people are some of those to test "
+                f"with. Test it on its own trial, or train one with data.trial = {config.trial}",
+            )

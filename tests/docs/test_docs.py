@@ -1,0 +1,162 @@
+"""The documents' own examples, run."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from distributions import install_built, write_distribution
+from distributions import python as installed
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+REID = (sys.executable, "-m", "reidcore")
+
+
+def blocks(document: str, language: str) -> list[str]:
+    """The fenced blocks of one language, in order."""
+    text = (ROOT / "docs" / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.S | re.M)
+
+
+def test_the_example_plugin_of_the_contracts_works(tmp_path: Path):
+    """The plugin printed in docs/contracts.md builds as a wheel, is found, and its table wires and
+    dry-runs."""
+    project = tmp_path / "project"
+    package = project / "reid_example"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (project / "pyproject.toml").write_text(blocks("contracts.md", "toml")[0])
+    plugin, stripes = blocks("contracts.md", "python")[:2]
+    (package / "plugin.py").write_text(plugin)
+    (package / "stripes.py").write_text(stripes)
+    site = tmp_path / "site"
+    install_built(project, site)
+
+    run = (ROOT / "reidcore" / "runs" / "demo.toml").read_text()
+    cut = blocks("contracts.md", "toml")[1]
+    run = run.replace("[[head]]", f"{cut}\n[[head]]", 1).replace(
+        'source = "backbone.layer4"\n\n[[matcher]]', 'source = "cut.vector"\n\n[[matcher]]'
+    )
+    file = tmp_path / "example.toml"
+    file.write_text(run)
+
+    def reid(*arguments: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(site), str(ROOT)])
+        environment = {**os.environ, "PYTHONPATH": path, "REID_CACHE": str(tmp_path)}
+        return subprocess.run(
+            [*REID, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+
+    assert "example.stripes" in reid("plugins", "example").stdout
+    checked = reid("check", str(file))
+    assert checked.returncode == 0, checked.stderr
+    assert "cut.vector               vector 1024" in checked.stdout
+    refused = reid("check", str(file), "--set", "head.cut.parts=7")
+    assert refused.returncode == 2
+    assert "parts is 7, but 'backbone.layer4' has only 6 rows; use at most 6" in refused.stderr
+
+
+@pytest.mark.timeout(600)
+def test_the_walk_from_own_pictures_to_scores(tmp_path: Path):
+    """Every command of docs/own-pictures.md runs in order and ends well; training is shortened."""
+    from reidcore.builtin.drawn_people.pictures import write_demo
+
+    write_demo(tmp_path / "drawn", train_identities=8, test_identities=8, pictures=8, seed=5)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for file in (tmp_path / "drawn").glob("*/*.jpg"):
+        shutil.move(file, pictures / file.name)
+    shutil.rmtree(tmp_path / "drawn")
+    new = tmp_path / "new"
+    new.mkdir()
+    for file in sorted(pictures.glob("*.jpg"))[-3:]:
+        shutil.move(file, new / file.name)
+    (table,) = blocks("own-pictures.md", "toml")
+    (tmp_path / "rerank.toml").write_text(table)
+    commands = [
+        line.removeprefix("$ ")
+        for block in blocks("own-pictures.md", "console")
+        for line in block.splitlines()
+        if line.startswith("$ ")
+    ]
+    assert len(commands) >= 8
+    outputs = {}
+    for command in commands:
+        name, *arguments = shlex.split(command)
+        assert name == "reid", command
+        if arguments[0] == "run":
+            arguments += ["--set", "train.epochs=1", "--set", "backbone.width=0.125"]
+        done = subprocess.run(
+            [*REID, *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "REID_DATA": ""},
+        )
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        outputs[command] = done.stdout
+    assert "mAP" in outputs["reid run own-pictures.toml"]
+    assert "rank-1" in outputs["reid eval runs/own-pictures"]
+    assert " rerank " in outputs["reid eval runs/own-pictures rerank.toml"]
+    matches = (tmp_path / "matches.csv").read_text()
+    assert len(matches.splitlines()) == 1 + 3 * 3
+    assert (tmp_path / "again.csv").read_text() == matches
+    (code,) = blocks("own-pictures.md", "python")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "REID_DATA": ""},
+    )
+    first, *best = done.stdout.splitlines()
+    assert first == f"torch.Size([3, {len(list(pictures.glob('*.jpg')))}])", done.stderr
+    assert len(best) == 3
+
+
+def test_the_readme_shows_the_packaged_demo():
+    """The run file in the README is the one that `reid run demo` runs."""
+    shown = re.search(r"^```toml\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
+    assert shown is not None
+    assert shown[1] == (ROOT / "reidcore" / "runs" / "demo.toml").read_text()
+
+
+def test_the_reader_of_the_data_page_works(tmp_path: Path):
+    """The reader printed in docs/data.md lists a harbour's pictures, a run trains on them, and its
+    own mistakes are told as its own."""
+    site, harbour = tmp_path / "site", tmp_path / "harbour"
+    write_distribution(site, "harbour", blocks("data.md", "python")[0])
+    draw = random.Random(0)
+    for gate in (1, 2, 3):
+        for boat in range(6):
+            folder = harbour / f"gate{gate}" / f"boat-{boat:04d}"
+            folder.mkdir(parents=True)
+            for number in range(2):
+                colour = tuple(draw.randrange(256) for _ in range(3))
+                Image.new("RGB", (24, 16), colour).save(folder / f"{number:06d}.jpg")
+    (harbour / "test.txt").write_text("boat-0004\nboat-0005\n")
+    checked = installed(site, *REID[1:], "data", "check", str(harbour), "--read", "harbour.boats")
+    assert "no errors" in checked.stdout, checked.stderr
+    split = {"train": 24, "query": 4, "gallery": 8}
+    for name, pictures in split.items():
+        assert re.search(rf"{name} +{pictures} ", checked.stdout), checked.stdout
+    demo = (ROOT / "reidcore" / "runs" / "demo.toml").read_text()
+    boats = f'{{ read = "harbour.boats", root = "{harbour.as_posix()}" }}'
+    run = demo.replace('{ read = "core.demo" }', boats).replace("ids = 8", "ids = 4")
+    (tmp_path / "boats.toml").write_text(run)
+    command = [*REID[1:], "run", str(tmp_path / "boats.toml"), "--set", "train.epochs=1"]
+    done = installed(site, *command)
+    assert "4 identities" in done.stdout and done.returncode == 0, done.stderr
+    (harbour / "test.txt").unlink()
+    told = installed(site, *command, "--set", "name=again")
+    assert told.returncode == 4 and "test.txt" in told.stderr

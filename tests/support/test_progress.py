@@ -1,0 +1,63 @@
+"""What a long run shows, in a pipe and in a terminal."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from running import TINY, environment
+
+from reidcore.support.progress import Plain, duration, in_words
+
+
+def test_plain_lines_show_terms_rate_and_time_left():
+    """In a pipe every epoch is one line with its losses, its rate and the time left."""
+    stream = io.StringIO()
+    plain = Plain(stream)
+    plain.epoch_started(1, 4, 1)
+    plain.epoch_ended({"epoch": 2, "loss": 1.5, "id.accuracy": 0.25, "pictures_per_second": 80.4})
+    assert re.fullmatch(
+        r"epoch 2/4  loss 1\.500  id\.accuracy 0\.250  80 pictures/s  0:00 left\n",
+        stream.getvalue(),
+    )
+
+
+def test_words():
+    """Bookkeeping columns are no losses; long times have hours."""
+    assert in_words({"epoch": 1, "loss": 2, "lr": 0.1, "seconds": 3}) == "loss 2.000"
+    assert duration(62.4) == "1:02" and duration(3723) == "1:02:03"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_terminal_shows_a_live_line_and_then_the_scores(tmp_path: Path):
+    """In a terminal a run shows rate, time left and losses, and ends with the table of scores."""
+    (tmp_path / "tiny.toml").write_text(TINY)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reidcore", "run", "tiny.toml"],
+        cwd=tmp_path,
+        stdout=theirs,
+        stderr=subprocess.STDOUT,
+        env={**environment(tmp_path / "cache"), "COLUMNS": "100", "TERM": "xterm"},
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 4096)
+        except OSError:  # Linux says so when the other side is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(ours)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert process.wait() == 0, text
+    assert re.search(r"epoch \d/\d +.*\d+ pictures/s  \d+:\d\d left  loss \d", text)
+    assert "mAP" in text.splitlines()[-2], "the scores are the last thing"

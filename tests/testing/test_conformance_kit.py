@@ -1,0 +1,229 @@
+"""The conformance kit catches what it is there for, by name."""
+
+from __future__ import annotations
+
+import bad_parts
+import pytest
+from distributions import FINE, write_distribution
+from running import environment, reid
+
+from reidcore.cli.main import main
+from reidcore.plugins.loading import Plugins
+from reidcore.testing import ConformanceError, check_plugin, iter_checks
+
+DRY = {"sample runs dry"}
+SIZES = {"fits two picture sizes"}
+ALONE = {
+    "pictures do not mix",
+    "computes in float64",
+    "every parameter gets a gradient",
+    "moves with the model",
+}
+MOVES = "moves with the model"
+CAUGHT = {
+    "head bad.too_long": (
+        {*DRY, *SIZES, *ALONE, "state survives saving", "outputs are as declared"},
+        "declared as vector 64 for each picture, but 4 pictures give [4, 65]",
+    ),
+    "head bad.one_size": ({"outputs are as declared"}, "output 'rows' is [4, 6]"),
+    "head bad.picky": (set(), ""),
+    "head bad.forgetful": ({"state survives saving", MOVES}, "outside of parameters"),
+    "head bad.mixing": ({"pictures do not mix"}, "alone and in a batch of 4 differ by up to"),
+    "head bad.narrow": ({"computes in float64"}, "'vector' of float64 pictures is torch.float32"),
+    "head bad.unreached": ({"every parameter gets a gradient"}, "no gradient reaches spare"),
+    "head bad.stuck": ({MOVES}, "scales is a tensor [1] that is neither a parameter nor a buffer"),
+    "head bad.undocumented": ({"settings are documented"}, "setting 'depth' has no doc"),
+    "head bad.without_sample": (
+        {*DRY, *SIZES, *ALONE, "state survives saving", "outputs are as declared"},
+        "has no sample",
+    ),
+    "head bad.elsewhere": (DRY, "does not use it"),
+    "loss bad.counting": ({"forward changes nothing"}, "forward changes loss_loss_of.seen"),
+    "loss bad.overwriting": ({"state survives saving", "forward changes nothing"}, "overwrites"),
+    "loss bad.moving": ({"forward changes nothing"}, "forward changes loss_loss_of.calls"),
+    "matcher bad.batchwise": (
+        {"tiles give the whole", "takes an empty gallery"},
+        "must not depend on which others",
+    ),
+    "matcher bad.greedy": ({"takes an empty gallery"}, "takes an empty gallery: RuntimeError"),
+    "matcher bad.negative": (
+        {*DRY, *SIZES, "distances keep their promises"},
+        "distance is negative",
+    ),
+    "matcher bad.detached": ({"distances have a gradient"}, "distances have no gradient"),
+    "matcher bad.lopsided": ({"distances keep their promises"}, "declared symmetric"),
+    "postprocessor bad.late": ({"changes only the distances"}, "it changes query.time"),
+    "postprocessor bad.first_wins": ({"follows the gallery's order"}, "in another order"),
+    "postprocessor bad.unnamed": (
+        {"names a missing column"},
+        "'needs something that is not there', which does not name it",
+    ),
+    "postprocessor bad.beyond": ({"changes only the distances"}, "promises [0, 1], but gives 1"),
+    "sampler bad.careless": ({"order follows from the generator"}, "the global generators"),
+    "sampler bad.remembering": ({"order follows from the generator"}, "another epoch before it"),
+    "sampler bad.wrong_size": ({"order follows from the generator"}, "but one has [3]"),
+    "augmentation bad.moody": ({"change follows from the generator"}, "gives another picture"),
+    "augmentation bad.scaled": ({"change follows from the generator"}, "becomes torch.float32"),
+    "reader bad.miscounted": (
+        {"facts fit the rows"},
+        "counts are declared as {'train': 9}, but the rows have {'train': 8}",
+    ),
+}
+"""Component -> the checks it fails, and what one of them says."""
+
+
+@pytest.fixture(scope="module")
+def failures(tmp_path_factory):
+    """{component: {check: text}} of everything that fails in the plugin `bad`."""
+    base = tmp_path_factory.mktemp("bad")
+    (base / "pictures").mkdir()
+    for number in range(24):
+        (base / "pictures" / f"{number:02}.jpg").touch()
+    plugins = Plugins([])
+    plugins.add("bad", bad_parts.Plugin())
+    found: dict[str, dict[str, str]] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REID_DATA", str(base))
+        patch.setenv("REID_CACHE", str(base / "cache"))
+        for check in iter_checks("bad", plugins):
+            component, _, text = str(check).partition(": ")
+            found.setdefault(component, {})
+            try:
+                check()
+            except ConformanceError as error:
+                found[component][text] = str(error)
+    return found
+
+
+@pytest.mark.parametrize("component", CAUGHT)
+def test_each_violation_is_caught_by_name(failures, component):
+    """A component with one fault fails the checks of that fault and no others."""
+    checks, words = CAUGHT[component]
+    assert set(failures[component]) == checks, failures[component]
+    assert words in "\n".join(failures[component].values())
+    assert all(text.startswith(f"{component}: ") for text in failures[component].values())
+
+
+def test_every_component_is_checked(failures):
+    """The kit goes through all components of the plugin."""
+    assert set(failures) == set(CAUGHT)
+
+
+def test_check_plugin_lists_every_failure():
+    """`check_plugin` raises one error with all failed checks."""
+
+    class Two:
+        __name__ = "bad_parts"
+        reid_augmentations = bad_parts.Plugin.reid_augmentations
+
+    plugins = Plugins([])
+    plugins.add("bad", Two())
+    with pytest.raises(ConformanceError) as caught:
+        check_plugin("bad", plugins)
+    assert len(caught.value.failures) == 2
+    assert "augmentation bad.moody" in str(caught.value)
+    assert "augmentation bad.scaled" in str(caught.value)
+
+
+def test_known_failures_must_fail(monkeypatch, tmp_path):
+    """One with a reason is silent; one that holds is told; one that there is not is refused."""
+    monkeypatch.setenv("REID_CACHE", str(tmp_path))
+    plugins = Plugins([])
+    plugins.add("bad", bad_parts.Plugin())
+    failing = "head bad.undocumented: settings are documented"
+    holding = "head bad.picky: settings are documented"
+    known = {failing: "the setting goes away", holding: "it was like this"}
+    found = {check.name: check for check in iter_checks("bad", plugins, known)}
+    found[failing]()
+    with pytest.raises(ConformanceError) as caught:
+        found[holding]()
+    assert str(caught.value) == (
+        f"{holding}: it holds, though it is known to fail (it was like this); take it off the list"
+    )
+    with pytest.raises(ValueError, match=r"bad has no check 'head bad\.gone: sample runs dry'"):
+        iter_checks("bad", plugins, {"head bad.gone: sample runs dry": "gone"})
+
+
+def test_a_report_without_pytest(capsys):
+    """Every check has its line; what is not there is told."""
+    assert main(["test-plugin", "core", "--only", "augmentation core.flip"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "augmentation core.flip" and lines[-1] == "3 checks, 0 failed"
+    assert all(line.startswith("  ok     ") for line in lines[1:-1])
+    assert main(["test-plugin", "core", "--only", "flop"]) == 2
+    assert "no check of core has 'flop' in its name" in capsys.readouterr().err
+    assert main(["test-plugin", "cour"]) == 2
+    assert "did you mean 'core'" in capsys.readouterr().err
+
+
+def test_a_report_of_failures(tmp_path):
+    """What fails is told below its line, and the exit code says so."""
+    write_distribution(tmp_path, "loud", FINE.replace("reid_loud", "loud"), requires=["reidcore"])
+    env = environment(tmp_path / "cache", tmp_path)
+    printed = reid(env, tmp_path, "test-plugin", "loud", code=3).stdout
+    assert "  FAILED packaging" in printed
+    assert "         it requires reidcore, expected reidcore>=1.x,<2" in printed
+
+
+@pytest.fixture
+def package_failures(tmp_path, monkeypatch):
+    """Installs a distribution and gives {check: text} of its failed package checks."""
+
+    def install(name, plugin=FINE, **how):
+        write_distribution(tmp_path, name, plugin, **how)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        found = {}
+        for check in iter_checks(name):
+            component, _, text = str(check).partition(": ")
+            if component == name:
+                try:
+                    check()
+                except ConformanceError as error:
+                    found[text] = str(error)
+        return found
+
+    return install
+
+
+def test_a_fine_distribution_passes(package_failures):
+    """A distribution with the right names, version range and imports fails no package check."""
+    assert package_failures("kitfine", requires=["reidcore>=1.2,<2"]) == {}
+
+
+def test_a_plugin_module_that_imports_torch_is_caught(package_failures):
+    """The check names the module and what it imports, torch being loaded here already."""
+    found = package_failures("kittorch", FINE + "\nimport torch\n", requires=["reidcore<2,>=1.0"])
+    assert list(found) == ["plugin module imports no torch"]
+    assert "importing reid_kittorch.plugin imports torch" in found["plugin module imports no torch"]
+
+
+def test_private_imports_are_caught(package_failures):
+    """An import of another module of the core is shown with file and line."""
+    found = package_failures(
+        "kitprivate",
+        requires=["reidcore>=1.0,<2"],
+        files={
+            "parts.py": "from reidcore import api\n\n"
+            "def late():\n    import reidcore.wiring.make_plan\n"
+        },
+    )
+    (text,) = found.values()
+    assert "parts.py:4 imports reidcore.wiring.make_plan" in text
+    assert "reidcore.api" not in text.partition("Public are")[0]
+
+
+@pytest.mark.parametrize("requires", [["reidcore"], ["reidcore>=1.0"], ["reidcore<2"], []])
+def test_open_version_ranges_are_caught(package_failures, requires):
+    """A distribution must name the API it was made for."""
+    name = f"kitrange{len(requires)}{''.join(filter(str.isdigit, ''.join(requires)))}"
+    (text,) = package_failures(name, requires=requires).values()
+    assert "expected reidcore>=1.x,<2" in text
+
+
+def test_foreign_names_are_caught(package_failures):
+    """Distribution and package are named after the plugin."""
+    found = package_failures(
+        "kitnames", distribution="nice-plugin", package="nice_kit", requires=["reidcore>=1.0,<2"]
+    )
+    assert "expected reid-plugin-kitnames" in found["packaging"]
+    assert "expected reid_kitnames" in found["packaging"]
