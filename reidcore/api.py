@@ -18,6 +18,7 @@ from reidcore.contracts.component import (
 from reidcore.contracts.explanations import Heat, Lines, Table
 from reidcore.contracts.given import Given, WiringError
 from reidcore.contracts.settings import (
+    IMAGENET,
     FeatureName,
     LossName,
     MapName,
@@ -29,6 +30,7 @@ from reidcore.contracts.settings import (
 from reidcore.hookspecs import hookimpl
 
 __all__ = [
+    "IMAGENET",
     "BatchShape",
     "Component",
     "Facts",

@@ -7,8 +7,7 @@ from typing import Literal
 import attrs
 
 from reid_airnet.settings_context import ContextSettings
-from reidcore.api import Feature, Given, setting
-from reidcore.contracts.settings import IMAGENET
+from reidcore.api import IMAGENET, Feature, Given, setting
 from reidcore.sizes import conv_size, resnet_shapes
 
 Stage = Literal["layer1", "layer2", "layer3", "layer4"]

@@ -7,8 +7,7 @@ from typing import Literal
 
 import attrs
 
-from reidcore.api import Feature, Given, setting
-from reidcore.contracts.settings import IMAGENET
+from reidcore.api import IMAGENET, Feature, Given, setting
 from reidcore.sizes import resnet_shapes
 
 NAME = re.compile(r"[^\s.]+")
