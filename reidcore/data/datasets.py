@@ -85,10 +85,16 @@ class DataPlan:
 
     @property
     def identities(self) -> int:
+        """Number of training identities."""
+        if self.trained:
+            return int(self.trained["identities"])
         return sum(one.identities for one in self.train)
 
     @property
     def cameras(self) -> int:
+        """Number of training cameras."""
+        if self.trained:
+            return int(self.trained["cameras"])
         total = 0
         for one in self.train:
             if one.rows is not None:
@@ -125,10 +131,14 @@ class DataPlan:
 
     @property
     def train_columns(self) -> frozenset[str]:
+        """The optional manifest columns that all training pictures fill."""
+        if self.trained:
+            return frozenset(self.trained["columns"])
         return _common(self.train)
 
     @property
     def test_columns(self) -> frozenset[str]:
+        """The optional manifest columns that every test set fills."""
         return _common(self.test)
 
     @property

@@ -33,6 +33,11 @@ class Wired:
     def descriptor(self) -> Component:
         return self.component.component
 
+    @property
+    def instance(self) -> str:
+        """The name before the dot in the names of its features: `backbone`, or a head's own."""
+        return self.part.name if self.part.where == "head" else self.part.role
+
     def build(self) -> Callable[..., Any]:
         return build_function(self.component)
 
