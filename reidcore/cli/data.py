@@ -227,7 +227,8 @@ def configured(config: type, sets: Sequence[str]) -> Any:
     """An instance of a reader's class with the keys that `--set` gives. Raises `RunFileError`."""
     from reidcore.errors import RunFileError
     from reidcore.runfiles.overrides import apply_sets
-    from reidcore.runfiles.strict import dotted, structure
+    from reidcore.runfiles.strict import structure
+    from reidcore.runfiles.value_words import dotted
 
     table: dict[str, Any] = {"data": {}}
     apply_sets(table, [f"data.{item}" for item in sets])

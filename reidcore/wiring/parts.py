@@ -50,7 +50,7 @@ class PartLoader:
         except Exception as error:
             self.blame_plugin(Wired(part, component, None), "its settings class", error)
             return None
-        self.problems.faults(part.path, str(part), faults)
+        self.problems.add_faults(part.path, str(part), faults)
         if config is None:
             self.failed.add(part.role)
             return None
@@ -135,7 +135,7 @@ class PartLoader:
         if self.broken and not self.problems.texts:
             raise PluginError("\n".join(self.broken))
         self.problems.texts += self.broken
-        self.problems.done()
+        self.problems.raise_any()
 
 
 @attrs.frozen

@@ -35,7 +35,7 @@ def with_trial(problems: Problems, part: Part, config: type, trial: int) -> Part
     table = {**part.table, KEY: trial}
     _, faults = structure(config, table, part.core_keys)
     mine = [fault for fault in faults if fault.path == (KEY,)]
-    problems.faults(("data",), f"[data], which {part.use} takes", mine)
+    problems.add_faults(("data",), f"[data], which {part.use} takes", mine)
     return part if mine else attrs.evolve(part, table=table)
 
 
