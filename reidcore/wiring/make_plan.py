@@ -14,7 +14,8 @@ import attrs
 from reidcore.contracts.component import BatchShape
 from reidcore.contracts.given import Given
 from reidcore.contracts.rows import OPTIONAL
-from reidcore.data.datasets import DataPlan, Loaded, load_sources
+from reidcore.data.datasets import DataPlan, Loaded
+from reidcore.data.load_data import load_sources
 from reidcore.errors import ReidError, nearest
 from reidcore.plugins.loading import Plugins
 from reidcore.protocols.base import SamePlace
