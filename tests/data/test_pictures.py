@@ -21,7 +21,8 @@ from running import TINY
 
 from reidcore.api import Row
 from reidcore.cli.main import main
-from reidcore.data.pictures import PictureLoader, decode, make_rows, normalized
+from reidcore.data.decoding import decode, normalized
+from reidcore.data.pictures import PictureLoader, make_rows
 from reidcore.distributed.processes import Processes
 from reidcore.distributed.shared_batches import SharedImages
 from reidcore.errors import DataError, ReidError, UsageError
@@ -276,7 +277,7 @@ def test_reading_processes_end_with_a_killed_run(tmp_path: Path):
     """Processes do not outlive one that is killed and could not stop them."""
     code = """
 import sys, time
-from reidcore.reading_processes import ReadingProcesses
+from reidcore.data.reading_processes import ReadingProcesses
 import multiprocessing
 made = ReadingProcesses(2, None)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)
