@@ -160,16 +160,16 @@ class Model(nn.Module):
     def _features(self, images: Images) -> dict[str, Tensor]:
         wanted = self.plan.wanted
         features: dict[str, Tensor] = {}
-        outputs = self._call(self.plan.backbone, self.backbone)(images)
+        outputs = self.call(self.plan.backbone, self.backbone)(images)
         for name in wanted["backbone"]:
             features[f"backbone.{name}"] = _output(outputs, name, self.plan.backbone)
         for wired, head in zip(self.plan.heads, self.heads.values(), strict=True):
-            outputs = self._call(wired, head)(features, images)
+            outputs = self.call(wired, head)(features, images)
             for name in wanted[wired.part.role]:
                 features[f"{wired.part.name}.{name}"] = _output(outputs, name, wired)
         return features
 
-    def _call(self, wired: Wired, part: nn.Module) -> Callable[..., Any]:
+    def call(self, wired: Wired, part: nn.Module) -> Callable[..., Any]:
         """The part, or in training its compiled call where the run asks for that."""
         if not (self._compiles and self.training):
             return part

@@ -22,8 +22,16 @@ if TYPE_CHECKING:
     pass
 
 LAYOUT = 1
-DRAWS = "draws.json"
+RUN_FILE = "run.toml"
+RECORD = "lock.json"
+MEANS = "means.csv"
+SCORES = "scores.json"
 SCORED_EPOCHS = "scores-by-epoch.json"
+WEIGHTS = "weights.safetensors"
+BEST_WEIGHTS = "weights-best.safetensors"
+BEST_SCORE = "best.json"
+DRAWS = "draws.json"
+RESUME = "resume.safetensors"
 
 
 def write_means(path: Path, history: Sequence[Mapping[str, float]]) -> None:

@@ -16,8 +16,8 @@ from reidcore.data.datasets import Loaded
 from reidcore.distributed.processes import ALONE, Processes
 from reidcore.errors import UsageError
 from reidcore.protocols.base import scored_name
-from reidcore.runfolder.folder import LAYOUT, differences
-from reidcore.support.files import read_json
+from reidcore.runfolder.folder import LAYOUT, RECORD, differences
+from reidcore.support.files import read_json, write_json
 from reidcore.version import __version__
 from reidcore.wiring.plan import Plan
 
@@ -53,6 +53,12 @@ def make_lock(
         },
         "protocols": protocols_as_json(plan),
     }
+
+
+def mark_finished(folder: Path, used: Mapping[str, Any]) -> None:
+    """Note that the run has reached its end, and what it used of the machine."""
+    path = folder / RECORD
+    write_json(path, {**read_json(path), "finished": True, "used": used})
 
 
 def check_resumable(folder: Path, lock: Mapping[str, Any]) -> list[str]:

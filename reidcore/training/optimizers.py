@@ -28,6 +28,16 @@ def rate_factor(optim: Optim, epoch: int, epochs: int) -> float:
     return factor
 
 
+def set_rates(
+    optimizers: Iterable[torch.optim.Optimizer], optim: Optim, epoch: int, epochs: int
+) -> None:
+    """Set the learning rates of an epoch, counted from 0."""
+    factor = rate_factor(optim, epoch, epochs)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+
+
 def make_optimizer(optim: Optim, trained: Model | Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """Over a model's parameters, with the learning rate scales of its roles, or over parameters.
     Each group keeps its first rate as `base_lr`. Raises UsageError where there are none."""

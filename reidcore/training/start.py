@@ -82,8 +82,7 @@ def run_training(
     if settings.train.amp and device.type != "cuda":
         reporter.say("note: amp acts on CUDA only; this run computes in float32")
     rows = make_rows(plan.data.training_rows(), plan.data.camera_numbers, plan.given.modalities)
-    run = TrainingRun(plan, folder, model, loader, rows, plugins, reporter, processes)
-    return run.run()
+    return TrainingRun(model, loader, rows, folder, plugins, reporter).run()
 
 
 def _set_determinism(on: bool) -> None:
