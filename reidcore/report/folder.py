@@ -10,7 +10,8 @@ from typing import Any
 import attrs
 
 from reidcore.errors import DataError, UsageError
-from reidcore.runfolder.folder import SCORED_EPOCHS, check_folder
+from reidcore.runfolder.folder import SCORED_EPOCHS
+from reidcore.runfolder.record import read_record
 from reidcore.runfolder.results import Score, flattened, numbered_repeats, scores_of
 from reidcore.support.files import read_json
 from reidcore.support.repeats import number_of
@@ -80,7 +81,7 @@ def read_folders(paths: Sequence[Path]) -> list[Folder]:
 def _read(path: Path, label: str) -> Folder:
     repeats = numbered_repeats(path)
     runs = repeats or [path]
-    locks = [check_folder(one) for one in runs]
+    locks = [read_record(one) for one in runs]
     absent = [
         f"{one} is unfinished; go on with it by --resume"
         for one, lock in zip(runs, locks, strict=True)

@@ -24,7 +24,7 @@ from reidcore.runfolder.folder import (
     WEIGHTS,
     write_means,
 )
-from reidcore.runfolder.lock import mark_finished
+from reidcore.runfolder.record import mark_finished
 from reidcore.support.files import write_json
 from reidcore.support.repeats import number_of, without_curves
 from reidcore.training.optimizers import lay_out_as_parameters

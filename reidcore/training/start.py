@@ -16,8 +16,10 @@ from reidcore.evaluation.labelled_set import require_scorable
 from reidcore.model.building import build_model, choose_device, make_loader
 from reidcore.model.model import Model
 from reidcore.plugins.loading import Plugins
-from reidcore.runfolder.folder import DRAWS, RECORD, RESUME, RUN_FILE, SCORES, is_finished
-from reidcore.runfolder.lock import check_resumable, drawn_as_text, make_lock
+from reidcore.runfolder.drawn_galleries import drawn_as_text
+from reidcore.runfolder.folder import DRAWS, RESUME, RUN_FILE, SCORES
+from reidcore.runfolder.make_record import make_record
+from reidcore.runfolder.record import RECORD, check_resumable, is_finished
 from reidcore.support.files import read_json, write_atomically, write_json
 from reidcore.support.progress import Reporter
 from reidcore.training.dry_run import dry_run
@@ -49,7 +51,7 @@ def run_training(
             "[train]: compile: torch cannot compile norms that several processes share; start one "
             "process, or set train.compile = false"
         )
-    record = make_lock(plan, sets, device, processes)
+    record = make_record(plan, sets, device, processes.count)
     started = (folder / RECORD).exists()
     if started:
         for note in check_resumable(folder, record) if processes.first else ():

@@ -12,7 +12,7 @@ import pytest
 from running import TINY
 
 from reidcore.cli.main import main
-from reidcore.runfolder.comparison import telling
+from reidcore.runfolder.comparison import differing_settings
 from reidcore.runfolder.results import flattened
 
 
@@ -187,6 +187,6 @@ def test_another_component_is_told_by_its_name():
     differ among runs of one component are not."""
     pool = {"h.use": "core.pool", "h.kind": "gem"}
     runs = [pool, {"h.use": "core.bnneck", "h.shift": True}, {"h.use": "core.bnneck"}]
-    assert telling(runs) == ["h.use"]
-    assert telling([*runs, {**pool, "h.kind": "max"}]) == ["h.use", "h.kind"]
-    assert telling([{"optim.steps.by": 0.1}, {}]) == ["optim.steps.by"]
+    assert differing_settings(runs) == ["h.use"]
+    assert differing_settings([*runs, {**pool, "h.kind": "max"}]) == ["h.use", "h.kind"]
+    assert differing_settings([{"optim.steps.by": 0.1}, {}]) == ["optim.steps.by"]
