@@ -14,6 +14,7 @@ from torch import Tensor, contiguous_format
 from reidcore.errors import DataError
 from reidcore.model.training_pairs import read_pairs
 from reidcore.support.files import write_atomically
+from reidcore.support.wording import few
 
 SKELETON = "reidcore"
 """Key of a file's metadata under which nested state stands, with names in place of tensors."""
@@ -120,9 +121,6 @@ def load_sections(model: Any, path: Path) -> None:
         ]
         for what, keys in (("lacks", missing), ("has other shapes:", wrong)):
             if keys:
-                raise DataError(
-                    f"{path}: the section of {role} {what} {', '.join(keys[:4])}"
-                    + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
-                )
+                raise DataError(f"{path}: the section of {role} {what} {few(keys)}")
         module.load_state_dict({key: section[key] for key in own})
     model.pairs = read_pairs(tensors)

@@ -23,6 +23,7 @@ from reidcore.ranking.postprocess import apply_post
 from reidcore.ranking.templates import view_of
 from reidcore.runfiles.tables import RankingTable
 from reidcore.support.seeds import seeded
+from reidcore.support.wording import few
 from reidcore.wiring.plan import Plan, Wired
 
 PER_ID = 2
@@ -117,10 +118,7 @@ def _gradient_notes(model: Model) -> list[str]:
         for key, parameter in module.named_parameters()
         if parameter.requires_grad and parameter.grad is None
     ]
-    if not without:
-        return []
-    shown = ", ".join(without[:4]) + (f" and {len(without) - 4} more" if len(without) > 4 else "")
-    return [f"no gradient reaches {shown}"]
+    return [f"no gradient reaches {few(without)}"] if without else []
 
 
 @contextmanager
