@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reidcore.errors import DataError, ReidError, UsageError
-from reidcore.runfolder.comparison import ComparisonRow, compare
+from reidcore.runfolder.comparison import ComparisonRow, make_comparison
 from reidcore.runfolder.comparison_tables import as_csv, as_json, as_text
 from reidcore.runfolder.results import Results, read_results
 from reidcore.support.files import write_atomically
@@ -47,7 +47,7 @@ def run_compare(options: argparse.Namespace) -> int:
         except ReidError as error:
             problems.append(error)
     if runs:
-        rows = _chosen(compare(runs), options)
+        rows = _chosen(make_comparison(runs), options)
         if options.csv is not None:
             _write(options.csv, as_csv(rows))
         print(as_json(rows) if options.json else as_text(rows, options.median), flush=True)

@@ -12,7 +12,7 @@ import attrs
 from reidcore.errors import DataError, UsageError
 from reidcore.runfolder.folder import SCORED_EPOCHS
 from reidcore.runfolder.record import read_record
-from reidcore.runfolder.results import Score, flattened, numbered_repeats, scores_of
+from reidcore.runfolder.results import Score, repeats_of, scores_of, settings_of
 from reidcore.support.files import read_json
 from reidcore.support.repeats import number_of
 
@@ -79,7 +79,7 @@ def read_folders(paths: Sequence[Path]) -> list[Folder]:
 
 
 def _read(path: Path, label: str) -> Folder:
-    repeats = numbered_repeats(path)
+    repeats = repeats_of(path)
     runs = repeats or [path]
     locks = [read_record(one) for one in runs]
     absent = [
@@ -104,7 +104,7 @@ def _read(path: Path, label: str) -> Folder:
         label,
         locks[0],
         text.read_text(encoding="utf-8") if text.exists() else "",
-        flattened(locks[0].get("resolved")),
+        settings_of(locks[0].get("resolved")),
         scores,
         {place: _queries(found) for place, found in whole.items()},
         {place: found["cmc"] for place, found in whole.items() if found.get("cmc")},

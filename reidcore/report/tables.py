@@ -11,7 +11,7 @@ import attrs
 
 from reidcore.protocols.score_names import in_order
 from reidcore.report.folder import Folder
-from reidcore.runfolder.comparison import ComparisonRow, compare, differing_settings
+from reidcore.runfolder.comparison import ComparisonRow, differing_settings, make_comparison
 from reidcore.runfolder.results import Results, Score
 from reidcore.support.progress import duration
 
@@ -148,7 +148,7 @@ def side_by_side(folders: Sequence[Folder]) -> Grid:
     A difference is from the same ranking and stage of the first run, or where it has none from
     the last stage of its first ranking on that test set.
     """
-    rows = compare([_compared(one) for one in folders])
+    rows = make_comparison([_compared(one) for one in folders])
     names = in_order(name for row in rows for name in row.scores)
     first = folders[0].path
     own = {row.place: row for row in rows if row.results.folder == first}

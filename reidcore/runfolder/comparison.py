@@ -45,7 +45,7 @@ def _equal(runs: Sequence[Mapping[str, Any]], key: str) -> bool:
     return all(settings.get(key) == runs[0].get(key) for settings in runs)
 
 
-def compare(runs: Sequence[Results]) -> list[ComparisonRow]:
+def make_comparison(runs: Sequence[Results]) -> list[ComparisonRow]:
     """Return a row for every run, test set, ranking and stage; those of one place stand
     together."""
     keys = differing_settings([run.settings for run in runs])

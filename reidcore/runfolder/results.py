@@ -61,17 +61,17 @@ def read_results(folder: Path) -> Results:
 
     Raises UsageError if it is neither, unfinished or without scores, DataError if it is damaged.
     """
-    if numbered := numbered_repeats(folder):
+    if numbered := repeats_of(folder):
         return _read_repeats(folder, numbered)
     record = read_record(folder)
     if not record.get("finished"):
         raise unfinished(folder)
     epochs, seconds = _training(folder / MEANS)
-    settings = flattened(record.get("resolved"))
+    settings = settings_of(record.get("resolved"))
     return Results(folder, settings, scores_of(folder), epochs, seconds)
 
 
-def numbered_repeats(folder: Path) -> list[Path]:
+def repeats_of(folder: Path) -> list[Path]:
     """Return the run folders in a folder of repeats, by number; none in a run folder."""
     if (folder / RECORD).exists():
         return []
@@ -142,7 +142,7 @@ def _training(path: Path) -> tuple[int | None, float | None]:
     return (len(seconds), sum(seconds)) if seconds else (None, None)
 
 
-def flattened(table: Any, path: str = "") -> dict[str, Any]:
+def settings_of(table: Any, path: str = "") -> dict[str, Any]:
     """Return nested settings by dotted key, as `--set` takes them, without unset ones."""
     if isinstance(table, list) and table and all(isinstance(one, Mapping) for one in table):
         table = {str(one.get("name", index)): one for index, one in enumerate(table)}
@@ -150,6 +150,6 @@ def flattened(table: Any, path: str = "") -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in table.items():
             inner = key if path in ("", "parts") else f"{path}.{key}"
-            found |= flattened(value, inner)
+            found |= settings_of(value, inner)
         return found
     return {} if table is None else {path: table}

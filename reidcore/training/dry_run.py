@@ -176,8 +176,9 @@ def _check_loss(result: Any) -> None:
         raise ValueError(f"the loss is {_shown(value)}, not a scalar")
     if not value.isfinite():
         raise ValueError(f"the loss is {value.item()}")
-    for number in logged.values():
-        float(torch.as_tensor(number).detach())
+    for term, number in logged.items():
+        if torch.as_tensor(number).numel() != 1:
+            raise ValueError(f"its term {term!r} is {_shown(number)}, not a number")
 
 
 def check_features(plan: Plan, features: Mapping[str, Tensor], size: int) -> None:

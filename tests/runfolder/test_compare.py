@@ -13,7 +13,7 @@ from running import TINY
 
 from reidcore.cli.main import main
 from reidcore.runfolder.comparison import differing_settings
-from reidcore.runfolder.results import flattened
+from reidcore.runfolder.results import settings_of
 
 
 def run(*arguments: object) -> None:
@@ -172,7 +172,7 @@ def test_settings_are_flattened_as_set_names_them():
         "data": {"augment": [{"use": "core.flip"}], "image": [64, 32]},
         "ranking": [{"name": "main", "matcher": "look"}],
     }
-    assert flattened(table) == {
+    assert settings_of(table) == {
         "train.seed": 0,
         "head.neck.use": "core.bnneck",
         "data.augment.0.use": "core.flip",
