@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 
 def a_or_an(noun: str) -> str:
+    """Return the noun with its article."""
     return f"{'an' if noun[0] in 'aeiouAEIOU' else 'a'} {noun}"
 
 
