@@ -34,8 +34,8 @@ import torch
 from PIL import Image
 from startup import processor
 
+from reidcore.data.pictures import PictureLoader
 from reidcore.model.building import build_model, choose_device, make_loader
-from reidcore.model.model import Model
 from reidcore.modules import Rows
 from reidcore.plugins.loading import Plugins
 from reidcore.plugins.run_files import run_source
@@ -172,10 +172,12 @@ class Endless:
         return order[: self.count]
 
 
-def instrument(run: TrainingRun, model: Model, clock: Clock, steps: int, warm: int) -> None:
+def instrument(
+    run: TrainingRun, loader: PictureLoader, clock: Clock, steps: int, warm: int
+) -> None:
     """Times what the training loop calls, for so many steps in all."""
-    loader, batches, make_optimizer = run._loader, run.batches, run.optimizer
-    call = model._call
+    model, batches, make_optimizer = run.model, run.batches, run.optimizer
+    call = model.call
 
     def timed_batches(*given: Any) -> Iterator[Any]:
         source = batches(*given)
@@ -200,8 +202,8 @@ def instrument(run: TrainingRun, model: Model, clock: Clock, steps: int, warm: i
         return made
 
     loader._placed = clock.timed("copying", loader._placed)
-    run._sampler = Endless(run._sampler, steps)
-    run.batches, run.optimizer, model._call = timed_batches, timed_optimizer, timed_call
+    run.sampler = Endless(run.sampler, steps)
+    run.batches, run.optimizer, model.call = timed_batches, timed_optimizer, timed_call
     run.backward = clock.timed("backward", run.backward)
     model.after_step = clock.timed("after_step", model.after_step)
     for wired, loss in zip(model.plan.losses, model.losses.values(), strict=True):
@@ -223,8 +225,8 @@ def measure(name: str, options: argparse.Namespace, plugins: Plugins) -> dict[st
     profiled = 3 if clock.on_gpu else 0
     with tempfile.TemporaryDirectory() as folder:
         rows = make_rows(plan, Path(folder), options.batch)
-        run = TrainingRun(plan, Path(folder), model, loader, rows, plugins, Silent())
-        instrument(run, model, clock, every, options.warm)
+        run = TrainingRun(model, loader, rows, Path(folder), plugins, Silent())
+        instrument(run, loader, clock, every, options.warm)
         seconds = steps_of(run, clock, options.warm)
         if profiled:
             seconds["idle"] = idle_share(run, clock, seconds["step"], profiled)
@@ -249,7 +251,7 @@ def idle_share(run: TrainingRun, clock: Clock, step: float, count: int) -> float
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
-    run._sampler.count = count
+    run.sampler.count = count
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         steps_of(run, clock, 1)
     spans = sorted(

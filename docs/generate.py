@@ -28,7 +28,7 @@ from reidcore.runfiles.tables import (
     Train,
     Warmup,
 )
-from reidcore.runfolder.folder import RESUME_FREE
+from reidcore.runfolder.record import RESUME_FREE
 
 PAGE = Path(__file__).with_name("run-files.md")
 TABLES = {

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reidcore.contracts.running import Ranking
 from reidcore.support.device_memory import at_once
-from reidcore.support.sorting import nearest
+from reidcore.support.sorting import smallest_in_blocks
 
 _WAITING = 4
 """Pairs for each picture that wait to be put in order."""
@@ -206,7 +206,7 @@ class Gathered:
             offset += len(part)
         if full:
             wide = block if across else block.T.contiguous()
-            values, columns = nearest([wide], min(self._distance.shape[1], others))
+            values, columns = smallest_in_blocks([wide], min(self._distance.shape[1], others))
             pictures = torch.arange(start, start + count, device=block.device)
             self._put_in_order()
             self._merge(pictures, columns + first, values)

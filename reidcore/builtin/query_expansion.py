@@ -8,7 +8,7 @@ from torch import Tensor
 from reidcore.builtin.settings.postprocessors import Expand as ExpandSettings
 from reidcore.contracts.parts import Context
 from reidcore.contracts.running import Ranking
-from reidcore.support.sorting import nearest
+from reidcore.support.sorting import smallest_in_blocks
 
 _ROWS = 512
 """Queries whose neighbours are looked for at a time."""
@@ -27,7 +27,7 @@ class Expand:
 
     @torch.no_grad()
     def __call__(self, distances: Tensor, ranking: Ranking) -> Tensor:
-        found = [nearest([rows], self.top)[1] for rows in distances.split(_ROWS)]
+        found = [smallest_in_blocks([rows], self.top)[1] for rows in distances.split(_ROWS)]
         return ranking.expanded(torch.cat(found))
 
 

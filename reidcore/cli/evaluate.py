@@ -6,15 +6,14 @@ import argparse
 
 
 def _eval(options: argparse.Namespace) -> int:
-    from reidcore.plugins.loading import Plugins
-    from reidcore.runfolder.opening import load_model, read_run
+    from reidcore.runfolder.opening import load_model, read_plan
     from reidcore.support.files import check_output, write_json
     from reidcore.support.progress import Silent, reporter
-    from reidcore.wiring.make_plan import make_plan
 
     check_output(options.output)
-    lock, run = read_run(options.folder, options.file, options.sets)
-    plan = make_plan(run, Plugins(), purpose="eval", make_data=True, training=lock["training"])
+    plan = read_plan(
+        options.folder, "eval", evaluation=options.file, sets=options.sets, make_data=True
+    )
     from reidcore.distributed.processes import together
     from reidcore.evaluation.evaluate import evaluate
     from reidcore.evaluation.labelled_set import require_scorable
@@ -27,7 +26,7 @@ def _eval(options: argparse.Namespace) -> int:
     with together() as processes:
         shown = reporter() if processes.first else Silent()
         try:
-            model = load_model(options.folder, plan, run.train.device)
+            model = load_model(options.folder, plan, plan.runfile.train.device)
             kept = KeptBlocks(options.folder, lambda: scoring_key(plan, model), shown)
             scores = evaluate(plan, model, make_loader(plan, model.device), shown, kept, processes)
         finally:

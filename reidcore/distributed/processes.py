@@ -28,6 +28,7 @@ DTYPES = (
     torch.uint8,
     torch.bool,
 )
+"""Types of numbers that can be sent; a type is sent as its place here."""
 PATIENCE = timedelta(days=1)
 """How long a process waits for the others, which may evaluate for hours. That one has ended is
 noticed at once."""
@@ -35,11 +36,11 @@ noticed at once."""
 
 @attrs.frozen
 class Processes:
-    """This process's number among `count`. What the others have comes over the network as plain
-    numbers: by gloo, between GPUs in training by NCCL where torch has it.
+    """The processes that share a job: how many there are, and this one's number among them.
 
-    Every method but `share` must be called by all of them, in the same order. They raise ReidError
-    where the others cannot be reached, as one that has ended.
+    Tensors go from process to process over the network, by gloo, or between GPUs in training by
+    NCCL where torch has it. Every method but `share` must be called by all processes, in the same
+    order. They raise ReidError where another process cannot be reached, such as one that has ended.
     """
 
     number: int = 0
@@ -47,36 +48,40 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+        """True in the one process that writes files and tells the user what happens."""
         return self.number == 0
 
     def share(self, jobs: Iterable[T]) -> Iterator[tuple[int, T]]:
-        """(place, job) of every `count`-th job, so that all together do each once."""
+        """Yield (place, job) of this process's jobs, every `count`-th one, so that all processes
+        together do each job once."""
         for place, job in enumerate(jobs):
             if place % self.count == self.number:
                 yield place, job
 
     def everyone(self, value: Tensor) -> list[Tensor]:
-        """`value` of every process, in their order; shapes may differ."""
+        """Return `value` of every process, in their order; shapes may differ (all-gather)."""
         return [self.of(number, value) for number in range(self.count)]
 
     def stacked(self, value: Tensor) -> Tensor:
-        """[count, *value.shape] of every process, in their order; shapes and dtypes must agree."""
+        """Return `value` of every process, in their order, as [count, *value.shape]; shapes and
+        dtypes must agree (all-gather)."""
         made = value.new_empty(self.count, *value.shape)
         if value.numel():
-            with _heard():
+            with _answered():
                 # As bytes, because not every type of number can be sent.
                 dist.all_gather_into_tensor(_bytes(made), _bytes(value.contiguous()))
         return made
 
     def add(self, value: Tensor) -> None:
-        """Adds up what all processes have, in place; shapes and dtypes must agree."""
+        """Add up `value` over all processes, in place; shapes and dtypes must agree
+        (all-reduce)."""
         if self.count > 1 and value.numel():
-            with _heard():
+            with _answered():
                 dist.all_reduce(value)
 
     def complete(self, whole: Tensor, blocks: Sequence[slice]) -> None:
-        """Fills in the blocks of rows of `whole` that were the others' share."""
+        """Fill in the blocks of rows of `whole` that the other processes have computed, which are
+        those that `share(blocks)` gives them."""
         if self.count == 1:
             return
         for number in range(self.count):
@@ -89,25 +94,25 @@ class Processes:
                     whole[rows] = part
 
     def of(self, number: int, value: Tensor) -> Tensor:
-        """`value` of one process; the own one's is `value` itself. What the others pass says on
-        which device theirs is to be."""
+        """Return `value` of the process of this number (broadcast), on the device of the `value`
+        that is passed here. In that process it is `value` itself."""
         if self.count == 1:
             return value
         facts = [DTYPES.index(value.dtype), value.ndim, *value.shape, *[0] * (8 - value.ndim)]
         sizes = torch.tensor(facts)
-        with _heard():
+        with _answered():
             dist.broadcast(sizes, number)
         kind, axes, *shape = sizes.tolist()
         here = value.detach().cpu().contiguous()
         if number != self.number:
             here = torch.empty(shape[:axes], dtype=DTYPES[kind])
         if here.numel():
-            with _heard():
+            with _answered():
                 dist.broadcast(_bytes(here), number)
         return value if number == self.number else here.to(value.device)
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait until all processes have come here (barrier)."""
         self.add(torch.zeros(1))
 
 
@@ -116,8 +121,8 @@ def _bytes(value: Tensor) -> Tensor:
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
-    """Around what needs the other processes."""
+def _answered() -> Iterator[None]:
+    """Turn torch's error into one that names the cause, where another process does not answer."""
     try:
         yield
     except torch.OutOfMemoryError:
@@ -130,12 +135,13 @@ def _heard() -> Iterator[None]:
 
 
 ALONE = Processes()
+"""One process that shares its job with no other."""
 
 
 @contextmanager
 def together() -> Iterator[Processes]:
-    """The processes that torchrun has started, connected from now on. They all end the block
-    together, and then end by `reidcore.cli.main.leave`."""
+    """Connect the processes that torchrun has started, for a `with` block, which all of them end
+    together. Afterwards each ends by `reidcore.cli.main.leave`."""
     count = os.environ.get("WORLD_SIZE", "1")
     if count == "1":
         yield ALONE

@@ -1,5 +1,5 @@
-"""Training batches that several processes share: each makes features of some pictures, and losses
-see those of all."""
+"""Training batches that several processes share: each process computes the features of some of the
+pictures, and losses see those of all."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ from reidcore.distributed.shared_norms import SynchronisedNorms
 from reidcore.support.seeds import seeded
 
 BUCKET = 2**24
-"""Numbers of gradients that are sent at once."""
+"""How many numbers of gradients are sent at once."""
 
 
 @attrs.frozen(eq=False)
 class Division:
-    """How processes divide a batch of B pictures. parts: the places in the batch, ascending, that
-    each process computes; together all of them."""
+    """The division of a batch of B pictures among processes.
+
+    parts: for each process the places in the batch that it computes, ascending; together all.
+    """
 
     processes: Processes
     parts: Sequence[np.ndarray]
@@ -35,14 +37,16 @@ class Division:
         return self.parts[self.processes.number]
 
     def whole(self, own: Tensor) -> Tensor:
-        """[B, ...] in the batch's order from this process's part [b, ...]. With a gradient, which
-        is `count` times that of a batch computed at once, because every process has all of the
-        loss and `average_gradients` divides by their number."""
+        """Return all processes' parts as [B, ...] in the batch's order; `own` is this one's.
+
+        Its gradient is `count` times that of a batch computed at once, because every process has
+        all of the loss, and `average_gradients` divides by their number.
+        """
         gathered: Tensor = _Gather.apply(own, self) if own.requires_grad else self.gathered(own)
         return gathered
 
     def gathered(self, own: Tensor) -> Tensor:
-        """`whole` without gradient."""
+        """Return `whole(own)` without gradient."""
         longest = max(map(len, self.parts))
         if len(own) < longest:  # what is sent has one shape
             own = torch.cat([own, own.new_zeros(longest - len(own), *own.shape[1:])])
@@ -55,9 +59,12 @@ class Division:
 
 
 def divided(modality: np.ndarray, processes: Processes) -> Division | None:
-    """Divides pictures of the modalities [B]: of each modality every process takes a stretch of the
-    batch, so that pictures of an identity, which stand together, mostly stay together, and no
-    process lacks a modality. None where there are too few: then each computes all of them."""
+    """Divide a batch whose pictures have the modalities [B]. Return None where there are too few
+    pictures: then every process computes all of them.
+
+    Of each modality every process takes a stretch of the batch, so that pictures of an identity,
+    which stand together, mostly stay together, and no process lacks a modality.
+    """
     parts: list[list[np.ndarray]] = [[] for _ in range(processes.count)]
     for one in np.unique(modality):
         places = np.flatnonzero(modality == one)
@@ -84,7 +91,8 @@ class _Gather(torch.autograd.Function):
 
 
 class RemoteImages(Images):
-    """Pictures that other processes compute. `pixels` are read here when they are asked for."""
+    """Pictures of which other processes compute the features. Here `pixels` are read when they are
+    asked for."""
 
     __slots__ = ("_fetch",)
     _fetch: Callable[[], Tensor]
@@ -127,7 +135,7 @@ class SharedImages(RemoteImages):
             object.__setattr__(self, name, value)
 
     def placed(self, place: Callable[[Images], Images], device: torch.device) -> SharedImages:
-        """The same with `own` put in place, and the rest on the device."""
+        """Return the same with `own` as `place` returns them, and the rest on the device."""
         modality, camera = (x.to(device, non_blocking=True) for x in (self.modality, self.camera))
         return SharedImages(
             place(self.own), self.division, modality, camera, self._fetch, self._key
@@ -135,8 +143,8 @@ class SharedImages(RemoteImages):
 
     @contextmanager
     def forward_pass(self) -> Iterator[Images]:
-        """The own pictures, while norms are synchronised and random numbers are the process's own:
-        those of the losses must remain the same everywhere."""
+        """Give this process's own pictures to a `with` block, in which norms are synchronised and
+        random numbers are the process's own: those of the losses must stay the same everywhere."""
         self._passes[0] += 1
         number = self.division.processes.number
         with (
@@ -147,7 +155,7 @@ class SharedImages(RemoteImages):
 
 
 class Lazy(Mapping[str, Tensor]):
-    """{name: make(name)}, made when it is first asked for."""
+    """A mapping {name: make(name)}, whose values are made when they are first asked for."""
 
     def __init__(self, names: Iterable[str], make: Callable[[str], Tensor]):
         self._names, self._make = list(names), make
@@ -168,8 +176,8 @@ class Lazy(Mapping[str, Tensor]):
 
 
 def average_gradients(leaves: Iterable[Tensor], processes: Processes) -> None:
-    """Gives every process the mean of all processes' gradients of the leaves that have any. One
-    that has none anywhere keeps none; one that has none here counts as zero."""
+    """Replace the gradients of the leaves by their means over all processes. A leaf without a
+    gradient in one process counts as zero there; one without any keeps none."""
     if processes.count == 1:
         return
     asked = [leaf for leaf in leaves if leaf.requires_grad]
@@ -190,7 +198,7 @@ def average_gradients(leaves: Iterable[Tensor], processes: Processes) -> None:
 
 
 def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """The gradients in lists of one dtype and device and some BUCKET numbers."""
+    """Yield the gradients in lists, each of one dtype and device and of some BUCKET numbers."""
     open_: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
     for gradient in gradients:
         bucket = open_.setdefault((gradient.dtype, gradient.device), [])

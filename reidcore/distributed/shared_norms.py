@@ -15,8 +15,10 @@ from reidcore.distributed.processes import Processes
 
 
 class SynchronisedNorms(TorchFunctionMode):
-    """While it is entered, `F.batch_norm`, which every batch norm calls, takes its statistics from
-    all processes' values. Norms that keep their statistics are left alone.
+    """A context in which batch norms take their statistics from all processes' values. Norms that
+    keep their statistics are left alone.
+
+    It replaces `F.batch_norm`, which every batch norm calls.
 
     All processes must come to the same norms in the same order. What `torch.utils.checkpoint`
     computes again in the backward pass is outside and would see the own values only.
@@ -48,7 +50,7 @@ class SynchronisedNorms(TorchFunctionMode):
         momentum: float = 0.1,
         eps: float = 1e-5,
     ) -> Tensor:
-        """As `F.batch_norm`."""
+        """Do what `F.batch_norm` does, which has these parameters."""
         if not training:
             return F.batch_norm(
                 input, running_mean, running_var, weight, bias, False, momentum, eps
@@ -70,8 +72,8 @@ class SynchronisedNorms(TorchFunctionMode):
 
 
 def moments(values: Tensor, processes: Processes) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean [C], biased variance [C] and number [] of all processes' values [B, C, ...] of a
-    channel, at least float32. Any process may have none."""
+    """Return the mean [C], the biased variance [C] and the number [] of a channel's values, of all
+    processes' `values` [B, C, ...], at least float32. Any process may have none."""
     dtype, channels = torch.promote_types(values.dtype, torch.float32), values.shape[1]
     count = values.numel() // channels
     if count:

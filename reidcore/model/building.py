@@ -18,8 +18,9 @@ from reidcore.wiring.plan import Plan, Wired
 
 
 def choose_device(name: str) -> torch.device:
-    """auto is cuda if there is one, else cpu. Of processes that torchrun has started, each takes
-    its own GPU. Raises UsageError for a GPU that is not there."""
+    """Return the device of this name; auto is cuda if there is one, else cpu. Of processes that
+    torchrun has started, each takes a GPU of its own. Raises UsageError for a GPU that is not
+    there."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and "LOCAL_RANK" in os.environ:
@@ -39,13 +40,13 @@ def context_of(
     matchers: Mapping[str, Matcher] | None = None,
     initial: Initial = "offer",
 ) -> Context:
-    """What the part's build function gets."""
+    """Return what the part's build function is given beside its settings."""
     role = wired.part.role
     return Context(plan.given, wired.part.name, plan.wanted.get(role, ()), matchers, initial)
 
 
 def build_part(plan: Plan, wired: Wired, context: Context | None = None) -> Any:
-    """Calls the part's build function; whatever it raises becomes an error naming the part."""
+    """Build a part; whatever its build function raises becomes an error that names the part."""
     try:
         return wired.build()(wired.config, context or context_of(plan, wired))
     except DataError as error:
@@ -60,8 +61,11 @@ def build_part(plan: Plan, wired: Wired, context: Context | None = None) -> Any:
 
 
 def build_model(plan: Plan, seed: int, initial: Initial = "offer") -> Model:
-    """Builds every part. A part's random weights follow from the seed and its role alone, so that
-    adding another part changes nothing. `initial` as in `reidcore.modules.Context`."""
+    """Build every part and assemble them. `initial` is as in `reidcore.modules.Context`.
+
+    A part's random weights follow from the seed and its role alone, so that adding another part
+    changes nothing.
+    """
     notes: list[str] = []
     with seeded(seed, "build"):
 
@@ -82,7 +86,8 @@ def build_model(plan: Plan, seed: int, initial: Initial = "offer") -> Model:
 
 
 def make_loader(plan: Plan, device: torch.device, processes: Processes = ALONE) -> PictureLoader:
-    """The run's picture loader with its built augmentations."""
-    with seeded(plan.runfile.train.seed, "build", "data.augment"):
+    """Return the run's picture loader, with its augmentations."""
+    settings, seed = plan.runfile.data, plan.runfile.train.seed
+    with seeded(seed, "build", "data.augment"):
         augment = [build_part(plan, part) for part in plan.augment]
-    return PictureLoader(plan.runfile.data, plan.runfile.train.seed, augment, device, processes)
+    return PictureLoader(settings, seed, augment, device, processes)

@@ -12,10 +12,11 @@ from reidcore.errors import UsageError
 
 
 def compiled(part: nn.Module, named: str) -> Callable[..., Any]:
-    """The part's call, compiled when it is first made and again for each new kind of input.
+    """Return a function that calls the part as torch compiles it, at the first call and again for
+    each new kind of input.
 
-    The part stays as it is, with the names of its weights. Raises UsageError where the compiler
-    fails.
+    The part stays as it is, with the names of its weights. The function raises UsageError where the
+    compiler fails.
     """
     call = torch.compile(part)
     from torch._dynamo.exc import TorchDynamoException  # is imported by now, which takes seconds

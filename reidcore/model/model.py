@@ -19,12 +19,12 @@ from reidcore.wiring.plan import Plan, Wired
 
 
 def in_role(role: str, path: str) -> bool:
-    """Whether a role, such as head.neck, lies under a role path, such as head."""
+    """Return True if a role, such as head.neck, lies under a role path, such as head."""
     return role == path or role.startswith(path + ".")
 
 
 class Model(nn.Module):
-    """What a run trains and what ranks its gallery.
+    """The network of a run with its matchers and losses.
 
     `model(images)` gives every wanted feature as `instance.output`. Matchers are in `matchers` by
     name, losses in `losses`; `parts()` lists everything with its role.
@@ -39,9 +39,10 @@ class Model(nn.Module):
         losses: Mapping[str, Loss],
     ):
         super().__init__()
+        settings = plan.runfile.train
         self.plan = plan
         self.notes: list[str] = []
-        """What building the parts had to say."""
+        """Lines for the user from building the parts."""
         self.backbone = backbone
         # nn.ModuleDict refuses names such as `train` or `values`, so names are prefixed inside.
         for group, modules in (("head", heads), ("matcher", matchers), ("loss", losses)):
@@ -50,10 +51,10 @@ class Model(nn.Module):
         self._names = {"head": list(heads), "matcher": list(matchers), "loss": list(losses)}
         self._weights = {wired.part.name: wired.part.weight for wired in plan.losses}
         self._frozen: tuple[str, ...] = ()
-        self.amp_device = "cuda" if plan.runfile.train.amp else ""
-        """The type of device on which training is in mixed precision, if any."""
+        self.amp_device = "cuda" if settings.amp else ""
+        """The type of device on which training is in mixed precision, "" for none."""
         convolutions = [part for part in self.modules() if isinstance(part, nn.Conv2d)]
-        self.channels_last = plan.runfile.train.channels_last
+        self.channels_last = settings.channels_last
         if self.channels_last and any(_unsafe_channels_last(part) for part in convolutions):
             self.channels_last = False
             self.notes.append(
@@ -63,7 +64,8 @@ class Model(nn.Module):
         if self.channels_last:
             for part in convolutions:
                 part.to(memory_format=torch.channels_last)
-        self._compiles = plan.runfile.train.compile
+        self.compiles = settings.compile
+        """True if training calls backbone and heads as torch has compiled them."""
         self._compiled: dict[str, Callable[..., Any]] = {}
         self.pairs: dict[str, Pairs] = {}
         """Distances of training pairs by matcher, for scales that are fitted on them."""
@@ -88,7 +90,7 @@ class Model(nn.Module):
         return next((p.device for p in self.parameters()), torch.device("cpu"))
 
     def parts(self) -> Iterator[tuple[str, nn.Module]]:
-        """(role, module): backbone, head.NAME, matcher.NAME, loss.NAME."""
+        """Yield (role, module) of every part: backbone, head.NAME, matcher.NAME, loss.NAME."""
         yield "backbone", self.backbone
         for group in ("head", "matcher", "loss"):
             for name, module in self._group(group).items():
@@ -96,7 +98,7 @@ class Model(nn.Module):
 
     @property
     def feature_names(self) -> list[str]:
-        """`instance.output` of every feature that somebody reads, sorted."""
+        """The full name, `instance.output`, of every feature that a part reads, sorted."""
         parts = (self.plan.backbone, *self.plan.heads)
         return sorted(
             f"{wired.part.name or 'backbone'}.{output}"
@@ -105,13 +107,13 @@ class Model(nn.Module):
         )
 
     def sections(self) -> dict[str, dict[str, Tensor]]:
-        """Every part's state by role, and the training pairs as `pairs.MATCHER`."""
+        """Return the tensors of every part by role, and the training pairs as `pairs.MATCHER`."""
         states = {role: dict(module.state_dict()) for role, module in self.parts()}
         return states | {f"pairs.{name}": found.state() for name, found in self.pairs.items()}
 
     def freeze_norms(self, roles: Sequence[str]) -> None:
-        """Keeps the statistics of these roles' batch norms in training; their affine parameters
-        still train."""
+        """Keep the statistics of these roles' batch norms as they are in training; their affine
+        parameters still train."""
         self._frozen = tuple(roles)
         self.train(self.training)
 
@@ -126,25 +128,25 @@ class Model(nn.Module):
         return self
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """What training computes in: bfloat16 where torch holds it safe, if the run asks for mixed
-        precision and the device has it. Evaluation stays float32."""
+        """Return the context that training computes in: bfloat16 where torch holds it safe, if the
+        run asks for mixed precision and the device has it. Evaluation stays float32."""
         if self.training and self.device.type == self.amp_device:
             return torch.autocast(self.amp_device, torch.bfloat16)
         return nullcontext()
 
     def laid_out(self, images: Images) -> Images:
-        """The images with their pixels in the convolutions' memory format."""
+        """Return the images with their pixels in the convolutions' memory format."""
         if not self.channels_last:
             return images
         pixels = images.pixels.contiguous(memory_format=torch.channels_last)
         return Images(pixels, images.modality, images.camera)
 
     def forward(self, images: Images) -> Mapping[str, Tensor]:
-        """{`instance.output`: tensor [B, ...]} for every feature that somebody reads; float32 also
-        in mixed precision, where heads read each other's as they are.
+        """Return every feature that a part reads, {`instance.output`: tensor [B, ...]}, in float32;
+        in mixed precision heads read each other's features as they are.
 
-        Of a training batch that several processes share each makes the features of its own
-        pictures, and those of all are gathered, with gradient, where they are read.
+        Of a training batch that several processes share, each process makes the features of its
+        own pictures. Those of all pictures are gathered, with gradient, where they are read.
         """
         if isinstance(images, SharedImages):
             with images.forward_pass() as own:
@@ -160,18 +162,18 @@ class Model(nn.Module):
     def _features(self, images: Images) -> dict[str, Tensor]:
         wanted = self.plan.wanted
         features: dict[str, Tensor] = {}
-        outputs = self._call(self.plan.backbone, self.backbone)(images)
+        outputs = self.call(self.plan.backbone, self.backbone)(images)
         for name in wanted["backbone"]:
             features[f"backbone.{name}"] = _output(outputs, name, self.plan.backbone)
         for wired, head in zip(self.plan.heads, self.heads.values(), strict=True):
-            outputs = self._call(wired, head)(features, images)
+            outputs = self.call(wired, head)(features, images)
             for name in wanted[wired.part.role]:
                 features[f"{wired.part.name}.{name}"] = _output(outputs, name, wired)
         return features
 
-    def _call(self, wired: Wired, part: nn.Module) -> Callable[..., Any]:
-        """The part, or in training its compiled call where the run asks for that."""
-        if not (self._compiles and self.training):
+    def call(self, wired: Wired, part: nn.Module) -> Callable[..., Any]:
+        """Return the part to call, or in training its compiled call where the run asks for that."""
+        if not (self.compiles and self.training):
             return part
         role = wired.part.role
         if role not in self._compiled:
@@ -183,8 +185,8 @@ class Model(nn.Module):
     def loss(
         self, features: Mapping[str, Tensor], batch: Batch
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum of all losses, and each loss and logged term, unweighted and detached,
-        as `NAME` and `NAME.term`."""
+        """Return the weighted sum of all losses, and each loss and logged term, unweighted and
+        detached, as `NAME` and `NAME.term`."""
         total: Tensor | None = None
         terms: dict[str, Tensor] = {}
         for name, loss in self.losses.items():
@@ -202,25 +204,28 @@ class Model(nn.Module):
         return total, terms
 
     def before_training(self, extract: Extract) -> None:
+        """Call every loss's `before_training`."""
         for loss in self.losses.values():
             loss.before_training(extract)
 
     @torch.no_grad()
     def after_step(self, features: Mapping[str, Tensor], batch: Batch) -> None:
+        """Call every loss's `after_step`, with the features detached."""
         detached = Lazy(features, lambda name: features[name].detach())
         for loss in self.losses.values():
             loss.after_step(detached, batch)
 
     @torch.no_grad()
     def after_epoch(self, means: Mapping[str, float]) -> None:
+        """Call every loss's `after_epoch`."""
         for loss in self.losses.values():
             loss.after_epoch(means)
 
 
 @contextmanager
 def float32_convolutions() -> Iterator[None]:
-    """Without TF32, which torch lets convolutions of recent GPUs take and whose 10 bits would make
-    other features, and now and then another order, than a CPU's."""
+    """Keep convolutions from computing in TF32, as torch lets them on recent GPUs: its 10 bits
+    would make other features, and now and then another order, than a CPU's."""
     allowed = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -230,7 +235,7 @@ def float32_convolutions() -> Iterator[None]:
 
 
 def widened(value: Tensor) -> Tensor:
-    """float32 of what autocast made half; everything else as it is."""
+    """Return in float32 what autocast made half; everything else as it is."""
     return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
 
 

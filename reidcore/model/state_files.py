@@ -14,17 +14,19 @@ from torch import Tensor, contiguous_format
 from reidcore.errors import DataError
 from reidcore.model.training_pairs import read_pairs
 from reidcore.support.files import write_atomically
+from reidcore.support.wording import few
 
 SKELETON = "reidcore"
+"""Key of a file's metadata under which nested state stands, with names in place of tensors."""
 
 
 def copied(value: Tensor) -> Tensor:
-    """A copy in main memory of its own, in row-major order, as a file keeps it."""
+    """Return a copy in main memory, in row-major order, as a file keeps it."""
     return value.detach().cpu().clone(memory_format=contiguous_format)
 
 
 def pack(value: Any, tensors: dict[str, Tensor], key: str = "") -> Any:
-    """Nested dicts, lists, numbers and texts as JSON; tensors go into `tensors`.
+    """Return nested dicts, lists, numbers and texts as JSON values; put tensors into `tensors`.
 
     Raises TypeError for anything else, so that state which would be lost is noticed when saved.
     """
@@ -47,7 +49,7 @@ def pack(value: Any, tensors: dict[str, Tensor], key: str = "") -> Any:
 
 
 def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The inverse of `pack`."""
+    """Return what `pack` was given."""
     ((kind, value),) = packed.items()
     if kind == "tensor":
         return tensors[value]
@@ -60,14 +62,14 @@ def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Saves nested state to one file, atomically."""
+    """Save nested state to one file, atomically."""
     tensors: dict[str, Tensor] = {}
     skeleton = pack(state, tensors)
     write_atomically(path, save(tensors, {SKELETON: json.dumps(skeleton)}))
 
 
 def load_state(path: Path) -> Any:
-    """What `save_state` saved. Raises DataError if the file is missing or damaged."""
+    """Return what `save_state` saved. Raises DataError if the file is missing or damaged."""
     tensors, metadata = read_tensors(path)
     try:
         return unpack(json.loads(metadata[SKELETON]), tensors)
@@ -76,7 +78,7 @@ def load_state(path: Path) -> Any:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a file. Raises DataError if it is missing or damaged."""
+    """Return a file's tensors and metadata. Raises DataError if it is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
@@ -87,8 +89,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def save_sections(path: Path, sections: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """weights.safetensors: `role.key` for every tensor of every part, such as
-    `backbone.layer1.0.conv1.weight` or `loss.id.classifier.weight`."""
+    """Save the tensors of every part as `role.key`, such as `backbone.layer1.0.conv1.weight` or
+    `loss.id.classifier.weight`; so weights.safetensors is made."""
     tensors = {
         f"{role}.{key}": copied(value)
         for role, section in sections.items()
@@ -98,8 +100,8 @@ def save_sections(path: Path, sections: Mapping[str, Mapping[str, Tensor]]) -> N
 
 
 def load_sections(model: Any, path: Path) -> None:
-    """Loads every key of the model's own parts. What the file has beyond them is left alone:
-    evaluation builds less than training did.
+    """Load the tensors of the model's parts from what `save_sections` saved. What the file has
+    beyond them is left alone: evaluation builds less than training did.
 
     Raises DataError naming the first keys that are missing or of another shape.
     """
@@ -117,14 +119,8 @@ def load_sections(model: Any, path: Path) -> None:
             for key in own
             if key in section and section[key].shape != own[key].shape
         ]
-        for what, keys in (
-            ("lacks", missing),
-            ("has other shapes:", wrong),
-        ):
+        for what, keys in (("lacks", missing), ("has other shapes:", wrong)):
             if keys:
-                raise DataError(
-                    f"{path}: the section of {role} {what} {', '.join(keys[:4])}"
-                    + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
-                )
+                raise DataError(f"{path}: the section of {role} {what} {few(keys)}")
         module.load_state_dict({key: section[key] for key in own})
     model.pairs = read_pairs(tensors)

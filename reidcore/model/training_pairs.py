@@ -11,11 +11,10 @@ from torch import Tensor
 
 from reidcore.contracts.pictures import Rows
 
-IDENTITIES, PER_IDENTITY = 64, 4
-
-
+IDENTITIES = 64
+PER_IDENTITY = 4
 KEPT = 4096
-"""Distances kept of each kind of pair, as evenly spaced order statistics."""
+"""Most distances kept of each kind of pair, as evenly spaced order statistics."""
 
 
 @attrs.frozen(eq=False)
@@ -31,7 +30,8 @@ class Pairs:
 
 
 def choose_pictures(rows: Rows, generator: torch.Generator) -> np.ndarray:
-    """Indices of up to 64 identities' pictures, up to 4 of each, from as many cameras as there are.
+    """Return the indices of pictures of up to 64 identities, up to 4 of each, from as many cameras
+    as there are.
 
     Identities with pictures of several cameras are preferred, then those with several pictures.
     """
@@ -41,7 +41,7 @@ def choose_pictures(rows: Rows, generator: torch.Generator) -> np.ndarray:
         groups.setdefault(int(rows.pid[index]), []).append(int(index))
 
     def spread(indices: list[int]) -> list[int]:
-        """One picture of every camera first, then the second ones."""
+        """Put one picture of every camera first, then the second ones."""
         seen: dict[int, int] = {}
         turns = []
         for index in indices:
@@ -60,7 +60,7 @@ def choose_pictures(rows: Rows, generator: torch.Generator) -> np.ndarray:
 
 
 def sort_pairs(distances: Tensor, rows: Rows) -> Pairs:
-    """The pairs of `distances` [N, N] between the pictures of `rows`.
+    """Sort `distances` [N, N] between the pictures of `rows` into pairs of one identity and of two.
 
     Of one identity only pictures of different cameras count, as in ranking; where there are no
     such pairs, as without known cameras, all do.
@@ -75,6 +75,7 @@ def sort_pairs(distances: Tensor, rows: Rows) -> Pairs:
 
 
 def _kept(distances: Tensor) -> Tensor:
+    """Return the distances in ascending order, thinned out evenly to KEPT of them."""
     ascending = distances.float().sort().values
     if len(ascending) <= KEPT:
         return ascending
@@ -82,7 +83,7 @@ def _kept(distances: Tensor) -> Tensor:
 
 
 def read_pairs(tensors: Mapping[str, Tensor]) -> dict[str, Pairs]:
-    """{matcher: pairs} from a weights file's `pairs.MATCHER.same` and `.different`."""
+    """Return {matcher: pairs} of a weights file's `pairs.MATCHER.same` and `.different`."""
     names = [key.split(".")[1] for key in tensors if key.startswith("pairs.")]
     return {
         name: Pairs(tensors[f"pairs.{name}.same"], tensors[f"pairs.{name}.different"])

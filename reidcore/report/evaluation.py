@@ -15,15 +15,13 @@ from reidcore.evaluation.evaluate import evaluate
 from reidcore.evaluation.labelled_set import require_scorable
 from reidcore.model.building import make_loader
 from reidcore.model.model import Model
-from reidcore.plugins.loading import Plugins
 from reidcore.ranking.kept_blocks import KeptBlocks, scoring_key
 from reidcore.report.folder import Place
 from reidcore.report.looking import RATES, Wanted, Watcher
 from reidcore.report.stage import Stage
 from reidcore.runfiles.tables import RankingTable
-from reidcore.runfolder.opening import load_model, read_run
+from reidcore.runfolder.opening import load_model, read_plan
 from reidcore.support.progress import Reporter
-from reidcore.wiring.make_plan import make_plan
 from reidcore.wiring.plan import Plan
 
 
@@ -54,8 +52,7 @@ def evaluated(
     near: gallery pictures of each ranked list. ranking: the only one that is looked at, "" for all.
     Raises `ReidError` where weights, plugins, pictures or that ranking are not there.
     """
-    lock, runfile = read_run(run)
-    plan = make_plan(runfile, Plugins(), purpose="eval", make_data=True, training=lock["training"])
+    plan = read_plan(run, "eval", make_data=True)
     require_scorable(plan)
     if ranking:
         plan = attrs.evolve(plan, rankings=_chosen(plan, ranking))

@@ -11,8 +11,8 @@ import attrs
 
 from reidcore.protocols.score_names import in_order
 from reidcore.report.folder import Folder
-from reidcore.runfolder.comparison import Row, make_rows, telling
-from reidcore.runfolder.results import Compared, Score
+from reidcore.runfolder.comparison import ComparisonRow, differing_settings, make_comparison
+from reidcore.runfolder.results import Results, Score
 from reidcore.support.progress import duration
 
 
@@ -148,16 +148,16 @@ def side_by_side(folders: Sequence[Folder]) -> Grid:
     A difference is from the same ranking and stage of the first run, or where it has none from
     the last stage of its first ranking on that test set.
     """
-    rows = make_rows([_compared(one) for one in folders])
+    rows = make_comparison([_compared(one) for one in folders])
     names = in_order(name for row in rows for name in row.scores)
     first = folders[0].path
-    own = {row.place: row for row in rows if row.source.folder == first}
+    own = {row.place: row for row in rows if row.results.folder == first}
     columns = ["run", "test set", "ranking", "stage"]
     columns += [column for name in names for column in (name, "Δ")]
     lines = []
     for row in rows:
         line = [row.run, *row.place]
-        base = None if row.source.folder == first else _base(own, row)
+        base = None if row.results.folder == first else _base(own, row)
         for name in names:
             line += [shown(row.scores.get(name)), _difference(row, base, name)]
         lines.append(line)
@@ -167,11 +167,15 @@ def side_by_side(folders: Sequence[Folder]) -> Grid:
 def telling_settings(folders: Sequence[Folder]) -> Grid:
     """The settings that tell the runs apart, a column for each run."""
     every = [folder.settings for folder in folders]
-    rows = [[key, *(plain(one.get(key, "-")) for one in every)] for key in telling(every)]
+    rows = [
+        [key, *(plain(one.get(key, "-")) for one in every)] for key in differing_settings(every)
+    ]
     return Grid(["setting", *(folder.label for folder in folders)], rows, 1 + len(folders))
 
 
-def _base(own: Mapping[tuple[str, str, str], Row], row: Row) -> Row | None:
+def _base(
+    own: Mapping[tuple[str, str, str], ComparisonRow], row: ComparisonRow
+) -> ComparisonRow | None:
     if row.place in own:
         return own[row.place]
     same = [place for place in own if place[0] == row.place[0]]
@@ -180,12 +184,12 @@ def _base(own: Mapping[tuple[str, str, str], Row], row: Row) -> Row | None:
     return own[[place for place in same if place[1] == same[0][1]][-1]]
 
 
-def _difference(row: Row, base: Row | None, name: str) -> str:
+def _difference(row: ComparisonRow, base: ComparisonRow | None, name: str) -> str:
     if base is None or name not in row.scores or name not in base.scores:
         return ""
     return f"{100 * (row.scores[name].mean - base.scores[name].mean):+.1f}"
 
 
-def _compared(folder: Folder) -> Compared:
+def _compared(folder: Folder) -> Results:
     repeats = len(folder.runs) if len(folder.runs) > 1 else 0
-    return Compared(folder.path, folder.settings, folder.scores, None, None, repeats)
+    return Results(folder.path, folder.settings, folder.scores, None, None, repeats)

@@ -1,4 +1,4 @@
-"""Rows of a comparison of runs: what tells them apart, and their scores."""
+"""Compares runs: the settings that differ between them, beside their scores. Torch-free."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Any
 
 import attrs
 
-from reidcore.runfolder.folder import RESUME_FREE
-from reidcore.runfolder.results import Compared, Score
+from reidcore.runfolder.record import RESUME_FREE
+from reidcore.runfolder.results import Place, Results, Score
 
 
 @attrs.frozen
-class Row:
-    """One line of the comparison. settings: only those that tell the runs apart."""
+class ComparisonRow:
+    """The scores of one run at one place, and those of its settings that differ between runs."""
 
     run: str
     settings: Mapping[str, Any]
-    place: tuple[str, str, str]
+    place: Place
     scores: Mapping[str, Score]
-    source: Compared
+    results: Results
 
 
-def telling(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys that tell runs apart.
+def differing_settings(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys at which the runs' settings differ.
 
-    What cannot change a result is left out, and the run's name. Where a part is another component,
-    or missing, its `use` tells so; of its other keys only those count that differ among the runs
-    that have them.
+    The run's name and settings that cannot change a result are left out. Where a part is another
+    component, or missing, its `use` differs; of its other keys only those count that differ among
+    the runs that have them.
     """
     keys = dict.fromkeys(key for settings in runs for key in settings)
     uses = [key for key in keys if key.endswith(".use") and not _equal(runs, key)]
@@ -45,12 +45,13 @@ def _equal(runs: Sequence[Mapping[str, Any]], key: str) -> bool:
     return all(settings.get(key) == runs[0].get(key) for settings in runs)
 
 
-def make_rows(runs: Sequence[Compared]) -> list[Row]:
-    """A row for every run, test set, ranking and stage; what can be compared stands together."""
-    keys = telling([run.settings for run in runs])
+def make_comparison(runs: Sequence[Results]) -> list[ComparisonRow]:
+    """Return a row for every run, test set, ranking and stage; those of one place stand
+    together."""
+    keys = differing_settings([run.settings for run in runs])
     short = len({run.folder.resolve().name for run in runs}) == len(runs)
     rows = [
-        Row(
+        ComparisonRow(
             run.folder.resolve().name if short else str(run.folder),
             {key: run.settings[key] for key in keys if key in run.settings},
             place,

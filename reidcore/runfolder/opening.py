@@ -1,51 +1,64 @@
-"""Opens a trained model from its run folder."""
+"""Opens a trained run from its folder: its plan and its model. Torch-free at import."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from reidcore.errors import UsageError
+from reidcore.runfolder.folder import RESUME, RUN_FILE, WEIGHTS
+from reidcore.runfolder.record import read_record, unfinished
 
 if TYPE_CHECKING:
     from reidcore.model.model import Model
-    from reidcore.runfiles.runfile import RunFile
+    from reidcore.wiring.parts import Purpose
     from reidcore.wiring.plan import Plan
-from reidcore.runfolder.folder import check_folder
 
 
-def read_run(
-    folder: Path, other: Path | None = None, sets: Sequence[str] = ()
-) -> tuple[dict[str, Any], RunFile]:
-    """The lock and the run file of a run folder; `other` and `sets` change its evaluation (see
-    `runfile.parse_runfile`)."""
+def read_plan(
+    folder: Path,
+    purpose: Purpose,
+    *,
+    evaluation: Path | None = None,
+    sets: Sequence[str] = (),
+    make_data: bool = False,
+    allow_missing: bool = False,
+) -> Plan:
+    """Return the plan of the run in a folder, wired again for a purpose.
+
+    evaluation: a run file whose evaluation takes the place of the run's own. sets: further `--set`
+    items. purpose, make_data, allow_missing: as in `make_plan`.
+    """
+    from reidcore.plugins.loading import Plugins
     from reidcore.runfiles.parse import parse_runfile
     from reidcore.runfiles.toml_files import read_text
+    from reidcore.wiring.make_plan import make_plan
 
-    lock = check_folder(folder)
-    file = folder / "run.toml"
-    return lock, parse_runfile(read_text(file), file, lock["sets"], other, sets)
+    record = read_record(folder)
+    file = folder / RUN_FILE
+    return make_plan(
+        parse_runfile(read_text(file), file, record["sets"], evaluation, sets),
+        Plugins(),
+        purpose=purpose,
+        make_data=make_data,
+        allow_missing=allow_missing,
+        training=record["training"],
+    )
 
 
 def open_model(folder: Path, device: str = "auto") -> Model:
     """See `reidcore.modules.open_run`."""
-    from reidcore.plugins.loading import Plugins
-    from reidcore.wiring.make_plan import make_plan
-
-    lock, run = read_run(folder)
-    plan = make_plan(run, Plugins(), purpose="eval", allow_missing=True, training=lock["training"])
-    return load_model(folder, plan, device)
+    return load_model(folder, read_plan(folder, "eval", allow_missing=True), device)
 
 
 def load_model(folder: Path, plan: Plan, device: str) -> Model:
-    """The folder's model in eval mode."""
+    """Return the model of the run in a folder, in eval mode."""
     from reidcore.model.building import build_model, choose_device
     from reidcore.model.state_files import load_sections
 
-    weights = folder / "weights.safetensors"
-    if not weights.exists() and (folder / "resume.safetensors").exists():
-        raise UsageError(f"the run in {folder} is unfinished; go on with it by --resume first")
+    weights = folder / WEIGHTS
+    if not weights.exists() and (folder / RESUME).exists():
+        raise unfinished(folder)
     model = build_model(plan, plan.runfile.train.seed, "none").to(choose_device(device))
     load_sections(model, weights)
     return model.eval()

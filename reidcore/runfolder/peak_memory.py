@@ -1,4 +1,4 @@
-"""What a run has used of the machine."""
+"""The memory that a run has used."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 
 
 def peak_memory(device: torch.device) -> dict[str, int | None]:
-    """Bytes that this process has held at most: in main memory, None where the system does not
-    tell, and in torch's tensors on the GPU, None without one."""
+    """Return the most bytes that this process has held: in main memory, None where the system does
+    not tell, and in torch's tensors on the GPU, None without one."""
     main = None
     with contextlib.suppress(ImportError):
         import resource

@@ -1,4 +1,4 @@
-"""The scores and settings of run folders, read for a comparison."""
+"""The scores and settings of run folders. Torch-free."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ import attrs
 
 from reidcore.errors import DataError, UsageError
 from reidcore.protocols.score_names import OTHERS
-from reidcore.runfolder.folder import check_folder
+from reidcore.runfolder.folder import MEANS, SCORES
+from reidcore.runfolder.record import RECORD, read_record, unfinished
 from reidcore.support.files import read_json
+
+Place = tuple[str, str, str]
+"""Where scores stand in scores.json: (test set, ranking, stage)."""
 
 
 @attrs.frozen
 class Score:
-    """One score of a run, or of its repeats, as a fraction."""
+    """One score, as a fraction: one value, or one for every repeat or trial."""
 
     values: tuple[float, ...]
 
@@ -28,7 +32,7 @@ class Score:
 
     @property
     def deviation(self) -> float:
-        """The sample's (n - 1), 0 for a single value."""
+        """The sample's standard deviation (n - 1), 0 for a single value."""
         return statistics.stdev(self.values) if len(self.values) > 1 else 0.0
 
     @property
@@ -37,55 +41,55 @@ class Score:
 
 
 @attrs.frozen
-class Compared:
-    """What a folder says of its run: settings by dotted key, and its scores.
+class Results:
+    """The settings and scores of a run, or of a folder of repeats.
 
-    scores: {(test set, ranking, stage): {metric: score}}. repeats: their number, 0 for a plain run.
-    epochs, seconds: of training, in repeats the mean; None where no epoch was trained.
+    settings: by dotted key. scores: {place: {metric: score}}. repeats: their number, 0 for a plain
+    run. epochs, seconds: of training, in repeats the mean; None where no epoch was trained.
     """
 
     folder: Path
     settings: Mapping[str, Any]
-    scores: Mapping[tuple[str, str, str], Mapping[str, Score]]
+    scores: Mapping[Place, Mapping[str, Score]]
     epochs: float | None
     seconds: float | None
     repeats: int = 0
 
 
-def read_run(folder: Path) -> Compared:
-    """A run folder, or a folder of repeats.
+def read_results(folder: Path) -> Results:
+    """Read a run folder, or a folder of repeats.
 
     Raises UsageError if it is neither, unfinished or without scores, DataError if it is damaged.
     """
-    if numbered := numbered_repeats(folder):
+    if numbered := repeats_of(folder):
         return _read_repeats(folder, numbered)
-    lock = check_folder(folder)
-    if not lock.get("finished"):
-        raise UsageError(f"the run in {folder} is unfinished; go on with it by --resume first")
-    epochs, seconds = _training(folder / "means.csv")
-    settings = flattened(lock.get("resolved"))
-    return Compared(folder, settings, scores_of(folder), epochs, seconds)
+    record = read_record(folder)
+    if not record.get("finished"):
+        raise unfinished(folder)
+    epochs, seconds = _training(folder / MEANS)
+    settings = settings_of(record.get("resolved"))
+    return Results(folder, settings, scores_of(folder), epochs, seconds)
 
 
-def numbered_repeats(folder: Path) -> list[Path]:
-    """The run folders in a folder of repeats, by number; none in a run folder."""
-    if (folder / "lock.json").exists():
+def repeats_of(folder: Path) -> list[Path]:
+    """Return the run folders in a folder of repeats, by number; none in a run folder."""
+    if (folder / RECORD).exists():
         return []
-    numbered = (one.parent for one in folder.glob("*/lock.json") if one.parent.name.isdecimal())
+    numbered = (one.parent for one in folder.glob(f"*/{RECORD}") if one.parent.name.isdecimal())
     return sorted(numbered, key=lambda path: int(path.name))
 
 
-def _read_repeats(folder: Path, numbered: Sequence[Path]) -> Compared:
-    if not (folder / "scores.json").exists():
+def _read_repeats(folder: Path, numbered: Sequence[Path]) -> Results:
+    if not (folder / SCORES).exists():
         raise UsageError(f"the repeats in {folder} are unfinished; go on with them by --resume")
-    repeats = [read_run(one) for one in numbered]
+    repeats = [read_results(one) for one in numbered]
     settings = {
         key: _merged([one.settings.get(key) for one in repeats])
         for key in dict.fromkeys(key for one in repeats for key in one.settings)
     }
     epochs = [one.epochs for one in repeats if one.epochs is not None]
     seconds = [one.seconds for one in repeats if one.seconds is not None]
-    return Compared(
+    return Results(
         folder,
         settings,
         scores_of(folder),
@@ -99,10 +103,10 @@ def _merged(values: list[Any]) -> Any:
     return values[0] if all(value == values[0] for value in values) else values
 
 
-def scores_of(folder: Path) -> dict[tuple[str, str, str], dict[str, Score]]:
-    """{(test set, ranking, stage): {metric: score}} of scores.json. Raises UsageError if there is
-    none, DataError if it is damaged."""
-    path = folder / "scores.json"
+def scores_of(folder: Path) -> dict[Place, dict[str, Score]]:
+    """Return {place: {metric: score}} of scores.json. Raises UsageError if there is none, DataError
+    if it is damaged."""
+    path = folder / SCORES
     if not path.exists():
         raise UsageError(f"the run in {folder} has no scores: its run file has no data.test")
     found = read_json(path)
@@ -127,7 +131,7 @@ def _score(value: Any) -> Score:
 
 
 def _training(path: Path) -> tuple[int | None, float | None]:
-    """(epochs, seconds) of means.csv."""
+    """Return (epochs, seconds) of means.csv, None for both where no epoch was trained."""
     if not path.exists():
         return None, None
     try:
@@ -138,14 +142,14 @@ def _training(path: Path) -> tuple[int | None, float | None]:
     return (len(seconds), sum(seconds)) if seconds else (None, None)
 
 
-def flattened(table: Any, path: str = "") -> dict[str, Any]:
-    """Nested settings by dotted key, as `--set` takes them; unset ones are left out."""
+def settings_of(table: Any, path: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted key, as `--set` takes them, without unset ones."""
     if isinstance(table, list) and table and all(isinstance(one, Mapping) for one in table):
         table = {str(one.get("name", index)): one for index, one in enumerate(table)}
     if isinstance(table, Mapping) and (table or not path):
         found: dict[str, Any] = {}
         for key, value in table.items():
             inner = key if path in ("", "parts") else f"{path}.{key}"
-            found |= flattened(value, inner)
+            found |= settings_of(value, inner)
         return found
     return {} if table is None else {path: table}

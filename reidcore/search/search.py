@@ -36,7 +36,7 @@ from reidcore.ranking.postprocess import apply_post
 from reidcore.ranking.templates import concatenate, template_batches
 from reidcore.runfiles.runfile import Source
 from reidcore.runfiles.tables import RankingTable
-from reidcore.runfolder.opening import load_model, read_run
+from reidcore.runfolder.opening import load_model, read_plan
 from reidcore.search.index_files import TemplateWriter, read_index, write_index
 from reidcore.search.results import Pictures, Ranked, Templates
 from reidcore.support.device_memory import fits
@@ -65,17 +65,13 @@ def load(
     that only train are needed, unless `losses` are loaded too, for what they explain. Raises
     `reidcore.errors.ReidError` with what is wrong.
     """
-    from reidcore.plugins.loading import Plugins
-    from reidcore.wiring.make_plan import make_plan
 
     folder = Path(folder)
-    lock, run = read_run(folder, Path(evaluation) if evaluation is not None else None)
-    plan = make_plan(
-        run,
-        Plugins(),
-        purpose="train" if losses else "rank",
+    plan = read_plan(
+        folder,
+        "train" if losses else "rank",
+        evaluation=Path(evaluation) if evaluation is not None else None,
         allow_missing=losses,
-        training=lock["training"],
     )
     if not plan.rankings:
         raise UsageError(f"the run in {folder} has no [[matcher]], so it cannot rank")

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
-    """Writes beside `path`, flushes to disk, and renames: readers see the old file or the new."""
+    """Write a file so that its readers see all of the old one or all of the new one: beside `path`,
+    flushed to disk, then renamed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -27,7 +28,7 @@ def write_atomically(path: Path, data: str | bytes) -> None:
 
 
 def check_output(path: Path | None) -> None:
-    """Refuses a file that cannot be written where it is named, before work is done for it."""
+    """Raise UsageError for a file that cannot be written there, before work is done for it."""
     if path is not None and not path.absolute().parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.absolute().parent}")
     if path is not None and path.is_dir():
@@ -35,10 +36,12 @@ def check_output(path: Path | None) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, atomically."""
     write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
+    """Return what a JSON file holds. Raises DataError if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

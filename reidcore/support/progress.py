@@ -1,4 +1,4 @@
-"""What a long job shows: a live line in a terminal, plain lines elsewhere."""
+"""Shows the progress of long jobs: a live line in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ BETWEEN = 30.0
 
 
 class Reporter(Protocol):
-    """Where training and evaluation tell what they do."""
+    """Where training and evaluation tell the user what they do."""
 
     def say(self, text: str) -> None:
-        """A line that stays."""
+        """Show a line that stays."""
 
     def working(self, text: str) -> None:
-        """How far a long job is; the next such line takes its place."""
+        """Show how far a long job is; the next such line takes its place."""
 
     def epoch_started(self, epoch: int, epochs: int, first: int) -> None:
-        """Epochs count from 0; `first` is the first one of this process."""
+        """An epoch begins. Epochs count from 0; `first` is the first one since the start or the
+        last resume."""
 
     def step(self, pictures: int, terms: Mapping[str, float] | None) -> None:
-        """One optimizer step is done."""
+        """A step of the optimizer is done, with so many pictures; `terms` are the epoch's means so
+        far, or None where they are not at hand."""
 
-    def epoch_ended(self, means: Mapping[str, float]) -> None: ...
+    def epoch_ended(self, means: Mapping[str, float]) -> None:
+        """An epoch has ended, with this row of means.csv."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Leave the terminal as it was."""
 
 
 class Silent:
-    """Says nothing."""
+    """A reporter that shows nothing."""
 
     def say(self, text: str) -> None: ...
 
@@ -47,21 +51,21 @@ class Silent:
     def close(self) -> None: ...
 
 
-def in_words(means: Mapping[str, float]) -> str:
-    """`loss 1.234  id 1.100` for a line of progress."""
+def shown_means(means: Mapping[str, float]) -> str:
+    """Return the means for a line of progress, such as `loss 1.234  id 1.100`."""
     hidden = ("epoch", "seconds", "lr", "pictures_per_second")
     return "  ".join(f"{key} {value:.3f}" for key, value in means.items() if key not in hidden)
 
 
 def duration(seconds: float) -> str:
-    """1:02:03 or 2:03."""
+    """Return seconds as 1:02:03 or 2:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Plain:
-    """Lines for logs and pipes."""
+    """A reporter for logs and pipes, which prints lines."""
 
     def __init__(self, stream: Any = None):
         self._stream = stream or sys.stdout
@@ -89,7 +93,7 @@ class Plain:
         left = spent / (done - self._first) * (self._epochs - done)
         rate = means.get("pictures_per_second", 0.0)
         self.say(
-            f"epoch {done}/{self._epochs}  {in_words(means)}  {rate:.0f} pictures/s  "
+            f"epoch {done}/{self._epochs}  {shown_means(means)}  {rate:.0f} pictures/s  "
             f"{duration(left)} left"
         )
 
@@ -97,7 +101,7 @@ class Plain:
 
 
 class Live(Plain):
-    """A rich progress line for the current run, above which finished epochs scroll."""
+    """A reporter for terminals: a progress line by rich, above which finished epochs scroll."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +145,7 @@ class Live(Plain):
             words.append(f"{duration(left)} left")
             self._progress.update(self._task, completed=self._epoch + done_here)
         if terms:
-            words.append(in_words(terms))
+            words.append(shown_means(terms))
         self._progress.update(self._task, text="  ".join(words))
 
     def epoch_ended(self, means: Mapping[str, float]) -> None:
@@ -154,5 +158,5 @@ class Live(Plain):
 
 
 def reporter() -> Plain:
-    """Live in a terminal, plain lines elsewhere."""
+    """Return a reporter: live in a terminal, plain lines elsewhere."""
     return Live() if sys.stdout.isatty() else Plain()

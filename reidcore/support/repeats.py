@@ -10,7 +10,7 @@ _SUMMARY = {"mean", "deviation", "values"}
 
 
 def number_of(score: Any) -> float:
-    """A score, or the mean of {mean, deviation, values}."""
+    """Return a score as one number: itself, or the mean of {mean, deviation, values}."""
     return float(score["mean"] if _is_summary(score) else score)
 
 
@@ -19,7 +19,7 @@ def _is_summary(value: Any) -> bool:
 
 
 def mean_scores(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Scores of one shape with every number as {mean, deviation, values}.
+    """Return scores of one shape with every number as {mean, deviation, values}.
 
     The deviation is the sample's (n - 1), 0 for one repeat. Of a number that is such a table
     itself, over trials, its mean is taken. Lists, such as the CMC curve, give element-wise means.
@@ -44,7 +44,7 @@ def mean_scores(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def without_curves(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Scores without their lists, such as the CMC curve."""
+    """Return scores without their lists, such as the CMC curve."""
     return {
         key: without_curves(value)
         if isinstance(value, Mapping) and not _is_summary(value)

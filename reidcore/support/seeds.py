@@ -12,18 +12,18 @@ import torch
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A seed in [0, 2^63) that depends on every part and is the same on every machine."""
+    """Return a seed in [0, 2^63) that depends on every part and is the same on every machine."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 def generator(*parts: int | str) -> torch.Generator:
-    """A CPU generator seeded by `derived_seed`."""
+    """Return a CPU generator seeded by `derived_seed`."""
     return torch.Generator().manual_seed(derived_seed(*parts))
 
 
 def seed_all(*parts: int | str) -> None:
-    """Seeds the global generators of torch, NumPy and Python by `derived_seed`."""
+    """Seed the global generators of torch, NumPy and Python by `derived_seed`."""
     seed = derived_seed(*parts)
     torch.manual_seed(seed)
     random.seed(seed)
@@ -32,7 +32,7 @@ def seed_all(*parts: int | str) -> None:
 
 @contextmanager
 def seeded(*parts: int | str) -> Iterator[None]:
-    """Seeds the global generators inside the block and leaves them as they were found."""
+    """Seed the global generators inside a `with` block, and leave them as they were found."""
     python, numpy = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=list(devices)):

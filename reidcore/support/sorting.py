@@ -1,4 +1,4 @@
-"""Rows in order."""
+"""The smallest values of rows, and rows in ascending order."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def ascending(values: Tensor) -> Tensor:
-    """[R, W] with every row in ascending order, NaN last.
+    """Return [R, W] with every row in ascending order, NaN last.
 
     On a CPU NumPy puts values in order some twenty times as fast as torch, which keeps their places
     too.
@@ -21,18 +21,18 @@ def ascending(values: Tensor) -> Tensor:
 
 
 def smallest(values: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """(index, value), [R, size] each on the CPU: the smallest of every row, ascending, equal ones
-    by their column; index -1 where a value is infinite."""
-    least, index = nearest([values], size)
+    """Return (index, value), [R, size] each, on the CPU: the smallest of every row, ascending,
+    equal ones by their column; index -1 where a value is infinite."""
+    least, index = smallest_in_blocks([values], size)
     return torch.where(least.isinf(), -1, index).cpu(), least.cpu()
 
 
-def nearest(blocks: Sequence[Tensor], count: int) -> tuple[Tensor, Tensor]:
-    """The `count` smallest values of each row and their columns, [R, count] each, in ascending
-    order, equal ones in that of columns. `blocks` are the blocks of columns, [R, ...] each."""
+def smallest_in_blocks(blocks: Sequence[Tensor], count: int) -> tuple[Tensor, Tensor]:
+    """Return (value, column), [R, count] each: the smallest of every row, ascending, equal ones by
+    their column. `blocks` are the blocks of columns, [R, ...] each."""
     values, index, first = [], [], 0
     for block in blocks:
-        columns = _nearest_columns(block, count)
+        columns = _smallest_columns(block, count)
         values.append(block.gather(1, columns))
         index.append(columns + first)
         first += block.shape[1]
@@ -40,8 +40,8 @@ def nearest(blocks: Sequence[Tensor], count: int) -> tuple[Tensor, Tensor]:
     return merged[:, :count], torch.cat(index, 1).gather(1, order[:, :count])
 
 
-def _nearest_columns(block: Tensor, count: int) -> Tensor:
-    """The columns of the `count` smallest of each row, in the order of columns."""
+def _smallest_columns(block: Tensor, count: int) -> Tensor:
+    """Return the columns of the `count` smallest of each row, in ascending order of columns."""
     rows, columns = block.shape
     if columns <= count:
         return torch.arange(columns, device=block.device).expand(rows, columns)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 
 def aligned(rows: Sequence[Sequence[str]], left: int) -> str:
-    """Rows of cells, the header among them, one line each: the first `left` columns to the left,
-    the others to the right."""
+    """Return rows of cells, the header among them, as one line each: the first `left` columns flush
+    left, the others flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

@@ -10,7 +10,7 @@ import attrs
 
 
 def toml_value(value: Any) -> str:
-    """A value as it would stand in a run file; "none" for None, which TOML cannot write."""
+    """Return a value as it would stand in a run file; "none" for None, which TOML cannot write."""
     if value is None:
         return "none"
     if isinstance(value, bool):

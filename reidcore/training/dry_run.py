@@ -1,35 +1,37 @@
-"""One tiny random batch through training and ranking, on a copy, before pictures are read."""
+"""The dry run: one random batch through training and ranking, before any picture is read."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reidcore.contracts.component import Feature
 from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Batch, Images, Meta
 from reidcore.errors import PluginError, ReidError
 from reidcore.model.building import build_part
-from reidcore.model.model import Model, widened
+from reidcore.model.model import Model
 from reidcore.model.training_pairs import Pairs
 from reidcore.ranking.matcher_ranking import ranking_of
 from reidcore.ranking.postprocess import apply_post
 from reidcore.ranking.templates import view_of
 from reidcore.runfiles.tables import RankingTable
 from reidcore.support.seeds import seeded
+from reidcore.support.wording import few
 from reidcore.wiring.plan import Plan, Wired
 
 PER_ID = 2
 
 
 def random_batch(plan: Plan, device: torch.device, seed: int = 0, training: bool = False) -> Batch:
-    """2 identities x 2 pictures for every modality, or, if `training`, for those of the training
-    pictures; random pixels, float32 [B, 3, H, W]."""
+    """Return random pixels, float32 [B, 3, H, W], of 2 identities with 2 pictures each in every
+    modality, or if `training`, in every modality of the training pictures."""
     draw = torch.Generator().manual_seed(seed)
     every = plan.given.modalities
     trained = [number for number, name in enumerate(every) if name in plan.given.train_modalities]
@@ -47,7 +49,7 @@ def random_batch(plan: Plan, device: torch.device, seed: int = 0, training: bool
 
 @contextmanager
 def blamed(wired: Wired, doing: str) -> Iterator[None]:
-    """Whatever a part raises becomes an error that names it."""
+    """Turn whatever a part raises into an error that names it."""
     try:
         yield
     except ReidError:
@@ -60,19 +62,19 @@ def blamed(wired: Wired, doing: str) -> Iterator[None]:
 
 
 def dry_run(plan: Plan, model: Model) -> list[str]:
-    """Pushes a random batch through everything. Returns notes, such as parameters without gradient.
+    """Train, match and rank with a random batch, on a copy of the model. Return notes, such as on
+    parameters without gradient.
 
     Raises PluginError naming the part whose shapes, numbers or promises are not as declared.
     """
     with seeded("dry run"):
         copied = copy.deepcopy(model)
-        batch = random_batch(plan, model.device)
         notes = []
         if plan.losses:
-            training = random_batch(plan, model.device, training=True)
-            notes = train_once(plan, copied, training)
+            notes = train_once(plan, copied, random_batch(plan, model.device, training=True))
         copied.eval()
-        with torch.no_grad():
+        batch = random_batch(plan, model.device)
+        with torch.no_grad(), _watched(plan, copied):
             check_features(plan, copied(batch.images), len(batch))
             templates = {
                 wired.part.name: _match_once(copied, wired, batch) for wired in plan.matchers
@@ -83,92 +85,104 @@ def dry_run(plan: Plan, model: Model) -> list[str]:
 
 
 def train_once(plan: Plan, model: Model, batch: Batch) -> list[str]:
-    """One training step with every moment. Returns a note on parameters without gradient."""
+    """Do one training step with every moment of the losses, as `core.train` does. Return notes on
+    parameters without gradient."""
+    with _watched(plan, model):
+        model.train().before_training(lambda rows=None: _extracted(model, batch))
+        features = model(batch.images)
+        check_features(plan, features, len(batch))
+        loss, terms = model.loss(features, batch)
+        if not loss.requires_grad:
+            return ["no loss has a gradient"]
+        loss.backward()
+        notes = _gradient_notes(model)
+        torch.optim.SGD(model.parameters(), lr=1e-6).step()
+        model.after_step(features, batch)
+        model.after_epoch({name: float(value) for name, value in terms.items()})
+    return notes
+
+
+def _extracted(model: Model, batch: Batch) -> Iterator[tuple[Mapping[str, Tensor], Batch]]:
+    """Yield what `Run.extract` gives, of training pictures that are this one batch."""
+    model.eval()
+    with torch.no_grad():
+        features = model(batch.images)
     model.train()
+    yield features, batch
 
-    def extract(rows: Any = None) -> Iterator[tuple[dict[str, Tensor], Batch]]:
-        model.eval()
-        with torch.no_grad():
-            features = model(batch.images)
-        model.train()
-        yield features, batch
 
-    losses = {wired.part.name: wired for wired in plan.losses}
-    for name, loss in model.losses.items():
-        with blamed(losses[name], "before_training"):
-            loss.before_training(extract)
-    features = _forward(plan, model, batch.images)
-    check_features(plan, features, len(batch))
-    total: Tensor | None = None
-    terms: dict[str, float] = {}
-    for name, loss in model.losses.items():
-        with blamed(losses[name], "forward"), model.autocast():
-            result = loss(features, batch)
-            value, logged = result if isinstance(result, tuple) else (result, {})
-            if not isinstance(value, Tensor) or value.ndim != 0:
-                raise ValueError(f"the loss is {_shown(value)}, not a scalar")
-            if not value.isfinite():
-                raise ValueError(f"the loss is {value.item()}")
-            terms[name] = value.item()
-            terms.update(
-                {f"{name}.{t}": float(torch.as_tensor(x).detach()) for t, x in logged.items()}
-            )
-        weighted = value * losses[name].part.weight
-        total = weighted if total is None else total + weighted
-    assert total is not None
-    if not total.requires_grad:
-        return ["no loss has a gradient"]
-    total.backward()
+def _gradient_notes(model: Model) -> list[str]:
     without = [
         f"{role}.{key}"
         for role, module in model.parts()
         for key, parameter in module.named_parameters()
         if parameter.requires_grad and parameter.grad is None
     ]
-    torch.optim.SGD(model.parameters(), lr=1e-6).step()
-    detached = {name: value.detach() for name, value in features.items()}
-    with torch.no_grad():
-        for name, loss in model.losses.items():
-            with blamed(losses[name], "after_step"):
-                loss.after_step(detached, batch)
-            with blamed(losses[name], "after_epoch"):
-                loss.after_epoch(terms)
-    if not without:
-        return []
-    shown = ", ".join(without[:4]) + (f" and {len(without) - 4} more" if len(without) > 4 else "")
-    return [f"no gradient reaches {shown}"]
+    return [f"no gradient reaches {few(without)}"] if without else []
 
 
-def _forward(plan: Plan, model: Model, images: Images) -> dict[str, Tensor]:
-    """The model's forward pass, part by part so that a failure has a name."""
-    features: dict[str, Tensor] = {}
-    images = model.laid_out(images)
-    with blamed(plan.backbone, "forward"), model.autocast():
-        outputs = model.backbone(images)
-    _take(features, plan, plan.backbone, outputs)
-    for wired, head in zip(plan.heads, model.heads.values(), strict=True):
-        with blamed(wired, "forward"), model.autocast():
-            outputs = head(features, images)
-        _take(features, plan, wired, outputs)
-    return {name: widened(value) for name, value in features.items()}
+@contextmanager
+def _watched(plan: Plan, model: Model) -> Iterator[None]:
+    """Check what the parts give while the model trains, and name the part that fails."""
+    parts = dict(model.parts())
+    with ExitStack() as stack:
+        # A compiled part is not called by the method that is watched, and takes minutes besides.
+        _replace(stack, model, "compiles", False)
+
+        def watch(wired: Wired, method: str, check: Callable[[Any], None] | None = None) -> None:
+            part = parts[wired.part.role]
+            called = getattr(part, method)
+
+            def checked(*given: Any, **named: Any) -> Any:
+                with blamed(wired, method):
+                    result = called(*given, **named)
+                    if check is not None:
+                        check(result)
+                return result
+
+            _replace(stack, part, method, checked)
+
+        for wired in (plan.backbone, *plan.heads):
+            watch(wired, "forward", functools.partial(_check_names, plan, wired))
+        for wired in plan.losses:
+            watch(wired, "forward", _check_loss)
+            for moment in ("before_training", "after_step", "after_epoch"):
+                watch(wired, moment)
+        yield
 
 
-def _take(
-    features: dict[str, Tensor], plan: Plan, wired: Wired, outputs: Mapping[str, Tensor]
-) -> None:
-    wanted = plan.wanted[wired.part.role]
-    missing = sorted(wanted - set(outputs))
+def _replace(stack: ExitStack, owner: nn.Module, name: str, value: Any) -> None:
+    """Set an attribute of the object until the stack is closed."""
+    if name in vars(owner):
+        stack.callback(setattr, owner, name, vars(owner)[name])
+    else:
+        stack.callback(delattr, owner, name)
+    setattr(owner, name, value)
+
+
+def _check_names(plan: Plan, wired: Wired, outputs: Mapping[str, Tensor]) -> None:
+    """Check that the wanted outputs are given, and none that is not declared."""
+    missing = sorted(plan.wanted[wired.part.role] - set(outputs))
     extra = sorted(set(outputs) - set(wired.outputs))
     for names, text in ((missing, "does not give"), (extra, "gives undeclared")):
         if names:
             raise PluginError(f"dry run: {wired.part}: {text} output {', '.join(names)}")
-    instance = wired.part.name or "backbone"
-    for name in wanted:
-        features[f"{instance}.{name}"] = outputs[name].contiguous()
+
+
+def _check_loss(result: Any) -> None:
+    """Check that a loss is one finite number, and its logged terms numbers."""
+    value, logged = result if isinstance(result, tuple) else (result, {})
+    if not isinstance(value, Tensor) or value.ndim != 0:
+        raise ValueError(f"the loss is {_shown(value)}, not a scalar")
+    if not value.isfinite():
+        raise ValueError(f"the loss is {value.item()}")
+    for term, number in logged.items():
+        if torch.as_tensor(number).numel() != 1:
+            raise ValueError(f"its term {term!r} is {_shown(number)}, not a number")
 
 
 def check_features(plan: Plan, features: Mapping[str, Tensor], size: int) -> None:
-    """Declared shapes are the actual ones, and every number is finite."""
+    """Check that every feature has its declared shape and only finite numbers."""
     for wired in (plan.backbone, *plan.heads):
         instance = wired.part.name or "backbone"
         for output in plan.wanted[wired.part.role]:
@@ -184,25 +198,14 @@ def check_features(plan: Plan, features: Mapping[str, Tensor], size: int) -> Non
 
 
 def _match_once(model: Model, wired: Wired, batch: Batch) -> Template:
-    """The batch's template, after checking it and the distances within the batch."""
+    """Return the batch's template, once it and the distances within the batch are checked."""
     matcher, matching = model.matchers[wired.part.name], wired.matching
     assert matching is not None
+    size = len(batch)
     seen = [model(view_of(batch.images, view)) for view in model.plan.given.views]
     with blamed(wired, "template"):
         template = matcher.merge([matcher.template(features) for features in seen])
-    size = len(batch)
-    for key, spec in matching.template.items():
-        found = template.get(key)
-        if found is None or tuple(found.shape) != (size, *spec.shape):
-            raise PluginError(
-                f"dry run: {wired.part}: template {key!r} is declared as {list(spec.shape)} for "
-                f"each picture, but {size} pictures give {_shown(found)}"
-            )
-        if str(found.dtype) != f"torch.{spec.dtype}":
-            raise PluginError(
-                f"dry run: {wired.part}: template {key!r} is declared as {spec.dtype}, but is "
-                f"{found.dtype}"
-            )
+    _check_template(wired, template, size)
     with blamed(wired, "distance"):
         distances = matcher.distance(template, template)
     check_distances(wired, distances, (size, size))
@@ -214,10 +217,27 @@ def _match_once(model: Model, wired: Wired, batch: Batch) -> Template:
     return template
 
 
+def _check_template(wired: Wired, template: Template, size: int) -> None:
+    """Check the tensors of a template of `size` pictures against what the matcher declares."""
+    assert wired.matching is not None
+    for key, spec in wired.matching.template.items():
+        found = template.get(key)
+        if found is None or tuple(found.shape) != (size, *spec.shape):
+            raise PluginError(
+                f"dry run: {wired.part}: template {key!r} is declared as {list(spec.shape)} for "
+                f"each picture, but {size} pictures give {_shown(found)}"
+            )
+        if str(found.dtype) != f"torch.{spec.dtype}":
+            raise PluginError(
+                f"dry run: {wired.part}: template {key!r} is declared as {spec.dtype}, but is "
+                f"{found.dtype}"
+            )
+
+
 def _rank_once(
     plan: Plan, model: Model, ranking: RankingTable, templates: dict[str, Template], batch: Batch
 ) -> None:
-    """The batch ranked against itself, postprocessors included."""
+    """Rank the batch against itself, postprocessors included."""
     images, size = batch.images, len(batch)
     meta = Meta(
         images.camera,
@@ -242,7 +262,7 @@ def _rank_once(
 
 
 def check_distances(wired: Wired, distances: Any, shape: tuple[int, int]) -> None:
-    """A matcher's promises: float32, finite, not negative, at most 1 if unit."""
+    """Check a matcher's promises: float32, finite, not negative, at most 1 if `unit`."""
     place = f"dry run: {wired.part}: distance"
     if not isinstance(distances, Tensor) or tuple(distances.shape) != shape:
         raise PluginError(f"{place} gives {_shown(distances)} for {shape[0]} x {shape[1]} pictures")

@@ -1,4 +1,4 @@
-"""Optimizers as the run file's table [optim] says, and their learning rates."""
+"""Optimizers and learning rates, as the run file's table [optim] says."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reidcore.runfiles.tables import Optim
 
 
 def rate_factor(optim: Optim, epoch: int, epochs: int) -> float:
-    """The learning rate's factor in an epoch, counted from 0."""
+    """Return the factor of the learning rate in an epoch, counted from 0."""
     factor = 1.0
     if optim.steps is not None:
         factor *= optim.steps.by ** sum(epoch >= at for at in optim.steps.at)
@@ -28,9 +28,22 @@ def rate_factor(optim: Optim, epoch: int, epochs: int) -> float:
     return factor
 
 
+def set_rates(
+    optimizers: Iterable[torch.optim.Optimizer], optim: Optim, epoch: int, epochs: int
+) -> None:
+    """Set the learning rates of an epoch, counted from 0."""
+    factor = rate_factor(optim, epoch, epochs)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+
+
 def make_optimizer(optim: Optim, trained: Model | Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Over a model's parameters, with the learning rate scales of its roles, or over parameters.
-    Each group keeps its first rate as `base_lr`. Raises UsageError where there are none."""
+    """Return an optimizer of a model, with the learning rate scales of its roles, or of parameters.
+    Each parameter group keeps its first rate as `base_lr`.
+
+    Raises UsageError where there is nothing to train.
+    """
     groups: list[dict[str, Any]] = []
     if isinstance(trained, Model):
         for role, module in trained.parts():
@@ -64,18 +77,18 @@ def make_optimizer(optim: Optim, trained: Model | Iterable[nn.Parameter]) -> tor
 
 
 def _scale(scales: Mapping[str, float], role: str) -> float:
-    """The factor of the longest role path that holds the role."""
+    """Return the factor of the longest role path that holds the role."""
     paths = [path for path in scales if in_role(role, path)]
     return scales[max(paths, key=len)] if paths else 1.0
 
 
 def owned(optimizers: Iterable[torch.optim.Optimizer]) -> list[Tensor]:
-    """What the optimizers step."""
+    """Return all parameters of the optimizers."""
     return [p for one in optimizers for group in one.param_groups for p in group["params"]]
 
 
 def lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
-    """Gives loaded state its parameters' strides, which files do not keep: steps over unlike
+    """Give loaded state the strides of its parameters, which files do not keep: steps over unlike
     strides are slower, and may round otherwise."""
     for parameter, state in optimizer.state.items():
         for key, value in state.items():

@@ -8,7 +8,7 @@ from reidcore.contracts.running import Run
 
 
 def train(config: Any, run: Run) -> None:
-    """Plain training (`core.train`): every epoch once over the training pictures."""
+    """Train the model, in every epoch once over the training pictures."""
     model = run.model
     optimizer = run.optimizer()
     for epoch in run.epochs(optimizer=optimizer):

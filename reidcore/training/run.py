@@ -1,9 +1,8 @@
-"""Plain training, and the run that every procedure is written against."""
+"""The run that every procedure is written against."""
 
 from __future__ import annotations
 
 import functools
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,27 +14,23 @@ from torch import Tensor, nn
 from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Batch, Rows
 from reidcore.data.pictures import PictureLoader
-from reidcore.distributed.processes import ALONE, Processes
 from reidcore.distributed.shared_batches import average_gradients
-from reidcore.errors import DataError, ReidError, UsageError
+from reidcore.errors import UsageError
 from reidcore.evaluation.evaluate import evaluate
 from reidcore.model.building import build_part
 from reidcore.model.model import Model
-from reidcore.model.state_files import load_state, save_sections, save_state
 from reidcore.plugins.loading import Plugins
-from reidcore.protocols.score_names import metric_of
 from reidcore.ranking.distances import score, training_pairs
 from reidcore.ranking.kept_blocks import KeptBlocks, scoring_key
 from reidcore.ranking.templates import extract, make_templates
 from reidcore.runfiles.tables import FITTED
-from reidcore.runfolder.folder import SCORED_EPOCHS, write_means
 from reidcore.runfolder.peak_memory import peak_memory
-from reidcore.support.files import read_json, write_atomically, write_json
+from reidcore.support.files import write_atomically
 from reidcore.support.progress import Reporter, Silent
-from reidcore.support.repeats import number_of, without_curves
 from reidcore.support.seeds import generator, seed_all
-from reidcore.training.optimizers import lay_out_as_parameters, make_optimizer, owned, rate_factor
-from reidcore.wiring.plan import Plan
+from reidcore.training.epoch_log import EpochLog, diverged
+from reidcore.training.optimizers import make_optimizer, owned, set_rates
+from reidcore.training.saves import Saves
 
 
 class _Ask:
@@ -72,8 +67,8 @@ class _Ask:
 
 
 class TrainingRun:
-    """`reidcore.modules.Run` over a run folder: everything a procedure needs, and what makes a
-    killed run go on as if nothing had happened.
+    """A run in its folder: what a procedure trains with, as `reidcore.modules.Run` promises, and
+    the saves by which a killed run goes on as if nothing had happened.
 
     All randomness follows from (seed, epoch), so nothing of a generator's state is saved: a resumed
     run starts with the epoch after the last save. Of several processes each has one, and the first
@@ -82,50 +77,44 @@ class TrainingRun:
 
     def __init__(
         self,
-        plan: Plan,
-        folder: Path,
         model: Model,
         loader: PictureLoader,
         train_rows: Rows,
+        folder: Path,
         plugins: Plugins,
         reporter: Reporter,
-        processes: Processes = ALONE,
     ):
+        plan, processes = model.plan, loader.processes
+        settings = plan.runfile
         self.plan = plan
         self.folder = folder
         self.table: Mapping[str, Any] = plan.resolved()
         self.model = model
         self.device = model.device
-        self.seed = plan.runfile.train.seed
+        self.seed = settings.train.seed
         self.train = train_rows
-        self.history: list[dict[str, float]] = []
-        self.scores: dict[str, Any] | None = None
-        self._scored: list[dict[str, Any]] = []
-        self._evaluation_seconds: float | None = None
-        self._best = -math.inf
+        self._epochs = settings.train.epochs
+        self._evaluate_every = settings.eval.every
+        self._optim = settings.optim
         self._loader = loader
         self._processes = processes
         self._reporter = reporter if processes.first else Silent()
-        self._observers = plugins.observers(plan.runfile.plugins if processes.first else [])
-        seed_all(self.seed, "build", "data.batch")
-        self._sampler = build_part(plan, plan.batch) if plan.batch is not None else None
+        self._observers = plugins.observers(settings.plugins if processes.first else [])
+        self._saves = Saves(folder, model, processes, settings.train.best)
+        self._log = EpochLog()
         self._optimizers: list[torch.optim.Optimizer] = []
-        self._sums: dict[str, Tensor | float] = {}
-        self._counts: dict[str, int] = {}
-        self._pictures = 0
-
-    @property
-    def _resume_file(self) -> Path:
-        return self.folder / "resume.safetensors"
+        self._evaluation_seconds: float | None = None
+        seed_all(self.seed, "build", "data.batch")
+        self.sampler = build_part(plan, plan.batch) if plan.batch is not None else None
 
     def batches(self, rows: Rows, epoch: int, stream: int = 0) -> Iterator[Batch]:
-        if self._sampler is None:
+        if self.sampler is None:
             raise UsageError("[data]: missing key 'batch', which training needs")
         draw = generator(self.seed, "order", epoch, stream)
         # Drawn before the first step: what a sampler asks must not depend on how far workers are.
-        order = list(self._sampler.epoch(rows, draw, _Ask(self, rows)))
+        order = list(self.sampler.epoch(rows, draw, _Ask(self, rows)))
         for batch in self._loader.training(rows, order, epoch, stream):
-            self._pictures += len(batch)
+            self._log.pictures += len(batch)
             yield batch
 
     def extract(self, rows: Rows | None = None) -> Iterator[tuple[Mapping[str, Tensor], Batch]]:
@@ -138,25 +127,20 @@ class TrainingRun:
         )
 
     def optimizer(self, parameters: Iterable[nn.Parameter] | None = None) -> torch.optim.Optimizer:
-        optim = self.plan.runfile.optim
-        if optim is None:
+        if self._optim is None:
             raise UsageError("table [optim] is missing, which training needs")
-        made = make_optimizer(optim, self.model if parameters is None else parameters)
+        made = make_optimizer(self._optim, self.model if parameters is None else parameters)
         self._optimizers.append(made)
         return made
 
     def update(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
         if self.device.type == "cpu" and not loss.isfinite():
-            raise ReidError(
-                f"the loss became {loss.item()} in epoch {len(self.history) + 1}; lower optim.lr, "
-                "set optim.clip_norm, or look at means.csv"
-            )
+            raise diverged("the loss", loss.item(), len(self._saves.history) + 1)
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
         self.backward(loss, *optimizers)
-        clip = self.plan.runfile.optim.clip_norm if self.plan.runfile.optim else 0
-        if clip:
-            torch.nn.utils.clip_grad_norm_(owned(optimizers), clip)
+        if self._optim is not None and self._optim.clip_norm:
+            torch.nn.utils.clip_grad_norm_(owned(optimizers), self._optim.clip_norm)
         for optimizer in optimizers:
             optimizer.step()
 
@@ -170,136 +154,65 @@ class TrainingRun:
 
     def log(self, /, **numbers: float | Tensor) -> None:
         for name, number in numbers.items():
-            value = number.detach() if isinstance(number, Tensor) else number
-            self._sums[name] = self._sums.get(name, 0.0) + value
-            self._counts[name] = self._counts.get(name, 0) + 1
-        shown = self._pictures and self.device.type == "cpu"
-        self._reporter.step(self._pictures - self._shown, self.means() if shown else None)
-        self._shown = self._pictures
-
-    _shown = 0
+            self._log.add(name, number)
+        # On a GPU the means would wait for it at every step.
+        shown = self._log.pictures and self.device.type == "cpu"
+        self._reporter.step(self._log.new_pictures(), self.means() if shown else None)
 
     def means(self) -> dict[str, float]:
-        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+        return self._log.means()
 
     def say(self, text: str) -> None:
         self._reporter.say(text)
 
     def epochs(self, **state: Any) -> Iterator[int]:
-        settings = self.plan.runfile.train
-        first = self._restore(state)
-        for epoch in range(first, settings.epochs):
+        first = self._resume(state)
+        for epoch in range(first, self._epochs):
             self._begin(epoch, first)
-            started = time.monotonic()
             yield epoch
-            means = self.means()  # waits for the GPU, so it comes before the clock is read
-            seconds = time.monotonic() - started
-            wrong = [name for name, value in means.items() if not math.isfinite(value)]
-            if wrong:
-                raise ReidError(
-                    f"{', '.join(wrong)} became {means[wrong[0]]} in epoch {epoch + 1}; lower "
-                    "optim.lr, set optim.clip_norm, or look at means.csv"
-                )
-            rate = self._pictures / max(seconds, 1e-9)
-            lr = self._optimizers[0].param_groups[0]["lr"] if self._optimizers else 0.0
-            row = {"epoch": epoch + 1, **means, "lr": lr, "seconds": round(seconds, 3)}
-            self.history.append({**row, "pictures_per_second": round(rate, 1)})
-            due = self._due(epoch)
-            self._save(state, epoch + 1, due)
-            self._reporter.epoch_ended(self.history[-1])
+            row = self._log.row(epoch + 1, self._rate())
+            due = self._ends_with_evaluation(epoch)
+            self._saves.add_epoch(row, due)
+            self._reporter.epoch_ended(row)
             if due:
-                self._evaluate_epoch(state, epoch)
+                self._saves.add_scores(self.evaluate())
             self._observers.epoch_ended(
-                run=self, epoch=epoch, means=self.history[-1], scores=self.scores if due else None
+                run=self, epoch=epoch, means=row, scores=self._saves.scores if due else None
             )
+
+    def _resume(self, state: Mapping[str, Any]) -> int:
+        """Go back to the last save; return the number of finished epochs."""
+        if not self._saves.restore(state):
+            return 0
+        finished = len(self._saves.history)
+        self._reporter.say(f"resumed after epoch {finished} of {self._epochs}")
+        if self._saves.evaluation_due:
+            self._saves.add_scores(self.evaluate())
+        return finished
 
     def _begin(self, epoch: int, first: int) -> None:
-        settings = self.plan.runfile
         seed_all(self.seed, "epoch", epoch)
-        if settings.optim is not None:
-            factor = rate_factor(settings.optim, epoch, settings.train.epochs)
-            for optimizer in self._optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = group["base_lr"] * factor
-        self._sums, self._counts, self._pictures, self._shown = {}, {}, 0, 0
+        if self._optim is not None:
+            set_rates(self._optimizers, self._optim, epoch, self._epochs)
+        self._log = EpochLog()
         self.model.train()
-        self._reporter.epoch_started(epoch, settings.train.epochs, first)
+        self._reporter.epoch_started(epoch, self._epochs, first)
 
-    def _due(self, epoch: int) -> bool:
-        """Whether this epoch ends with an evaluation."""
-        every, epochs = self.plan.runfile.eval.every, self.plan.runfile.train.epochs
-        if not self.plan.data.test or not self.plan.rankings:
-            return False
-        return epoch + 1 == epochs or (every > 0 and (epoch + 1) % every == 0)
+    def _rate(self) -> float:
+        """The learning rate of the first optimizer, for means.csv."""
+        return self._optimizers[0].param_groups[0]["lr"] if self._optimizers else 0.0
 
-    def _evaluate_epoch(self, state: Mapping[str, Any], epoch: int) -> None:
-        """Evaluates and saves again, so that a kill in an evaluation costs only the evaluation."""
-        self.scores = self.evaluate()
-        self._scored.append({"epoch": epoch + 1, "scores": without_curves(self.scores or {})})
-        self._keep_best(epoch)
-        self._save(state, epoch + 1, False)
+    @property
+    def _can_evaluate(self) -> bool:
+        return bool(self.plan.data.test and self.plan.rankings)
 
-    def _keep_best(self, epoch: int) -> None:
-        name = self.plan.runfile.train.best
-        if not name or not self.scores:
-            return
-        rankings = next(iter(self.scores.values()))
-        last = list(next(iter(rankings.values())).values())[-1]
-        score = next(one for one in last if metric_of(one) == name)
-        value = number_of(last[score])
-        if value > self._best:
-            self._best = value
-            if self._processes.first:
-                save_sections(self.folder / "weights-best.safetensors", self.model.sections())
-                write_json(self.folder / "best.json", {"epoch": epoch + 1, score: value})
-
-    def _save(self, state: Mapping[str, Any], epoch: int, evaluation_due: bool) -> None:
-        if not self._processes.first:
-            return
-        save_state(
-            self._resume_file,
-            {
-                "epoch": epoch,
-                "evaluation_due": evaluation_due,
-                "model": {role: section for role, section in self.model.sections().items()},
-                "state": {name: part.state_dict() for name, part in state.items()},
-                "history": self.history,
-                "scores": self.scores,
-                "scored": self._scored,
-                "best": self._best,
-            },
-        )
-        write_means(self.folder / "means.csv", self.history)
-        if self._scored:
-            write_json(self.folder / SCORED_EPOCHS, self._scored)
-
-    def _restore(self, state: Mapping[str, Any]) -> int:
-        saved = load_state(self._resume_file) if self._resume_file.exists() else None
-        self._processes.wait()  # before the first one saves anew
-        if saved is None:
-            return 0
-        if set(saved["state"]) != set(state):
-            raise DataError(
-                f"{self._resume_file} holds the state of {', '.join(saved['state']) or 'nothing'}, "
-                f"but the procedure keeps {', '.join(state) or 'nothing'}"
-            )
-        for role, module in self.model.parts():
-            module.load_state_dict(saved["model"][role])
-        for name, part in state.items():
-            part.load_state_dict(saved["state"][name])
-            if isinstance(part, torch.optim.Optimizer):
-                lay_out_as_parameters(part)
-        self.history, self.scores = saved["history"], saved["scores"]
-        self._scored = saved.get("scored", [])
-        self._best = saved["best"]
-        epoch = int(saved["epoch"])
-        self._reporter.say(f"resumed after epoch {epoch} of {self.plan.runfile.train.epochs}")
-        if saved["evaluation_due"]:
-            self._evaluate_epoch(state, epoch - 1)
-        return epoch
+    def _ends_with_evaluation(self, epoch: int) -> bool:
+        every = self._evaluate_every
+        last = epoch + 1 == self._epochs
+        return self._can_evaluate and (last or (every > 0 and (epoch + 1) % every == 0))
 
     def evaluate(self) -> dict[str, Any] | None:
-        if not self.plan.data.test or not self.plan.rankings:
+        if not self._can_evaluate:
             return None
         if any(ranking.scale in FITTED for ranking in self.plan.rankings):
             self._measure_pairs()
@@ -335,24 +248,17 @@ class TrainingRun:
         return path
 
     def run(self) -> dict[str, Any] | None:
-        """Runs the procedure to its end and leaves weights and scores in the folder."""
+        """Run the procedure to its end, leave weights and scores in the folder, and return the
+        scores."""
         self._observers.run_started(run=self)
         if self.plan.procedure is not None:
             seed_all(self.seed, "procedure")  # for modules of its own
             self.plan.procedure.build()(self.plan.procedure.config, self)
-        if self.scores is None:
-            self.scores = self.evaluate()
+        scores = self._saves.scores
+        if scores is None:
+            scores = self.evaluate()
         self._measure_pairs()  # whatever ranks later may have to be fitted
-        if self._processes.first:
-            self._finish()
-        return self.scores
-
-    def _finish(self) -> None:
-        save_sections(self.folder / "weights.safetensors", self.model.sections())
-        if self.scores is not None:
-            write_json(self.folder / "scores.json", self.scores)
-        lock = read_json(self.folder / "lock.json")
         used = {"evaluation_seconds": self._evaluation_seconds, **peak_memory(self.device)}
-        write_json(self.folder / "lock.json", {**lock, "finished": True, "used": used})
-        self._resume_file.unlink(missing_ok=True)
-        self._observers.run_ended(run=self, scores=self.scores)
+        self._saves.finish(scores, used)
+        self._observers.run_ended(run=self, scores=scores)
+        return scores

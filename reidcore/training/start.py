@@ -14,11 +14,15 @@ from reidcore.distributed.processes import ALONE, Processes
 from reidcore.errors import UsageError
 from reidcore.evaluation.labelled_set import require_scorable
 from reidcore.model.building import build_model, choose_device, make_loader
+from reidcore.model.model import Model
 from reidcore.plugins.loading import Plugins
-from reidcore.runfolder.folder import DRAWS, is_finished
-from reidcore.runfolder.lock import check_resumable, drawn_as_text, make_lock
+from reidcore.runfolder.drawn_galleries import drawn_as_text
+from reidcore.runfolder.folder import DRAWS, RESUME, RUN_FILE, SCORES
+from reidcore.runfolder.make_record import make_record
+from reidcore.runfolder.record import RECORD, check_resumable, is_finished
 from reidcore.support.files import read_json, write_atomically, write_json
 from reidcore.support.progress import Reporter
+from reidcore.training.dry_run import dry_run
 from reidcore.training.run import TrainingRun
 from reidcore.wiring.plan import Plan
 
@@ -32,58 +36,42 @@ def run_training(
     check: bool = True,
     processes: Processes = ALONE,
 ) -> dict[str, Any] | None:
-    """Runs a plan in its folder, inside `runfolder.prepared`, from where the last save stopped.
-    Returns the scores. processes: that all call this and share the work; they compute what one
-    does, up to rounding, but for random numbers that layers of the network draw."""
-    from reidcore.training.dry_run import dry_run
+    """Train and evaluate a plan in its folder, from where the last save stopped; return the scores.
 
-    settings = plan.runfile
-    device = choose_device(settings.train.device)
-    _set_determinism(settings.train.deterministic)
-    if settings.train.compile and processes.count > 1:
+    sets: the `--set` items that the plan was made with. check: make a dry run first, if the run
+    is new. processes: those that all call this and share the work. They compute what one does, up
+    to rounding, but for random numbers that layers of the network draw. The caller holds the
+    folder by `runfolder.folder.prepared`.
+    """
+    settings = plan.runfile.train
+    device = choose_device(settings.device)
+    _set_determinism(settings.deterministic)
+    if settings.compile and processes.count > 1:
         raise UsageError(
             "[train]: compile: torch cannot compile norms that several processes share; start one "
             "process, or set train.compile = false"
         )
-    lock = make_lock(plan, sets, device, processes)
-    started = (folder / "lock.json").exists()
+    record = make_record(plan, sets, device, processes.count)
+    started = (folder / RECORD).exists()
     if started:
-        for note in check_resumable(folder, lock) if processes.first else ():
+        for note in check_resumable(folder, record) if processes.first else ():
             reporter.say(note)
         if is_finished(folder):
-            (folder / "resume.safetensors").unlink(missing_ok=True)  # killed before it was removed
-            reporter.say(f"{folder} is finished; nothing to resume")
-            scores = folder / "scores.json"
-            return dict(read_json(scores)) if scores.exists() else None
+            return _finished_scores(folder, reporter)
     require_scorable(plan)
-    saved = (folder / "resume.safetensors").exists()
+    saved = (folder / RESUME).exists()
     processes.wait()  # before the first one changes what the others look at
-    model = build_model(plan, settings.train.seed, "none" if saved else "need").to(device)
-    model.freeze_norms(settings.train.frozen_norm)
+    model = build_model(plan, settings.seed, "none" if saved else "need").to(device)
+    model.freeze_norms(settings.frozen_norm)
     loader = make_loader(plan, device, processes)
-    check = check and processes.first and not saved
-    for note in [*model.notes, *(dry_run(plan, model) if check else ())]:
-        reporter.say(f"note: {note}")
+    _say_notes(model, reporter, check and processes.first and not saved)
     if processes.first and not started:
-        write_atomically(folder / "run.toml", settings.text)
-        if drawn := drawn_as_text(plan.data.test):
-            write_atomically(folder / DRAWS, drawn)
-        write_json(folder / "lock.json", lock)
-    size = sum(p.numel() for p in model.parameters())
-    where = f"on {lock['device']}"
-    if device.type == "cpu":
-        where += f" with {lock['threads']} threads"
-    if processes.count > 1:
-        where += f" in each of {processes.count} processes"
-    reporter.say(
-        f"{settings.name}: {size / 1e6:.2f} M parameters, {plan.given.identities} identities, "
-        f"{where}"
-    )
-    if settings.train.amp and device.type != "cuda":
+        _write_start(plan, folder, record)
+    reporter.say(_headline(model, record))
+    if settings.amp and device.type != "cuda":
         reporter.say("note: amp acts on CUDA only; this run computes in float32")
     rows = make_rows(plan.data.training_rows(), plan.data.camera_numbers, plan.given.modalities)
-    run = TrainingRun(plan, folder, model, loader, rows, plugins, reporter, processes)
-    return run.run()
+    return TrainingRun(model, loader, rows, folder, plugins, reporter).run()
 
 
 def _set_determinism(on: bool) -> None:
@@ -92,3 +80,36 @@ def _set_determinism(on: bool) -> None:
     # `use_deterministic_algorithms` would import torch's compiler, which takes seconds.
     torch.set_deterministic_debug_mode("warn" if on else "default")
     torch.backends.cudnn.benchmark = not on
+
+
+def _finished_scores(folder: Path, reporter: Reporter) -> dict[str, Any] | None:
+    (folder / RESUME).unlink(missing_ok=True)  # of a run that was killed before it removed it
+    reporter.say(f"{folder} is finished; nothing to resume")
+    scores = folder / SCORES
+    return dict(read_json(scores)) if scores.exists() else None
+
+
+def _say_notes(model: Model, reporter: Reporter, dry: bool) -> None:
+    """Say what building the parts had to say, and what the dry run has, if one is made."""
+    for note in [*model.notes, *(dry_run(model.plan, model) if dry else ())]:
+        reporter.say(f"note: {note}")
+
+
+def _write_start(plan: Plan, folder: Path, record: dict[str, Any]) -> None:
+    """Write the files that a run folder has from the start."""
+    write_atomically(folder / RUN_FILE, plan.runfile.text)
+    if drawn := drawn_as_text(plan.data.test):
+        write_atomically(folder / DRAWS, drawn)
+    write_json(folder / RECORD, record)
+
+
+def _headline(model: Model, record: dict[str, Any]) -> str:
+    """Return the line that says what is trained, and where."""
+    where = f"on {record['device']}"
+    if model.device.type == "cpu":
+        where += f" with {record['threads']} threads"
+    if record["processes"] > 1:
+        where += f" in each of {record['processes']} processes"
+    size = sum(parameter.numel() for parameter in model.parameters())
+    identities = model.plan.given.identities
+    return f"{record['name']}: {size / 1e6:.2f} M parameters, {identities} identities, {where}"

@@ -22,7 +22,7 @@ from reidcore.modules import Context, Meta
 from reidcore.plugins.loading import Plugins
 from reidcore.plugins.run_files import find_packaged
 from reidcore.ranking.matcher_ranking import MatcherRanking, Share
-from reidcore.support.sorting import nearest
+from reidcore.support.sorting import smallest_in_blocks
 from tests.oracles import oracle
 
 
@@ -68,7 +68,7 @@ class Rows:
         self.full = full
 
     def neighbours(self, kept: int) -> Neighbours:
-        distance, index = nearest([self.full], kept)
+        distance, index = smallest_in_blocks([self.full], kept)
         return Neighbours(index, distance, self.full.amax(1))
 
     def pairs(self, i: Tensor, j: Tensor) -> Tensor:
@@ -315,7 +315,7 @@ def test_nearest_equals_a_stable_sort(device):
         values = torch.randint(kinds, (rows, 2 * columns), generator=draw).float().to(device)
         count = int(torch.randint(1, 2 * columns + 1, (), generator=draw))
         cut = int(torch.randint(2 * columns + 1, (), generator=draw))
-        found, index = nearest([values[:, :cut], values[:, cut:]], count)
+        found, index = smallest_in_blocks([values[:, :cut], values[:, cut:]], count)
         expected = values.sort(dim=1, stable=True)
         assert torch.equal(index, expected.indices[:, :count])
         assert torch.equal(found, expected.values[:, :count])

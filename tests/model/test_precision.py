@@ -241,11 +241,10 @@ def test_a_gpu_steps_all_weights_at_once(kind: str, tmp_path: Path):
     for device in ("cpu", "cuda"):
         model = make(f"optim.kind={kind}", "head.neck.pool=gem", f"train.device={device}")
         run = TrainingRun(
-            model.plan,
-            tmp_path,
             model.to(device),
             make_loader(model.plan, model.device),
             make_rows([], {}, ("visible",)),
+            tmp_path,
             Plugins([]),
             Silent(),
         )

@@ -27,7 +27,7 @@ from reidcore.protocols.by_name import PROTOCOLS
 from reidcore.protocols.vehicleid import VehicleIDProtocol
 from reidcore.runfiles.data_entries import read_protocol
 from reidcore.runfiles.runfile import Source
-from reidcore.runfolder.lock import drawn_as_text
+from reidcore.runfolder.drawn_galleries import drawn_as_text
 from tests.builtin.readers.test_vehicleid import put
 
 

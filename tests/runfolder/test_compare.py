@@ -12,8 +12,8 @@ import pytest
 from running import TINY
 
 from reidcore.cli.main import main
-from reidcore.runfolder.comparison import telling
-from reidcore.runfolder.results import flattened
+from reidcore.runfolder.comparison import differing_settings
+from reidcore.runfolder.results import settings_of
 
 
 def run(*arguments: object) -> None:
@@ -172,7 +172,7 @@ def test_settings_are_flattened_as_set_names_them():
         "data": {"augment": [{"use": "core.flip"}], "image": [64, 32]},
         "ranking": [{"name": "main", "matcher": "look"}],
     }
-    assert flattened(table) == {
+    assert settings_of(table) == {
         "train.seed": 0,
         "head.neck.use": "core.bnneck",
         "data.augment.0.use": "core.flip",
@@ -187,6 +187,6 @@ def test_another_component_is_told_by_its_name():
     differ among runs of one component are not."""
     pool = {"h.use": "core.pool", "h.kind": "gem"}
     runs = [pool, {"h.use": "core.bnneck", "h.shift": True}, {"h.use": "core.bnneck"}]
-    assert telling(runs) == ["h.use"]
-    assert telling([*runs, {**pool, "h.kind": "max"}]) == ["h.use", "h.kind"]
-    assert telling([{"optim.steps.by": 0.1}, {}]) == ["optim.steps.by"]
+    assert differing_settings(runs) == ["h.use"]
+    assert differing_settings([*runs, {**pool, "h.kind": "max"}]) == ["h.use", "h.kind"]
+    assert differing_settings([{"optim.steps.by": 0.1}, {}]) == ["optim.steps.by"]

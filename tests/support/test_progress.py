@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from running import TINY, environment
 
-from reidcore.support.progress import Plain, duration, in_words
+from reidcore.support.progress import Plain, duration, shown_means
 
 
 def test_plain_lines_show_terms_rate_and_time_left():
@@ -30,7 +30,7 @@ def test_plain_lines_show_terms_rate_and_time_left():
 
 def test_words():
     """Bookkeeping columns are no losses; long times have hours."""
-    assert in_words({"epoch": 1, "loss": 2, "lr": 0.1, "seconds": 3}) == "loss 2.000"
+    assert shown_means({"epoch": 1, "loss": 2, "lr": 0.1, "seconds": 3}) == "loss 2.000"
     assert duration(62.4) == "1:02" and duration(3723) == "1:02:03"
 
 

@@ -1,0 +1,116 @@
+"""The run record, lock.json: what a run was, whether it has finished, whether it may be resumed.
+Torch-free.
+
+`reidcore.runfolder.make_record` makes it when a run starts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reidcore.errors import DataError, UsageError
+from reidcore.support.files import read_json, write_json
+
+RECORD = "lock.json"
+LAYOUT = 1
+"""Number of the layout of run folders, which a record holds."""
+RESUME_FREE = (
+    "train.device",
+    "data.workers",
+    "data.worker_kind",
+    "data.cache",
+    "eval.memory",
+    "eval.templates",
+    "eval.batch",
+)
+"""Settings that may change on resume: they do not change what is computed."""
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the run record of a run folder. Raises UsageError if the folder is none, or of a newer
+    layout, DataError if the record is damaged."""
+    path = folder / RECORD
+    if not folder.is_dir():
+        raise UsageError(f"no run folder at {folder.absolute()}")
+    if not path.is_file():
+        hint = ""
+        if repeats := sorted(folder.glob(f"*/{RECORD}")):
+            hint = "; it holds repeats, name one of them: " + ", ".join(
+                str(one.parent) for one in repeats[:3]
+            )
+        raise UsageError(f"{folder.absolute()} is not a run folder: it has no {RECORD}{hint}")
+    content = read_json(path)
+    layout = content.get("layout") if isinstance(content, dict) else None
+    if not isinstance(layout, int):
+        raise DataError(f"{path} is damaged: it has no layout number")
+    if layout > LAYOUT:
+        raise UsageError(
+            f"{folder} has layout {layout}, and this core reads layout {LAYOUT}; upgrade reidcore"
+        )
+    return dict(content)
+
+
+def is_finished(folder: Path) -> bool:
+    """Return True if the run in this folder has reached its end."""
+    try:
+        return bool(read_json(folder / RECORD).get("finished"))
+    except (DataError, AttributeError):
+        return False
+
+
+def unfinished(folder: Path) -> UsageError:
+    """Return the error for a run that must have reached its end and has not."""
+    return UsageError(f"the run in {folder} is unfinished; go on with it by --resume first")
+
+
+def mark_finished(folder: Path, used: Mapping[str, Any]) -> None:
+    """Note in the record that the run has reached its end, and what it used of the machine."""
+    path = folder / RECORD
+    write_json(path, {**read_json(path), "finished": True, "used": used})
+
+
+def check_resumable(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """Compare the record of a run that is to go on with the one in the folder. Return notes on what
+    may make its end differ in the last bits.
+
+    Raises UsageError naming what would make it another run.
+    """
+    old = read_json(folder / RECORD)
+    new = json.loads(json.dumps(record))
+    changed = _differences(old.get("resolved"), new["resolved"])
+    data = _differences(old.get("data"), new["data"])
+    changed += [f"the manifest of data.{text}" for text in data]
+    own = {name: v for name, v in new["versions"].items() if name not in ("torch", "python")}
+    before = {name: old.get("versions", {}).get(name) for name in own}
+    changed += [f"the version of {text}" for text in _differences(before, own)]
+    if changed:
+        raise UsageError(
+            f"{folder} cannot be resumed, because it would become another run: "
+            + "; ".join(changed[:5])
+            + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
+            + ". Undo the change, or start another folder with --out."
+        )
+    notes = []
+    for key in ("device", "threads", "processes"):
+        found = old.get(key, 1)  # the number of processes was not always written
+        if found != new[key]:
+            notes.append(
+                f"note: {key} was {found}, is {new[key]}: the end will not be bit-identical"
+            )
+    return notes
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Return a text for every dotted key at which two resolved run files differ."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        found = []
+        for key in dict.fromkeys([*old, *new]):
+            inner = f"{path}.{key}" if path else str(key)
+            found += _differences(old.get(key), new.get(key), inner)
+        return found
+    if old == new or path in RESUME_FREE:
+        return []
+    return [f"{path} was {old!r}, is {new!r}"]

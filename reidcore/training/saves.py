@@ -1,0 +1,147 @@
+"""The results of a run so far, saved in its folder so that a killed run can go on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reidcore.distributed.processes import Processes
+from reidcore.errors import DataError
+from reidcore.model.model import Model
+from reidcore.model.state_files import load_state, save_sections, save_state
+from reidcore.protocols.score_names import metric_of
+from reidcore.runfolder.folder import (
+    BEST_SCORE,
+    BEST_WEIGHTS,
+    MEANS,
+    RESUME,
+    SCORED_EPOCHS,
+    SCORES,
+    WEIGHTS,
+    write_means,
+)
+from reidcore.runfolder.record import mark_finished
+from reidcore.support.files import write_json
+from reidcore.support.repeats import number_of, without_curves
+from reidcore.training.optimizers import lay_out_as_parameters
+
+
+class Saves:
+    """The results of a run so far, and their files in the run folder.
+
+    Every process keeps the results, and the first one writes the files. `best` is the score
+    whose best weights are kept, "" for none.
+    """
+
+    def __init__(self, folder: Path, model: Model, processes: Processes, best: str = ""):
+        self.history: list[dict[str, float]] = []
+        """The rows of means.csv, one for each finished epoch."""
+        self.scores: dict[str, Any] | None = None
+        """The scores of the last evaluation."""
+        self.evaluation_due = False
+        """True while the last finished epoch is still to be evaluated."""
+        self._folder = folder
+        self._model = model
+        self._processes = processes
+        self._best_metric = best
+        self._best = -math.inf
+        self._scores_by_epoch: list[dict[str, Any]] = []
+        self._state: Mapping[str, Any] = {}
+
+    def restore(self, state: Mapping[str, Any]) -> bool:
+        """Load the last save into the model and into `state`, the procedure's objects by name,
+        which later saves hold too. Return False where nothing has been saved.
+
+        Raises DataError where the save is damaged or holds the state of other objects.
+        """
+        self._state = state
+        path = self._folder / RESUME
+        saved = load_state(path) if path.exists() else None
+        self._processes.wait()  # before the first one saves anew
+        if saved is None:
+            return False
+        if set(saved["state"]) != set(state):
+            raise DataError(
+                f"{path} holds the state of {', '.join(saved['state']) or 'nothing'}, "
+                f"but the procedure keeps {', '.join(state) or 'nothing'}"
+            )
+        for role, module in self._model.parts():
+            module.load_state_dict(saved["model"][role])
+        for name, part in state.items():
+            part.load_state_dict(saved["state"][name])
+            if isinstance(part, torch.optim.Optimizer):
+                lay_out_as_parameters(part)
+        self.history = saved["history"]
+        self.scores = saved["scores"]
+        self.evaluation_due = saved["evaluation_due"]
+        self._scores_by_epoch = saved.get("scored", [])  # older saves have none
+        self._best = saved["best"]
+        return True
+
+    def add_epoch(self, row: dict[str, float], evaluation_due: bool) -> None:
+        """Save the run after an epoch, whose row of means.csv is `row`."""
+        self.history.append(row)
+        self.evaluation_due = evaluation_due
+        self._save()
+
+    def add_scores(self, scores: dict[str, Any] | None) -> None:
+        """Save the scores of the last finished epoch, so that a kill in an evaluation costs only
+        the evaluation."""
+        self.scores = scores
+        self.evaluation_due = False
+        epoch = len(self.history)
+        self._scores_by_epoch.append({"epoch": epoch, "scores": without_curves(scores or {})})
+        if self._best_metric and scores:
+            name, value = _deciding_score(scores, self._best_metric)
+            if value > self._best:
+                self._best = value
+                self._write_best({"epoch": epoch, name: value})
+        self._save()
+
+    def finish(self, scores: dict[str, Any] | None, used: Mapping[str, Any]) -> None:
+        """Write the weights and the last scores, note in the run record that the run is finished
+        and what it used of the machine, and remove what only a resumed run would need."""
+        if not self._processes.first:
+            return
+        save_sections(self._folder / WEIGHTS, self._model.sections())
+        if scores is not None:
+            write_json(self._folder / SCORES, scores)
+        mark_finished(self._folder, used)
+        (self._folder / RESUME).unlink(missing_ok=True)
+
+    def _write_best(self, found: Mapping[str, float]) -> None:
+        if self._processes.first:
+            save_sections(self._folder / BEST_WEIGHTS, self._model.sections())
+            write_json(self._folder / BEST_SCORE, found)
+
+    def _save(self) -> None:
+        if not self._processes.first:
+            return
+        save_state(
+            self._folder / RESUME,
+            {
+                "epoch": len(self.history),
+                "evaluation_due": self.evaluation_due,
+                "model": self._model.sections(),
+                "state": {name: part.state_dict() for name, part in self._state.items()},
+                "history": self.history,
+                "scores": self.scores,
+                "scored": self._scores_by_epoch,
+                "best": self._best,
+            },
+        )
+        write_means(self._folder / MEANS, self.history)
+        if self._scores_by_epoch:
+            write_json(self._folder / SCORED_EPOCHS, self._scores_by_epoch)
+
+
+def _deciding_score(scores: Mapping[str, Any], metric: str) -> tuple[str, float]:
+    """(name, value) of the metric in the last stage of the first test set's first ranking."""
+    rankings = next(iter(scores.values()))
+    last_stage = list(next(iter(rankings.values())).values())[-1]
+    name = next(one for one in last_stage if metric_of(one) == metric)
+    return name, number_of(last_stage[name])

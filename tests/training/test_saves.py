@@ -1,0 +1,122 @@
+"""What a run saves after each epoch, and the numbers that an epoch logs."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from running import TINY
+
+from reidcore.distributed.processes import ALONE, Processes
+from reidcore.errors import DataError, ReidError
+from reidcore.model.building import build_model
+from reidcore.model.model import Model
+from reidcore.model.state_files import load_state, save_state
+from reidcore.plugins.loading import Plugins
+from reidcore.runfiles.parse import parse_runfile
+from reidcore.training.epoch_log import EpochLog
+from reidcore.training.saves import Saves
+from reidcore.wiring.make_plan import make_plan
+
+ROW = {"epoch": 1, "loss": 2.0, "lr": 0.1, "seconds": 1.5}
+
+
+def make(seed: int = 0) -> Model:
+    run = parse_runfile(TINY, Path("tiny.toml"), [])
+    return build_model(make_plan(run, Plugins([]), allow_missing=True), seed)
+
+
+def scores(value: float) -> dict:
+    stages = {"plain": {"mAP": 0.0, "cmc": [0.0]}, "rerank": {"mAP": value, "cmc": [value, 1.0]}}
+    return {"demo": {"main": stages}}
+
+
+def test_a_save_restores_the_run(tmp_path):
+    """Model, procedure's state, rows and scores are those of the last save."""
+    first, optimizer = make(), torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], 0.5)
+    saves = Saves(tmp_path, first, ALONE)
+    assert not saves.restore({"optimizer": optimizer})
+    saves.add_epoch(ROW, evaluation_due=True)
+    second, other = make(1), torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], 0.25)
+    again = Saves(tmp_path, second, ALONE)
+    assert again.restore({"optimizer": other})
+    assert again.history == [ROW] and again.evaluation_due and again.scores is None
+    assert other.param_groups[0]["lr"] == 0.5
+    weights = second.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in first.state_dict().items())
+    again.add_scores(scores(0.5))
+    third = Saves(tmp_path, make(2), ALONE)
+    assert third.restore({"optimizer": other})
+    assert third.scores == scores(0.5) and not third.evaluation_due
+    by_epoch = json.loads((tmp_path / "scores-by-epoch.json").read_text())
+    assert by_epoch == [
+        {"epoch": 1, "scores": {"demo": {"main": {"plain": {"mAP": 0.0}, "rerank": {"mAP": 0.5}}}}}
+    ]
+    assert (tmp_path / "means.csv").read_text() == "epoch,loss,lr,seconds\n1,2.0,0.1,1.5\n"
+
+
+def test_another_procedures_state_is_refused(tmp_path):
+    part = torch.nn.Linear(1, 1)
+    saves = Saves(tmp_path, make(), ALONE)
+    saves.restore({"optimizer": part, "own": part})
+    saves.add_epoch(ROW, evaluation_due=False)
+    with pytest.raises(DataError) as caught:
+        Saves(tmp_path, make(), ALONE).restore({})
+    assert "holds the state of optimizer, own, but the procedure keeps nothing" in str(caught.value)
+
+
+def test_saves_from_before_scores_by_epoch_are_read(tmp_path):
+    saves = Saves(tmp_path, make(), ALONE)
+    saves.add_epoch(ROW, evaluation_due=False)
+    file = tmp_path / "resume.safetensors"
+    save_state(file, {key: value for key, value in load_state(file).items() if key != "scored"})
+    again = Saves(tmp_path, make(), ALONE)
+    assert again.restore({})
+    again.add_scores(scores(0.5))
+    assert len(json.loads((tmp_path / "scores-by-epoch.json").read_text())) == 1
+
+
+def test_the_best_epoch_is_that_of_the_last_stage(tmp_path):
+    """The first test set's first ranking decides, after all of its postprocessors; ties keep the
+    earlier epoch, and a score that is not a number never is the best."""
+    saves = Saves(tmp_path, make(), ALONE, best="mAP")
+    for number, value in enumerate((0.3, 0.6, 0.6, math.nan, 0.5), 1):
+        saves.add_epoch({**ROW, "epoch": number}, evaluation_due=True)
+        saves.add_scores(scores(value))
+    assert json.loads((tmp_path / "best.json").read_text()) == {"epoch": 2, "mAP": 0.6}
+    assert (tmp_path / "weights-best.safetensors").exists()
+
+
+def test_only_the_first_process_writes(tmp_path):
+    saves = Saves(tmp_path, make(), Processes(1, 2), best="mAP")
+    saves.add_epoch(ROW, evaluation_due=True)
+    saves.add_scores(scores(0.5))
+    saves.finish(scores(0.5), {})
+    assert saves.scores == scores(0.5) and not list(tmp_path.iterdir())
+
+
+def test_an_epoch_logs_means():
+    """Means are over the steps that logged a name; pictures are counted between two steps."""
+    log = EpochLog()
+    log.add("loss", torch.tensor(1.0, requires_grad=True))
+    log.add("loss", 2.0)
+    log.add("late", 5)
+    log.pictures += 8
+    assert log.new_pictures() == 8 and log.new_pictures() == 0
+    assert log.means() == {"loss": 1.5, "late": 5.0}
+    row = log.row(3, 0.1)
+    assert list(row) == ["epoch", "loss", "late", "lr", "seconds", "pictures_per_second"]
+    assert row["epoch"] == 3 and row["loss"] == 1.5 and row["lr"] == 0.1
+    assert row["pictures_per_second"] > 0
+
+
+def test_a_mean_that_is_not_finite_ends_the_run():
+    log = EpochLog()
+    log.add("id", float("nan"))
+    log.add("triplet", float("inf"))
+    with pytest.raises(ReidError) as caught:
+        log.row(2, 0.1)
+    assert str(caught.value).startswith("id, triplet became nan in epoch 2; lower optim.lr")
