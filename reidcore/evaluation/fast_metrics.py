@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from reidcore.evaluation.metrics import PerQuery, check_ways, refuse_nan
-from reidcore.evaluation.relevance import Judged
+from reidcore.evaluation.relevance import Judgements
 from reidcore.protocols.score_names import Precision, Ties
 from reidcore.support.device_memory import at_once, in_parts
 from reidcore.support.sorting import ascending
@@ -33,7 +33,7 @@ _COMPARED = 1 << 18, 1 << 24
 
 def count_queries(
     distances: Tensor,
-    judged: Judged,
+    judged: Judgements,
     ties: Ties = "gallery",
     precision: Precision = "step",
     tile: tuple[int, int] | None = None,
@@ -94,7 +94,7 @@ class _Matches:
     infinite: bool
 
     @classmethod
-    def among(cls, distances: Tensor, judged: Judged) -> _Matches:
+    def among(cls, distances: Tensor, judged: Judgements) -> _Matches:
         counted = judged.match & ~judged.ignored
         row, column = judged.row[counted], judged.column[counted]
         value = distances[row, column]

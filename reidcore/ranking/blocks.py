@@ -1,0 +1,165 @@
+"""The matchers' own distances in blocks of rows: how large they are, which are held in memory, and
+which are kept on disk."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from math import isqrt
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from reidcore.ranking.distances import MatcherDistances
+from reidcore.ranking.fusion import Fusion, Share
+from reidcore.ranking.kept_blocks import block_rows, is_long
+from reidcore.ranking.resources import Resources
+from reidcore.ranking.templates import take
+from reidcore.support.device_memory import CPU, at_once
+
+ROWS = 512
+"""Rows of a block at most."""
+HELD = 1 << 31
+"""Bytes of blocks that are held for further parts of a ranking."""
+_DISTANCES = 1 << 22, 1 << 26
+"""Distances of a block at most where they are not of few queries; on a CPU they stay in cache."""
+
+
+def rows_at_once(gallery: int, memory: float, device: torch.device = CPU) -> int:
+    """The number of queries whose distances to the gallery are held together, in `memory` GiB:
+    some hundred, so that a matrix product is worth its while, but on a CPU no more than are in
+    cache if they can be so few.
+    """
+    held = int(memory * 2**30) // max(1, 4 * gallery)
+    few = at_once(_DISTANCES, device) // max(1, gallery)
+    return max(1, min(ROWS, held, max(ROWS // 4, few)))
+
+
+class Blocks(Protocol):
+    """The own distances of a ranking's matchers, block by block."""
+
+    def rows(self, share: Share, a: str, b: str, rows: slice) -> Tensor:
+        """Some rows of one matcher's distances between two sides, float32 [rows, len(b)]."""
+
+    def within(self, share: Share, side: str, rows: slice, columns: slice) -> Tensor:
+        """One of the blocks that `cut` names."""
+
+    def cut(self, side: str, entries: int) -> Iterator[tuple[slice, slice]]:
+        """The rows and columns of blocks of about `entries` numbers that make up the distances
+        within a side; of symmetric distances each pair of pictures comes once, apart from blocks
+        that begin on the diagonal."""
+
+
+class WholeBlocks:
+    """The distances between all pictures of both sides. The blocks of long jobs are kept on disk,
+    if `resources` say so."""
+
+    def __init__(self, fusion: Fusion, own: MatcherDistances, resources: Resources):
+        self._fusion, self._own = fusion, own
+        self._sides, self._kept = own.sides, resources.kept
+        self._held: dict[tuple[str, str, str, int], Tensor] = {}
+
+    def _is_kept(self, share: Share, a: str, b: str) -> bool:
+        rows, columns = (self._sides.size(side, share.name) for side in (a, b))
+        return self._kept is not None and is_long(share.matching, rows, columns, self._own.device)
+
+    def rows(self, share: Share, a: str, b: str, rows: slice) -> Tensor:
+        left, right = (self._sides.template(side, share.name) for side in (a, b))
+        if self._kept is None or not self._is_kept(share, a, b):
+            return self._own.between(share, take(left, rows), right)
+        queries, gallery = (self._sides.size(side, share.name) for side in (a, b))
+        shape = rows.stop - rows.start, gallery
+        result = torch.empty(shape, dtype=torch.float32, device=self._sides.device)
+        step = min(ROWS, block_rows(share.matching, gallery, self._own.device))
+        # Blocks begin at multiples of their size, so that they are found whichever rows are asked.
+        for first in range(rows.start // step * step, rows.stop, step):
+            here = slice(first, min(first + step, queries))
+            block = self._kept.block(
+                (share.name, a, b),
+                here,
+                (here.stop - first, gallery),
+                queries * gallery,
+                functools.partial(self._own.between, share, take(left, here), right),
+            )
+            wanted = slice(max(rows.start, first), min(rows.stop, here.stop))
+            result[wanted.start - rows.start : wanted.stop - rows.start] = block[
+                wanted.start - first : wanted.stop - first
+            ]
+        return result
+
+    def within(self, share: Share, side: str, rows: slice, columns: slice) -> Tensor:
+        own = self._sides.template(side, share.name)
+        compute = functools.partial(self._own.between, share, take(own, rows), take(own, columns))
+        if self._kept is None or not self._is_kept(share, side, side):
+            return compute()
+        if not self._fusion.symmetric:
+            return self.rows(share, side, side, rows)
+        size = self._sides.size(side, share.name)
+        shape = rows.stop - rows.start, size - columns.start
+        whole = size * (size + shape[0]) // 2
+        return self._kept.block((share.name, side, f"{side}-half"), rows, shape, whole, compute)
+
+    def cut(self, side: str, entries: int) -> Iterator[tuple[slice, slice]]:
+        size = len(getattr(self._sides, side))
+        long = [share for share in self._fusion.shares if self._is_kept(share, side, side)]
+        if self._kept is None or not long:
+            yield from _cut(size, entries, self._fusion.symmetric)
+            return
+        # Whole rows, so that they can be kept.
+        device = self._own.device
+        most = (block_rows(share.matching, size, device) for share in long)
+        high = min(max(1, entries // size), *most)
+        for start in range(0, size, high):
+            first = start if self._fusion.symmetric else 0
+            yield slice(start, min(start + high, size)), slice(first, size)
+
+    def picked(self, share: Share, sides: tuple[str, str], i: Tensor, j: Tensor) -> Tensor:
+        """Rows i and columns j, int64, of one matcher's distances between two sides. They are taken
+        from whole rows, which are held for whoever asks next."""
+        numbers = i.div(ROWS, rounding_mode="floor")
+        parts = [
+            self._held_rows(share, *sides, number)[i[numbers == number] - number * ROWS][:, j]
+            for number in numbers.unique().tolist()
+        ]
+        return torch.cat(parts) if parts else torch.empty(0, len(j), device=i.device)
+
+    def _held_rows(self, share: Share, a: str, b: str, number: int) -> Tensor:
+        key = (share.name, a, b, number)
+        if key not in self._held:
+            stop = min((number + 1) * ROWS, self._sides.size(a, share.name))
+            block = self.rows(share, a, b, slice(number * ROWS, stop))
+            size = sum(held.nbytes for held in self._held.values())
+            while self._held and size + block.nbytes > HELD:
+                size -= self._held.pop(next(iter(self._held))).nbytes
+            self._held[key] = block
+        return self._held[key]
+
+
+class PartBlocks:
+    """The distances between some of the pictures, picked from those of all.
+
+    places: {side: int64, places of its pictures among all}.
+    """
+
+    def __init__(self, whole: WholeBlocks, places: dict[str, Tensor], symmetric: bool):
+        self._whole, self._places, self._symmetric = whole, places, symmetric
+
+    def rows(self, share: Share, a: str, b: str, rows: slice) -> Tensor:
+        return self._whole.picked(share, (a, b), self._places[a][rows], self._places[b])
+
+    def within(self, share: Share, side: str, rows: slice, columns: slice) -> Tensor:
+        places = self._places[side]
+        return self._whole.picked(share, (side, side), places[rows], places[columns])
+
+    def cut(self, side: str, entries: int) -> Iterator[tuple[slice, slice]]:
+        yield from _cut(len(self._places[side]), entries, self._symmetric)
+
+
+def _cut(size: int, entries: int, symmetric: bool) -> Iterator[tuple[slice, slice]]:
+    """Blocks with as many rows as make a matrix product worth its while."""
+    high = max(1, min(ROWS, isqrt(entries)))
+    wide = max(1, entries // high)
+    for start in range(0, size, high):
+        for left in range(start if symmetric else 0, size, wide):
+            yield slice(start, min(start + high, size)), slice(left, min(left + wide, size))
