@@ -12,6 +12,7 @@ from archives import write
 from reidcore.api import Row
 from reidcore.builtin.readers.sysu_mm01 import SYSUMM01
 from reidcore.data.datasets import Loaded, load_sources
+from reidcore.data.numbering import Numbering
 from reidcore.evaluation.labelled_set import make_labelled_set
 from reidcore.evaluation.metrics import Scores, rank_queries, summarize
 from reidcore.protocols.by_name import PROTOCOLS
