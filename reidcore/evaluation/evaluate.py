@@ -62,6 +62,8 @@ def evaluate(
 
 
 class _Evaluation:
+    """One evaluation of all test sets, with its postprocessors built."""
+
     def __init__(
         self,
         job: EvaluationJob,
@@ -76,7 +78,7 @@ class _Evaluation:
         self._device = scorer.model.device
 
     def scores(self, labelled: LabelledSet) -> dict[str, Any]:
-        """{name: {ranking: {stage: scores}}} of a test set's tasks."""
+        """Return {name: {ranking: {stage: scores}}} of a test set's tasks."""
         pools = [pools_of(task) for task in labelled.tasks]
         with self._folder() as folder:
             stored = self._templates(labelled, pools, folder)
@@ -146,7 +148,7 @@ class _Evaluation:
         return StoredTemplates(groups)
 
     def _on_host(self, pictures: int) -> bool:
-        """Whether the templates of so many pictures are kept in the memory of the CPU."""
+        """True if the templates of so many pictures are kept in the memory of the CPU."""
         asked, plan = self._job.settings.templates, self._scorer.model.plan
         specs = [
             one for name in self._job.matchers for one in plan.matching(name).template.values()
@@ -211,8 +213,8 @@ class StoredTemplates:
 
 
 def _extent(table: RankingTable, pool: Pools) -> str:
-    """The number of trials, and the share of pairs that a shortlist leaves, for the line that
-    announces the ranking."""
+    """Return the number of trials, and the share of pairs that a shortlist leaves, as words for the
+    line that announces the ranking."""
     text = f", {len(pool.trials)} trials" if len(pool.trials) > 1 else ""
     if table.shortlist is None:
         return text

@@ -38,7 +38,8 @@ def count_queries(
     precision: Precision = "step",
     tile: tuple[int, int] | None = None,
 ) -> PerQuery:
-    """What `metrics.rank_queries` gives for the same pairs, in a fraction of its time and memory.
+    """Return what `metrics.rank_queries` does for the same pairs, in a fraction of its time and
+    memory.
 
     distances: [Q, G], smaller is closer; it is not changed. judged: of these queries, on the same
     device. ties, precision: see `rank_queries`. tile: entries and columns of a tile at most, which
@@ -113,8 +114,8 @@ class _Matches:
 
 @attrs.frozen(eq=False)
 class _Strangers:
-    """How many strangers there are before each match, int64 [Q, n]: closer, at exactly its
-    distance, and of these before it in the gallery's order, where ties need it."""
+    """The numbers of strangers before each match, int64 [Q, n]: those closer, those at exactly its
+    distance, and those of these before it in the gallery's order, where ties need it."""
 
     matches: _Matches
     ordered: bool

@@ -1,4 +1,4 @@
-"""What an evaluation needs of a run's plan."""
+"""The evaluation that a run's plan asks for, and no more of the plan than it needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reidcore.wiring.plan import Plan
 
 @attrs.frozen(eq=False)
 class EvaluationJob:
-    """What is evaluated, and how.
+    """The test sets and rankings that are evaluated, and the settings of their evaluation.
 
     settings: the table [eval]. seed: of what parts draw while they rank. ranks: those of the CMC
     curve that are reported. sets: the test sets. rankings: what each of them is ranked by. posts:

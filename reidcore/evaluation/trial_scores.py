@@ -62,7 +62,7 @@ class TrialScores:
 
     @property
     def divisible(self) -> bool:
-        """Whether queries may be counted in any order, and so by several processes."""
+        """True if queries may be counted in any order, and so by several processes."""
         return self._shots is None
 
     def add(self, distances: Tensor, judged: Judgements, start: int) -> None:

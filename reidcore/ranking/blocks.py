@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reidcore.ranking.distances import MatcherDistances
 from reidcore.ranking.fusion import Fusion, Share
-from reidcore.ranking.kept_blocks import block_rows, is_long
+from reidcore.ranking.kept_blocks import SetBlocks, block_rows, is_long
 from reidcore.ranking.resources import Resources
 from reidcore.ranking.templates import take
 from reidcore.support.device_memory import CPU, at_once
@@ -27,9 +27,10 @@ _DISTANCES = 1 << 22, 1 << 26
 
 
 def rows_at_once(gallery: int, memory: float, device: torch.device = CPU) -> int:
-    """The number of queries whose distances to the gallery are held together, in `memory` GiB:
-    some hundred, so that a matrix product is worth its while, but on a CPU no more than are in
-    cache if they can be so few.
+    """Return the number of queries whose distances to the gallery are held together.
+
+    They fit into `memory` GiB. They are some hundred, so that a matrix product is worth its while,
+    but on a CPU no more than are in cache if they can be so few.
     """
     held = int(memory * 2**30) // max(1, 4 * gallery)
     few = at_once(_DISTANCES, device) // max(1, gallery)
@@ -40,15 +41,15 @@ class Blocks(Protocol):
     """The own distances of a ranking's matchers, block by block."""
 
     def rows(self, share: Share, a: str, b: str, rows: slice) -> Tensor:
-        """Some rows of one matcher's distances between two sides, float32 [rows, len(b)]."""
+        """Return some rows of one matcher's distances between two sides, float32 [rows, len(b)]."""
 
     def within(self, share: Share, side: str, rows: slice, columns: slice) -> Tensor:
-        """One of the blocks that `cut` names."""
+        """Return one matcher's distances in one of the blocks that `cut` yields."""
 
     def cut(self, side: str, entries: int) -> Iterator[tuple[slice, slice]]:
-        """The rows and columns of blocks of about `entries` numbers that make up the distances
-        within a side; of symmetric distances each pair of pictures comes once, apart from blocks
-        that begin on the diagonal."""
+        """Yield the rows and columns of the blocks, of about `entries` numbers, that make up the
+        distances within a side. Where these are symmetric, a pair of pictures comes once, apart
+        from blocks that begin on the diagonal."""
 
 
 class WholeBlocks:
@@ -60,13 +61,16 @@ class WholeBlocks:
         self._sides, self._kept = own.sides, resources.kept
         self._held: dict[tuple[str, str, str, int], Tensor] = {}
 
-    def _is_kept(self, share: Share, a: str, b: str) -> bool:
+    def _keeping(self, share: Share, a: str, b: str) -> SetBlocks | None:
+        """The blocks on disk, if one matcher's distances between two sides take so long that they
+        are kept."""
         rows, columns = (self._sides.size(side, share.name) for side in (a, b))
-        return self._kept is not None and is_long(share.matching, rows, columns, self._own.device)
+        return self._kept if is_long(share.matching, rows, columns, self._own.device) else None
 
     def rows(self, share: Share, a: str, b: str, rows: slice) -> Tensor:
         left, right = (self._sides.template(side, share.name) for side in (a, b))
-        if self._kept is None or not self._is_kept(share, a, b):
+        kept = self._keeping(share, a, b)
+        if kept is None:
             return self._own.between(share, take(left, rows), right)
         queries, gallery = (self._sides.size(side, share.name) for side in (a, b))
         shape = rows.stop - rows.start, gallery
@@ -75,7 +79,7 @@ class WholeBlocks:
         # Blocks begin at multiples of their size, so that they are found whichever rows are asked.
         for first in range(rows.start // step * step, rows.stop, step):
             here = slice(first, min(first + step, queries))
-            block = self._kept.block(
+            block = kept.block(
                 (share.name, a, b),
                 here,
                 (here.stop - first, gallery),
@@ -91,19 +95,22 @@ class WholeBlocks:
     def within(self, share: Share, side: str, rows: slice, columns: slice) -> Tensor:
         own = self._sides.template(side, share.name)
         compute = functools.partial(self._own.between, share, take(own, rows), take(own, columns))
-        if self._kept is None or not self._is_kept(share, side, side):
+        kept = self._keeping(share, side, side)
+        if kept is None:
             return compute()
         if not self._fusion.symmetric:
             return self.rows(share, side, side, rows)
         size = self._sides.size(side, share.name)
         shape = rows.stop - rows.start, size - columns.start
         whole = size * (size + shape[0]) // 2
-        return self._kept.block((share.name, side, f"{side}-half"), rows, shape, whole, compute)
+        return kept.block((share.name, side, f"{side}-half"), rows, shape, whole, compute)
 
     def cut(self, side: str, entries: int) -> Iterator[tuple[slice, slice]]:
         size = len(getattr(self._sides, side))
-        long = [share for share in self._fusion.shares if self._is_kept(share, side, side)]
-        if self._kept is None or not long:
+        long = [
+            share for share in self._fusion.shares if self._keeping(share, side, side) is not None
+        ]
+        if not long:
             yield from _cut(size, entries, self._fusion.symmetric)
             return
         # Whole rows, so that they can be kept.
@@ -115,8 +122,10 @@ class WholeBlocks:
             yield slice(start, min(start + high, size)), slice(first, size)
 
     def picked(self, share: Share, sides: tuple[str, str], i: Tensor, j: Tensor) -> Tensor:
-        """Rows i and columns j, int64, of one matcher's distances between two sides. They are taken
-        from whole rows, which are held for whoever asks next."""
+        """Return rows i and columns j, int64, of one matcher's distances between two sides.
+
+        They are taken from whole rows, which are held in memory for the next call.
+        """
         numbers = i.div(ROWS, rounding_mode="floor")
         parts = [
             self._held_rows(share, *sides, number)[i[numbers == number] - number * ROWS][:, j]
@@ -157,7 +166,7 @@ class PartBlocks:
 
 
 def _cut(size: int, entries: int, symmetric: bool) -> Iterator[tuple[slice, slice]]:
-    """Blocks with as many rows as make a matrix product worth its while."""
+    """Yield blocks with as many rows as make a matrix product worth its while."""
     high = max(1, min(ROWS, isqrt(entries)))
     wide = max(1, entries // high)
     for start in range(0, size, high):

@@ -71,7 +71,7 @@ def compute_distances(
 
 
 def _halved(height: int, width: int) -> tuple[int, int]:
-    """A tile whose larger side is halved."""
+    """Return the tile with its larger side halved."""
     return (height, -(-width // 2)) if width >= height else (-(-height // 2), width)
 
 
@@ -109,12 +109,12 @@ class MatcherDistances:
         self.device = sides.device if resources.device is None else resources.device
 
     def between(self, share: Share, a: Template, b: Template) -> Tensor:
-        """float32 [len(a), len(b)]; `a` is the query side."""
+        """Return distances float32 [len(a), len(b)]; `a` is the query side."""
         found = compute_distances(share.matcher, share.matching, a, b, self.memory, self.device)
         return found.to(self.sides.device)
 
     def to_listed(self, share: Share, one: Template, others: Template, index: Tensor) -> Tensor:
-        """float32 [N] of one picture and the others at `index` int64 [N]."""
+        """Return the distances of one picture to the others at `index` int64 [N], float32 [N]."""
         size = sum(value[0].numel() * value.element_size() for value in others.values())
         parts = index.split(max(1, at_once(_GATHERED, self.device) // size))
         return torch.cat([self.between(share, one, take(others, part))[0] for part in parts])

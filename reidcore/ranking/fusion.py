@@ -1,4 +1,4 @@
-"""How the distances of several matchers become those of a ranking."""
+"""The fusion of several matchers' distances into those of a ranking."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ class Fusion:
 
     @property
     def symmetric(self) -> bool:
-        """Whether two pictures' distance does not depend on which of them is the query."""
+        """True if two pictures' distance does not depend on which of them is the query."""
         return all(share.matching.symmetric for share in self.shares)
 
     def sum(self, own: Callable[[Share], Tensor]) -> Tensor:
-        """The sum over all shares; `own` gives the own distances of one share's matcher."""
+        """Return the sum over all shares. own: gives the own distances of one share's matcher."""
         total: Tensor | None = None
         for share in self.shares:
             distances = own(share)
@@ -75,8 +75,8 @@ class Fusion:
         return total
 
     def require_others(self, asked: str) -> None:
-        """Raises PluginError where distances other than those of each query to the whole gallery
-        would not compare with them. asked: what a postprocessor asked for."""
+        """Raise PluginError if distances other than those of each query to the whole gallery would
+        not compare with these. asked: what a postprocessor asked for."""
         if self.by_row or self.shortlist is not None:
             why = "scale = 'row_minmax'" if self.by_row else "a shortlist"
             raise PluginError(

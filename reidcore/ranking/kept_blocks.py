@@ -32,8 +32,8 @@ PREFIX = "scoring-"
 
 
 def is_long(matching: Matching, rows: int, columns: int, device: torch.device = CPU) -> bool:
-    """Whether distances [rows, columns] take so long that they are kept, by the FLOP that the
-    matcher declares; on a CPU sooner than on a GPU."""
+    """Return True if distances [rows, columns] take so long that they are kept, by the FLOP that
+    the matcher declares; on a CPU sooner than on a GPU."""
     return float(matching.pair_flops) * rows * columns >= at_once(LONG, device)
 
 
@@ -44,11 +44,13 @@ def block_rows(matching: Matching, columns: int, device: torch.device = CPU) -> 
 
 class KeptBlocks:
     """The blocks of an evaluation's distances that are kept on disk, in
-    `RUN_DIR/scoring-KEY/TEST_SET/`, until `discard`.
+    `RUN_DIR/scoring-KEY/TEST_SET/`, until `discard` removes them.
 
-    key: called when the first block is due; its text must differ where distances do, as
-    `distances_key` does, so that blocks of another model, other pictures or other views are not
-    found. Where nothing can be written, nothing is kept, and the reporter says so.
+    Where nothing can be written, nothing is kept, and the reporter says so once.
+
+    run: the run folder. key: returns a text that differs where distances do, as `distances_key`
+    does, so that blocks of another model, other pictures or other views are not found; it is called
+    when the first block is due.
     """
 
     def __init__(self, run: Path, key: Callable[[], str], reporter: Reporter):
@@ -58,18 +60,18 @@ class KeptBlocks:
         self._broken = False
 
     def of_set(self, test_set: str) -> SetBlocks:
-        """The blocks of one test set. Its name may be any text."""
+        """Return the blocks of one test set, whose name may be any text."""
         return SetBlocks(self, test_set)
 
     @property
     def folder(self) -> Path:
-        """Where this key's blocks are, once there is one."""
+        """The folder of this key's blocks; it exists once there is one."""
         if self._folder is None:
             self._folder = self._run / (PREFIX + self._key())
         return self._folder
 
     def write(self, path: Path, distances: Tensor) -> None:
-        """Writes a block, unless an earlier one could not be written."""
+        """Write a block, unless an earlier one could not be written."""
         if self._broken:
             return
         try:
@@ -89,7 +91,7 @@ class KeptBlocks:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder of the run for as long as the block lasts."""
+        """Make a folder in the run's for as long as the `with` block lasts."""
         try:
             with TemporaryDirectory(prefix=PREFIX, dir=self._run, ignore_cleanup_errors=True) as at:
                 yield Path(at)
@@ -99,7 +101,7 @@ class KeptBlocks:
             ) from error
 
     def discard(self, others: bool = False) -> None:
-        """Removes this key's blocks, with `others` those of all other keys too."""
+        """Remove this key's blocks, with `others` those of all other keys too."""
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
         for folder in self._run.glob(PREFIX + "*") if others else ():

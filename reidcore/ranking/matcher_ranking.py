@@ -31,9 +31,9 @@ _DEAR = 10**4, 10**7
 class MatcherRanking:
     """Implements `reidcore.modules.Ranking` by the distances of matchers between stored templates.
 
-    fusion: how matchers' distances become the ranking's. sides: the pictures. resources: what
-    distances are computed with. memo: what `of_gallery` found for the same gallery and fusion.
-    blocks: where the matchers' own distances come from; by default they are computed here.
+    fusion: the matchers, and how their distances are added up. sides: the pictures. memo: results
+    of `of_gallery` for the same gallery and fusion. blocks: the source of the matchers' own
+    distances; by default they are computed from the templates of the sides.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class MatcherRanking:
             self._shortlisted = ShortlistedDistances(fusion, fusion.shortlist, self._own)
 
     def part(self, query: Tensor, gallery: Tensor) -> MatcherRanking:
-        """The ranking of some of the queries and gallery pictures alone, such as those of a trial.
+        """Return the ranking of some of the queries and gallery pictures alone, such as a trial's.
 
         query, gallery: int64, their places, ascending. The matchers' own distances are taken from
         blocks of rows that are computed once for all parts, as far as they can be held or kept.
@@ -122,14 +122,14 @@ class MatcherRanking:
         return self.fusion.sum(lambda share: self._expanded(share, neighbours))
 
     def before_postprocessing(self, distances: Tensor) -> Tensor:
-        """`distances` as the first postprocessor gets them, changed in place."""
+        """Return the distances as the first postprocessor gets them; they are changed in place."""
         if self._shortlisted is None:
             return distances
         return self._shortlisted.before_postprocessing(distances)
 
     def after_postprocessing(self, distances: Tensor, start: int) -> Tensor:
-        """What postprocessors made of the rows from `start` on, as they rank: with what a shortlist
-        leaves out behind the rest again."""
+        """Return the rows from `start` on that postprocessors have made as they rank the gallery:
+        with the pictures that a shortlist leaves out behind the others again."""
         if self._shortlisted is None:
             return distances
         return self._shortlisted.after_postprocessing(distances, start)
@@ -174,7 +174,7 @@ class MatcherRanking:
 
 
 def _together(matching: Matching, device: torch.device) -> int:
-    """The number of pictures whose listed pairs are computed as one block."""
+    """Return the number of pictures whose listed pairs are computed as one block."""
     if matching.pair_flops <= _CHEAP:
         return at_once(_TOGETHER, device)
     return at_once(_FEW, device) if matching.pair_flops <= at_once(_DEAR, device) else 1

@@ -1,4 +1,4 @@
-"""What distances are computed with: memory, a device, the processes that share the work."""
+"""Memory, device and processes for computing distances."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reidcore.ranking.kept_blocks import SetBlocks
 
 @attrs.frozen(eq=False)
 class Resources:
-    """What distances are computed with.
+    """The memory, device and processes for computing distances.
 
     memory: GiB for the pairs of one tile. device: where matchers compute, by default where the
     pictures' cameras are. processes: those that share the work. kept: where the blocks of long jobs

@@ -34,7 +34,7 @@ from reidcore.support.seeds import generator
 
 @attrs.frozen(eq=False)
 class Scorer:
-    """Reads pictures and computes what a run's model makes of them.
+    """Reads pictures and computes their features, templates and distances with a run's model.
 
     Everything is computed in eval mode with the test transform, and the model's mode is restored
     after each batch, so that the caller may train in between. Processes that share the work must
@@ -54,11 +54,11 @@ class Scorer:
         return self.resources.processes
 
     def kept_blocks(self, folder: Path, reporter: Reporter) -> KeptBlocks:
-        """The blocks of this model's distances that are kept in a run folder."""
+        """Return the blocks of this model's distances that are kept in a run folder."""
         return KeptBlocks(folder, lambda: distances_key(self.model), reporter)
 
     def keeping(self, kept: SetBlocks) -> Scorer:
-        """The same, whose rankings keep the blocks of long jobs there."""
+        """Return the same scorer, whose rankings keep the blocks of long jobs there."""
         return attrs.evolve(self, resources=attrs.evolve(self.resources, kept=kept))
 
     @torch.no_grad()
@@ -190,7 +190,7 @@ def make_scorer(model: Model, loader: PictureLoader, processes: Processes = ALON
 
 
 def make_fusion(table: RankingTable, model: Model, pairs: Mapping[str, Pairs]) -> Fusion:
-    """The fusion that a [[ranking]] table asks for, by the model's matchers.
+    """Return the fusion of the model's matchers that a [[ranking]] table asks for.
 
     pairs: distances of training pairs by matcher. Raises DataError for a scale that has to be
     fitted where they are missing.

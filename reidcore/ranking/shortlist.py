@@ -28,7 +28,7 @@ class ShortlistedDistances:
         self._sides = own.sides
 
     def rows(self, rows: slice) -> Tensor:
-        """float32 [rows, G]."""
+        """Return the distances of some queries to the gallery, float32 [rows, G]."""
         shape = rows.stop - rows.start, len(self._sides.gallery)
         result = torch.empty(shape, dtype=torch.float32, device=self._sides.device)
         for some, order in self._ordered(rows):
@@ -38,13 +38,13 @@ class ShortlistedDistances:
         return result
 
     def before_postprocessing(self, distances: Tensor) -> Tensor:
-        """`distances` as the first postprocessor gets them, changed in place: what is not on the
-        shortlist of distances in [0, 1] is at 1, as far as can be."""
+        """Return the distances as the first postprocessor gets them; they are changed in place.
+        Where the shortlist's lie in [0, 1], pictures that are not on it are at 1, the farthest."""
         return distances.clamp_(max=1) if self._shortlist.unit else distances
 
     def after_postprocessing(self, distances: Tensor, start: int) -> Tensor:
-        """What postprocessors made of the rows from `start` on, with what is not on the shortlist
-        behind the rest again."""
+        """Return the rows from `start` on that postprocessors have made, with the pictures that are
+        not on the shortlist behind the others again."""
         result = torch.empty_like(distances)
         for rows, order in self._ordered(slice(start, start + len(distances))):
             here = slice(rows.start - start, rows.stop - start)
@@ -53,8 +53,8 @@ class ShortlistedDistances:
         return result
 
     def _ordered(self, rows: slice) -> Iterator[tuple[slice, Tensor]]:
-        """Some queries at a time, and int64 [q, G] the gallery from near to far for the matcher
-        that chooses."""
+        """Yield some queries at a time, and the places of all gallery pictures, int64 [q, G], from
+        near to far for the matcher that chooses."""
         share = self._shortlist.share
         queries, gallery = self._templates(share)
         step = max(1, _ORDERED // max(1, len(self._sides.gallery)))
@@ -79,7 +79,7 @@ class ShortlistedDistances:
 
 
 def _put_behind(result: Tensor, order: Tensor, found: Tensor) -> None:
-    """Fills [q, G]: `found` [q, N] for the first of `order` [q, G], and for the others larger whole
+    """Fill [q, G]: `found` [q, N] for the first of `order` [q, G], and for the others larger whole
     numbers that rise with their place in it."""
     places = torch.arange(order.shape[1], dtype=result.dtype, device=result.device)
     # Whole numbers keep apart up to 2^24, so the farthest stays ahead of rounding.

@@ -32,19 +32,19 @@ class Sides:
         return self.query.camera.device
 
     def template(self, side: str, matcher: str) -> Template:
-        """One matcher's template of a side's pictures."""
+        """Return one matcher's template of a side's pictures."""
         whole = self.templates[side][matcher]
         return whole if self.places is None else take(whole, self.places[side])
 
     def size(self, side: str, matcher: str) -> int:
-        """The number of a side's pictures, by their template."""
+        """Return the number of a side's pictures, by their template."""
         if self.places is not None:
             return len(self.places[side])
         return count(self.templates[side][matcher])
 
     def part(self, query: Tensor, gallery: Tensor) -> Sides:
-        """Some of the pictures alone, by their places, int64. Their templates are taken from the
-        whole when they are asked for."""
+        """Return some of the pictures alone, by their places, int64. Their templates are taken from
+        the whole when they are asked for."""
         places = {"query": query.to(self.device), "gallery": gallery.to(self.device)}
         if self.places is not None:
             places = {side: self.places[side][index] for side, index in places.items()}

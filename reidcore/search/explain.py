@@ -97,7 +97,7 @@ class Explainer:
         return found
 
     def _of_parts(self, features: Mapping[str, Tensor], images: Images) -> dict[str, Explanation]:
-        """What the parts explain themselves."""
+        """Return the explanations by the parts themselves."""
         wired = {one.part.role: one for one in self.model.plan.parts}
         found: dict[str, Explanation] = {}
         for role, part in self.model.parts():

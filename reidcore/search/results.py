@@ -17,7 +17,7 @@ from reidcore.support.device_memory import fits
 
 @attrs.frozen(eq=False)
 class Templates:
-    """What a run keeps of N pictures to compare them with others. `Search.templates` makes them.
+    """N pictures as a run compares them with others. `Search.templates` makes them.
 
     Attributes:
         rows: the pictures, in their order.
@@ -36,7 +36,7 @@ class Templates:
     parts: dict[str, Template]
     made_by: str
     memo: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False, repr=False)
-    """What rankings have found out about these pictures as a gallery."""
+    """Results of rankings that depend on these pictures as a gallery alone."""
     _moved: dict[torch.device, dict[str, Template]] = attrs.field(
         factory=dict, init=False, repr=False
     )
