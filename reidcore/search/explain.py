@@ -28,9 +28,13 @@ from reidcore.search.results import Ranked
 class Explained:
     """A query picture, one of its matches, and what explains it.
 
-    number: the query's place in its list; rank: the match's; both count from 1. distance: as it was
-    ranked. found: explanations by name, such as `norm.backbone.layer4` or `head.parts.attention`;
-    heat has two grids, the query's first.
+    Attributes:
+        number: the query's place among the queries, from 1.
+        query, gallery: the two pictures.
+        rank: the match's place in the query's list, from 1.
+        distance: that of the two pictures, as they were ranked.
+        found: {name: `Heat`, `Lines` or `Table` of reidcore.api}, with names such as
+            `norm.backbone.layer4` or `head.parts.attention`. Heat has two grids, the query's first.
     """
 
     number: int

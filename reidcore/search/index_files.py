@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from reidcore.contracts.parts import Template
 from reidcore.data.manifest import read_manifest, write_manifest
 from reidcore.errors import DataError, PluginError, UsageError
 from reidcore.support.files import new_folder, read_json, write_json
+from reidcore.wiring.plan import Plan
 
 LAYOUT = 1
 DTYPES = {
@@ -38,6 +40,18 @@ DTYPES = {
 """torch's names of dtypes and those of safetensors."""
 
 TEMPLATES = "templates.safetensors"
+
+
+def made_by(folder: Path, plan: Plan) -> str:
+    """Return the `Templates.made_by` of templates that a run makes: its name, and a digest that
+    differs with weights, picture size and views."""
+    digest = sha256()
+    with open(folder / "weights.safetensors", "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    data, views = plan.runfile.data, plan.runfile.eval.views
+    digest.update(repr((data.image, data.interpolation, data.normalize, views)).encode())
+    return f"{plan.runfile.name} ({digest.hexdigest()[:12]})"
 
 
 class TemplateWriter:

@@ -11,7 +11,6 @@ ranked = run.rank(query, gallery, top=10)
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,7 +41,7 @@ from reidcore.search.explained_features import (
     choose_vectors,
     with_features,
 )
-from reidcore.search.index_files import TemplateWriter, read_index, write_index
+from reidcore.search.index_files import TemplateWriter, made_by, read_index, write_index
 from reidcore.search.pictures import Pictures, rows_of, same_files
 from reidcore.search.results import Ranked, Templates
 from reidcore.support.device_memory import CPU, fits
@@ -60,26 +59,7 @@ def load(
     device: str = "auto",
     losses: bool = False,
 ) -> Search:
-    """Return a trained run, ready to rank pictures that have no labels.
-
-    Neither data sets nor plugins that only train are needed, unless `losses` are loaded too.
-
-    Args:
-        folder: a run folder, as `reid run` leaves it.
-        evaluation: a file whose rankings and postprocessors replace the run's, as in
-            `reid eval RUN_DIR FILE`.
-        device: where to compute: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
-        losses: whether to load the run's losses too, for what they explain.
-
-    Raises:
-        reidcore.errors.ReidError: with what is wrong, such as a folder that holds no finished run,
-            a plugin that is not installed, or a run without matchers.
-
-    Example::
-
-        run = reidcore.load("runs/own-pictures", device="cpu")
-        print(run.rankings)
-    """
+    """Return a trained run, ready to rank pictures; see `reidcore.load`."""
     from reidcore.plugins.loading import Plugins
     from reidcore.wiring.make_plan import make_plan
 
@@ -115,7 +95,7 @@ class Search:
         self.plan = plan
         self.model = model
         self.rankings = tuple(ranking.name for ranking in plan.rankings)
-        self.made_by = _fingerprint(folder, plan)
+        self.made_by = made_by(folder, plan)
         self._numbering = Numbering.of_training(plan.data.trained)
         self._matchers = list(
             dict.fromkeys(name for ranking in plan.rankings for name in ranking.matchers)
@@ -376,14 +356,3 @@ class Search:
         for name in table.post:
             distances = build_postprocessor(self.plan, posts[name])(distances, ranking)
         yield 0, ranking.after_postprocessing(distances, 0)
-
-
-def _fingerprint(folder: Path, plan: Plan) -> str:
-    """A short text that differs where templates would: name, weights, picture size, views."""
-    digest = hashlib.sha256()
-    with open(folder / "weights.safetensors", "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    data, views = plan.runfile.data, plan.runfile.eval.views
-    digest.update(repr((data.image, data.interpolation, data.normalize, views)).encode())
-    return f"{plan.runfile.name} ({digest.hexdigest()[:12]})"
