@@ -64,7 +64,7 @@ class WholeBlocks:
     def _keeping(self, share: Share, a: str, b: str) -> SetBlocks | None:
         """The blocks on disk, if one matcher's distances between two sides take so long that they
         are kept."""
-        rows, columns = (self._sides.size(side, share.name) for side in (a, b))
+        rows, columns = self._sides.size(a), self._sides.size(b)
         return self._kept if is_long(share.matching, rows, columns, self._own.device) else None
 
     def rows(self, share: Share, a: str, b: str, rows: slice) -> Tensor:
@@ -72,18 +72,18 @@ class WholeBlocks:
         kept = self._keeping(share, a, b)
         if kept is None:
             return self._own.between(share, take(left, rows), right)
-        queries, gallery = (self._sides.size(side, share.name) for side in (a, b))
-        shape = rows.stop - rows.start, gallery
+        size, width = self._sides.size(a), self._sides.size(b)
+        shape = rows.stop - rows.start, width
         result = torch.empty(shape, dtype=torch.float32, device=self._sides.device)
-        step = min(ROWS, block_rows(share.matching, gallery, self._own.device))
+        step = min(ROWS, block_rows(share.matching, width, self._own.device))
         # Blocks begin at multiples of their size, so that they are found whichever rows are asked.
         for first in range(rows.start // step * step, rows.stop, step):
-            here = slice(first, min(first + step, queries))
+            here = slice(first, min(first + step, size))
             block = kept.block(
                 (share.name, a, b),
                 here,
-                (here.stop - first, gallery),
-                queries * gallery,
+                (here.stop - first, width),
+                size * width,
                 functools.partial(self._own.between, share, take(left, here), right),
             )
             wanted = slice(max(rows.start, first), min(rows.stop, here.stop))
@@ -100,13 +100,13 @@ class WholeBlocks:
             return compute()
         if not self._fusion.symmetric:
             return self.rows(share, side, side, rows)
-        size = self._sides.size(side, share.name)
+        size = self._sides.size(side)
         shape = rows.stop - rows.start, size - columns.start
         whole = size * (size + shape[0]) // 2
         return kept.block((share.name, side, f"{side}-half"), rows, shape, whole, compute)
 
     def cut(self, side: str, entries: int) -> Iterator[tuple[slice, slice]]:
-        size = len(getattr(self._sides, side))
+        size = self._sides.size(side)
         long = [
             share for share in self._fusion.shares if self._keeping(share, side, side) is not None
         ]
@@ -136,7 +136,7 @@ class WholeBlocks:
     def _held_rows(self, share: Share, a: str, b: str, number: int) -> Tensor:
         key = (share.name, a, b, number)
         if key not in self._held:
-            stop = min((number + 1) * ROWS, self._sides.size(a, share.name))
+            stop = min((number + 1) * ROWS, self._sides.size(a))
             block = self.rows(share, a, b, slice(number * ROWS, stop))
             size = sum(held.nbytes for held in self._held.values())
             while self._held and size + block.nbytes > HELD:

@@ -158,7 +158,7 @@ class MatcherRanking:
     def _expanded(self, share: Share, neighbours: Tensor) -> Tensor:
         """[Q, G]: one matcher's own distances of expanded queries."""
         own, others = (self.sides.template(side, share.name) for side in ("query", "gallery"))
-        shape = len(neighbours), self.sides.size("gallery", share.name)
+        shape = len(neighbours), len(self.gallery)
         result = torch.empty(shape, dtype=torch.float32, device=neighbours.device)
         # Every neighbour is one more template in memory, and merging may copy them all.
         size = sum(spec.bytes for spec in share.matching.template.values())

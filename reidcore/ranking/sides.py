@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Meta
-from reidcore.ranking.templates import count, take
+from reidcore.ranking.templates import take
 
 
 @attrs.frozen(eq=False)
@@ -36,11 +36,9 @@ class Sides:
         whole = self.templates[side][matcher]
         return whole if self.places is None else take(whole, self.places[side])
 
-    def size(self, side: str, matcher: str) -> int:
-        """Return the number of a side's pictures, by their template."""
-        if self.places is not None:
-            return len(self.places[side])
-        return count(self.templates[side][matcher])
+    def size(self, side: str) -> int:
+        """Return the number of a side's pictures."""
+        return len(self.query if side == "query" else self.gallery)
 
     def part(self, query: Tensor, gallery: Tensor) -> Sides:
         """Return some of the pictures alone, by their places, int64. Their templates are taken from
