@@ -129,13 +129,16 @@ class _Strangers:
         return cls(matches, ties in ("gallery", "grouped"), *zeros)
 
     def forget(self, rows: slice) -> None:
-        """Begins again with some queries."""
+        """Begin again with some queries."""
         for counted in (self.closer, self.equal, self.before):
             counted[rows] = 0
 
     def add(self, values: Tensor, ordered: Tensor, rows: slice, first: int) -> None:
-        """values: [q, w] of the columns from `first` on, infinite for all that are no strangers;
-        ordered: the same in ascending order."""
+        """Count the strangers among the columns from `first` on.
+
+        values: [q, w], infinite for all that are no strangers. ordered: the same in ascending
+        order.
+        """
         wanted = self.matches.distance[rows]
         closer = torch.searchsorted(ordered, wanted)
         equal = torch.searchsorted(ordered, wanted, right=True) - closer

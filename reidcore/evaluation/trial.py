@@ -40,6 +40,7 @@ class TrialPictures:
 
     @functools.cached_property
     def relevance(self) -> Relevance:
+        """The judge of pairs of these pictures."""
         return self.labelled.relevance(self.query, self.gallery)
 
 
@@ -104,7 +105,7 @@ class Trial:
 
 
 def sharing(scores: list[TrialScores], processes: Processes) -> Processes:
-    """The processes that may share the queries of these scores."""
+    """Return the processes that may share the queries of these scores."""
     return processes if all(one.divisible for one in scores) else ALONE
 
 

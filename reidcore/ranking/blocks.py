@@ -53,8 +53,8 @@ class Blocks(Protocol):
 
 
 class WholeBlocks:
-    """The distances between all pictures of both sides. The blocks of long jobs are kept on disk,
-    if `resources` say so."""
+    """`Blocks` of the distances between all pictures of both sides. Those of long jobs are kept on
+    disk, if `resources` say so."""
 
     def __init__(self, fusion: Fusion, own: MatcherDistances, resources: Resources):
         self._fusion, self._own = fusion, own
@@ -146,7 +146,7 @@ class WholeBlocks:
 
 
 class PartBlocks:
-    """The distances between some of the pictures, picked from those of all.
+    """`Blocks` of the distances between some of the pictures, picked from those of all.
 
     places: {side: int64, places of its pictures among all}.
     """

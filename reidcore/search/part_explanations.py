@@ -74,7 +74,7 @@ def _asked(
 
 
 def _complaint(found: Any, pictures: int, lines: bool) -> str:
-    """Say what is wrong with what `explain` returned, "" if nothing."""
+    """Return a complaint about what `explain` returned, "" if it is as promised."""
     if not isinstance(found, Mapping):
         return f"returned {type(found).__name__}, not {{name: Heat, Lines or Table}}"
     for name, one in found.items():
