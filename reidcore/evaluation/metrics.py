@@ -275,8 +275,8 @@ def _joined(parts: list[PerQuery]) -> PerQuery:
 
 
 def summarize(parts: Iterable[PerQuery], max_rank: int = 50, counted: Counted = "valid") -> Scores:
-    """Return the mean scores of the queries that have a match ("valid"), or of "all", of which those
-    without a match count 0.
+    """Return the mean scores of the queries that have a match ("valid"), or of "all", of which
+    those without a match count 0.
 
     The CMC curve has `max_rank` entries also where the gallery is smaller. The result does not
     depend on how the queries are split into parts. Raises DataError if no query has a match.
