@@ -32,8 +32,11 @@ from reidcore.api import Feature, Given, Matching
 from reidcore.builtin import settings
 from reidcore.builtin.matchers import build_cosine
 from reidcore.modules import Context, Matcher, Meta, Template
-from reidcore.ranking.kept_blocks import KeptBlocks
-from reidcore.ranking.matcher_ranking import MatcherRanking, Share, Shortlisting
+from reidcore.ranking.fusion import Fusion, Share, Shortlisting
+from reidcore.ranking.kept_blocks import KeptBlocks, block_rows
+from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.ranking.resources import Resources
+from reidcore.ranking.sides import Sides
 from reidcore.support.progress import Silent, duration
 
 QUERIES, GALLERY = 3368, 15913
@@ -86,12 +89,11 @@ def report(**numbers: float) -> None:
 
 def score_part(folder: Path) -> None:
     """The first queries, with finished blocks in `folder`."""
-    given = [Share("pairs", *pairwise())], meta(QUERIES), meta(GALLERY), sides()
-    kept = KeptBlocks(folder, lambda: "market", Silent())
-    kept.begin("market1501")
+    given = Fusion([Share("pairs", *pairwise())]), Sides(meta(QUERIES), meta(GALLERY), sides())
+    kept = KeptBlocks(folder, lambda: "market", Silent()).of_set("market1501")
     before = len(list(folder.rglob("*.safetensors")))
     start = time.perf_counter()
-    distances = MatcherRanking(*given, kept=kept).between("query", "gallery", 0, PART)
+    distances = MatcherRanking(*given, Resources(kept=kept)).between("query", "gallery", 0, PART)
     seconds = time.perf_counter() - start
     whole = MatcherRanking(*given)
     rows = (1, PART // 2, PART - 1)
@@ -106,7 +108,8 @@ def score_shortlist() -> None:
     """Every query's shortlist."""
     shortlist = Shortlisting(Share("look", *vectors()), TOP, unit=True)
     shares = [Share("pairs", *pairwise())]
-    context = MatcherRanking(shares, meta(QUERIES), meta(GALLERY), sides(), shortlist=shortlist)
+    pictures = Sides(meta(QUERIES), meta(GALLERY), sides())
+    context = MatcherRanking(Fusion(shares, shortlist=shortlist), pictures)
     start = time.perf_counter()
     context.between("query", "gallery", 0, QUERIES)
     report(seconds=time.perf_counter() - start)
@@ -128,7 +131,7 @@ def answered(process: subprocess.Popen[str]) -> dict[str, float]:
 def kill_halfway(folder: Path) -> int:
     """Starts to score the part and kills it; returns the number of blocks that it leaves."""
     matching = pairwise()[1]
-    step = KeptBlocks(folder, lambda: "", Silent()).rows(matching, GALLERY)
+    step = block_rows(matching, GALLERY)
     process = started("--part", str(folder))
     while process.poll() is None:
         if len(list(folder.rglob("*.safetensors"))) * step >= PART / 2:
@@ -156,7 +159,7 @@ def main() -> int:
         f"{platform.platform()}; {processor()}; torch {torch.__version__}; "
         f"threads: {options.threads}"
     )
-    step = KeptBlocks(Path(), lambda: "", Silent()).rows(pairwise()[1], GALLERY)
+    step = block_rows(pairwise()[1], GALLERY)
     with tempfile.TemporaryDirectory() as name:
         left = kill_halfway(Path(name))
         print(f"killed with {left} blocks of {step} queries; {PART} queries are asked for")

@@ -28,7 +28,8 @@ from startup import processor
 from reidcore.evaluation.fast_metrics import count_queries
 from reidcore.evaluation.metrics import PerQuery, Scores, summarize
 from reidcore.evaluation.relevance import Relevance
-from reidcore.ranking.matcher_ranking import MatcherRanking, rows_at_once
+from reidcore.ranking.blocks import rows_at_once
+from reidcore.ranking.matcher_ranking import MatcherRanking
 
 QUERIES, GALLERY, DISTRACTORS, IDENTITIES, CAMERAS = 3368, 15913, 2798, 750, 6
 LENGTH = 512

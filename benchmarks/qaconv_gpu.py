@@ -32,7 +32,7 @@ from reid_qaconv.matching import QAConv, build_matcher
 from reid_qaconv.settings_matching import Matcher
 from reidcore.api import Feature, Given, Matching
 from reidcore.modules import Context, Template
-from reidcore.ranking.distances import score
+from reidcore.ranking.distances import compute_distances
 from reidcore.ranking.templates import take
 
 LEAST_OF_CEILING = 0.5
@@ -112,9 +112,9 @@ def measure(sizes: Sizes, operands: str, device: str) -> bool:
     pairs = dict.fromkeys(("kernel", "kernel, auto"), sizes.queries * sizes.gallery)
     pairs["plain torch"] = sizes.plain * sizes.gallery
     ways: dict[str, Callable[[], Tensor]] = {
-        "kernel": lambda: score(fused, matching, a, b),
-        "kernel, auto": lambda: score(fused, plain_matching, a, b),
-        "plain torch": lambda: score(plain, plain_matching, few, b),
+        "kernel": lambda: compute_distances(fused, matching, a, b),
+        "kernel, auto": lambda: compute_distances(fused, plain_matching, a, b),
+        "plain torch": lambda: compute_distances(plain, plain_matching, few, b),
     }
     work = {name: count * matching.pair_flops for name, count in pairs.items()}
     ceilings = {f"torch.mm, {operands}": False}

@@ -34,7 +34,9 @@ from reidcore.builtin import settings
 from reidcore.builtin.matchers import build_euclidean
 from reidcore.builtin.postprocessors import build_rerank
 from reidcore.modules import Context, Meta
-from reidcore.ranking.matcher_ranking import MatcherRanking, Share
+from reidcore.ranking.fusion import Fusion, Share
+from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.ranking.sides import Sides
 
 LENGTH = 512
 FIFTH, MARKET, MSMT17 = (674, 3183), (3368, 15913), (11659, 82161)
@@ -64,12 +66,10 @@ def market_ranking(
     config = settings.Euclidean(features=["x.x"], squared=True)
     matcher = build_euclidean(config, Context(given, "look"))
     sides = {"query": x[:queries], "gallery": x[queries:]}
-    return MatcherRanking(
-        [Share("look", matcher, config.describe(given))],
-        *(Meta(*torch.zeros(3, len(rows), device=x.device)) for rows in sides.values()),
-        {side: {"look": {"vector": rows}} for side, rows in sides.items()},
-        memo=memo,
-    )
+    known = (Meta(*torch.zeros(3, len(rows), device=x.device)) for rows in sides.values())
+    templates = {side: {"look": {"vector": rows}} for side, rows in sides.items()}
+    fusion = Fusion([Share("look", matcher, config.describe(given))])
+    return MatcherRanking(fusion, Sides(*known, templates), memo=memo)
 
 
 def reranked(ranking: MatcherRanking) -> torch.Tensor:

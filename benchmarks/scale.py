@@ -27,7 +27,7 @@ from startup import processor
 from reidcore.evaluation.fast_metrics import count_queries
 from reidcore.evaluation.metrics import summarize
 from reidcore.evaluation.relevance import Relevance
-from reidcore.ranking.matcher_ranking import rows_at_once
+from reidcore.ranking.blocks import rows_at_once
 
 QUERIES, MANY = 1000, 10_000
 GALLERIES = (1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000)

@@ -19,10 +19,28 @@ def load(
     device: str = "auto",
     losses: bool = False,
 ) -> Search:
-    """A trained run, ready to make templates of pictures and to rank them.
+    """Return a trained run, ready to rank pictures that have no labels.
 
-    See `reidcore.search.search.load`; here so that `import reidcore` alone does not import torch.
+    Neither data sets nor plugins that only train are needed, unless `losses` are loaded too.
+
+    Args:
+        folder: a run folder, as `reid run` leaves it.
+        evaluation: a file whose rankings and postprocessors replace the run's, as in
+            `reid eval RUN_DIR FILE`.
+        device: where to compute: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
+        losses: whether to load the run's losses too, for what they explain.
+
+    Raises:
+        reidcore.errors.ReidError: with what is wrong, such as a folder that holds no finished run,
+            a plugin that is not installed, or a run without matchers.
+
+    Example::
+
+        run = reidcore.load("runs/own-pictures")
+        for match in run.rank("new", "gallery", top=3):
+            print(match.query, match.rank, match.gallery, match.distance)
     """
+    # Here, so that `import reidcore` alone does not import torch.
     from reidcore.search.search import load as load_run
 
     return load_run(folder, evaluation, device, losses)

@@ -16,10 +16,11 @@ def _eval(options: argparse.Namespace) -> int:
     )
     from reidcore.distributed.processes import together
     from reidcore.evaluation.evaluate import evaluate
+    from reidcore.evaluation.job import evaluation_job
     from reidcore.evaluation.labelled_set import require_scorable
     from reidcore.evaluation.score_table import score_table
     from reidcore.model.building import make_loader
-    from reidcore.ranking.kept_blocks import KeptBlocks, scoring_key
+    from reidcore.ranking.scorer import make_scorer
 
     require_scorable(plan)
 
@@ -27,8 +28,9 @@ def _eval(options: argparse.Namespace) -> int:
         shown = reporter() if processes.first else Silent()
         try:
             model = load_model(options.folder, plan, plan.runfile.train.device)
-            kept = KeptBlocks(options.folder, lambda: scoring_key(plan, model), shown)
-            scores = evaluate(plan, model, make_loader(plan, model.device), shown, kept, processes)
+            scorer = make_scorer(model, make_loader(plan, model.device), processes)
+            kept = scorer.kept_blocks(options.folder, shown)
+            scores = evaluate(evaluation_job(plan), scorer, kept, shown)
         finally:
             shown.close()
         if not processes.first:

@@ -70,8 +70,9 @@ def add_parser(
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from reidcore.search.explain_files import check_new, write_explanations
+    from reidcore.search.explain_files import write_explanations
     from reidcore.search.search import load
+    from reidcore.support.files import check_new
 
     check_new(options.output)
     run = load(options.folder, options.file, options.device, options.losses)

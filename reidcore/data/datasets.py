@@ -9,8 +9,9 @@ from typing import Any
 import attrs
 
 from reidcore.contracts.component import Facts, Row
-from reidcore.contracts.rows import camera_numbers, columns, modality_names
+from reidcore.contracts.rows import columns, modality_names
 from reidcore.data.manifest import manifest_hash
+from reidcore.data.numbering import Numbering
 from reidcore.protocols.base import Protocol
 from reidcore.runfiles.runfile import Source
 
@@ -108,11 +109,17 @@ class DataPlan:
         return sum(one.cameras for one in self.train)
 
     @property
+    def numbering(self) -> Numbering:
+        """The numbers of all cameras and modalities; for evaluation those of training, and further
+        ones for what is new in the test data."""
+        known = Numbering.of_training(self.trained)
+        rows = [row for one in self.loaded for row in one.rows or ()]
+        return known.extended(rows, _modalities(self.loaded))
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """Names in the order of their numbers, over training and test pictures."""
-        found = _modalities(self.loaded)
-        known = tuple(self.trained.get("modalities", ()))
-        return known + tuple(name for name in found if name not in known) if known else found
+        return self.numbering.modalities
 
     @property
     def train_modalities(self) -> tuple[str, ...]:
@@ -122,16 +129,7 @@ class DataPlan:
     @property
     def camera_numbers(self) -> dict[str, int]:
         """Numbers by name; for evaluation those of training, and further ones for new cameras."""
-        found = camera_numbers(
-            [row for one in self.loaded if one.rows is not None for row in one.rows]
-        )
-        known = dict(self.trained.get("camera_numbers", {}))
-        clash = any(found[name] in known.values() for name in found.keys() - known.keys())
-        for name in found:
-            if name not in known:
-                free = max(known.values(), default=-1) + 1
-                known[name] = free if clash and name else found[name]
-        return known
+        return self.numbering.cameras
 
     @property
     def train_columns(self) -> frozenset[str]:

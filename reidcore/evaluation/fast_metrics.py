@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from reidcore.evaluation.metrics import PerQuery, check_ways, refuse_nan
-from reidcore.evaluation.relevance import Judged
+from reidcore.evaluation.relevance import Judgements
 from reidcore.protocols.score_names import Precision, Ties
 from reidcore.support.device_memory import at_once, in_parts
 from reidcore.support.sorting import ascending
@@ -33,12 +33,13 @@ _COMPARED = 1 << 18, 1 << 24
 
 def count_queries(
     distances: Tensor,
-    judged: Judged,
+    judged: Judgements,
     ties: Ties = "gallery",
     precision: Precision = "step",
     tile: tuple[int, int] | None = None,
 ) -> PerQuery:
-    """What `metrics.rank_queries` gives for the same pairs, in a fraction of its time and memory.
+    """Return what `metrics.rank_queries` does for the same pairs, in a fraction of its time and
+    memory.
 
     distances: [Q, G], smaller is closer; it is not changed. judged: of these queries, on the same
     device. ties, precision: see `rank_queries`. tile: entries and columns of a tile at most, which
@@ -94,7 +95,7 @@ class _Matches:
     infinite: bool
 
     @classmethod
-    def among(cls, distances: Tensor, judged: Judged) -> _Matches:
+    def among(cls, distances: Tensor, judged: Judgements) -> _Matches:
         counted = judged.match & ~judged.ignored
         row, column = judged.row[counted], judged.column[counted]
         value = distances[row, column]
@@ -113,8 +114,8 @@ class _Matches:
 
 @attrs.frozen(eq=False)
 class _Strangers:
-    """How many strangers there are before each match, int64 [Q, n]: closer, at exactly its
-    distance, and of these before it in the gallery's order, where ties need it."""
+    """The numbers of strangers before each match, int64 [Q, n]: those closer, those at exactly its
+    distance, and those of these before it in the gallery's order, where ties need it."""
 
     matches: _Matches
     ordered: bool
@@ -128,13 +129,16 @@ class _Strangers:
         return cls(matches, ties in ("gallery", "grouped"), *zeros)
 
     def forget(self, rows: slice) -> None:
-        """Begins again with some queries."""
+        """Begin again with some queries."""
         for counted in (self.closer, self.equal, self.before):
             counted[rows] = 0
 
     def add(self, values: Tensor, ordered: Tensor, rows: slice, first: int) -> None:
-        """values: [q, w] of the columns from `first` on, infinite for all that are no strangers;
-        ordered: the same in ascending order."""
+        """Count the strangers among the columns from `first` on.
+
+        values: [q, w], infinite for all that are no strangers. ordered: the same in ascending
+        order.
+        """
         wanted = self.matches.distance[rows]
         closer = torch.searchsorted(ordered, wanted)
         equal = torch.searchsorted(ordered, wanted, right=True) - closer

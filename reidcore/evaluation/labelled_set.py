@@ -1,4 +1,4 @@
-"""The torch half of protocols: a test set's pictures, and what counts between two of its parts."""
+"""Test sets: labelled pictures, the tasks of their protocol, and the pairs that match."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from reidcore.contracts.component import Row
 from reidcore.contracts.pictures import Rows
 from reidcore.data.datasets import Loaded
+from reidcore.data.numbering import Numbering
 from reidcore.data.pictures import make_rows
 from reidcore.errors import DataError, UsageError
 from reidcore.evaluation.relevance import NOBODY, Relevance
@@ -21,12 +22,11 @@ from reidcore.wiring.plan import Plan
 
 
 @attrs.frozen(eq=False)
-class TestSet:
-    """The pictures of one test set, with identities numbered over all of them.
+class LabelledSet:
+    """A test set: its pictures, with identities numbered over all of them, and its tasks.
 
     file, place: int64 [N], equal where the file or the protocol's place is; place `NOBODY` if
-    unknown.
-    same_place: what happens to pictures of a query's place.
+    unknown. same_place: what happens to pictures of a query's place.
     """
 
     name: str
@@ -39,11 +39,11 @@ class TestSet:
 
     @property
     def identity(self) -> Tensor:
-        """int64 [N]."""
+        """The pictures' identities, int64 [N]."""
         return torch.from_numpy(self.rows.pid)
 
     def relevance(self, query: Tensor, gallery: Tensor) -> Relevance:
-        """What counts between pictures of these numbers, int64 [Q] and [G]."""
+        """Return the judge of pairs of these pictures, by their numbers, int64 [Q] and [G]."""
         identity, file, place = self.identity, self.file, self.place
         return Relevance(
             (identity[query], file[query], place[query]),
@@ -52,21 +52,24 @@ class TestSet:
         )
 
 
-def make_test_set(loaded: Loaded, plan: Plan) -> TestSet:
-    """The pictures and tasks of a test entry that is at hand."""
+def make_labelled_set(loaded: Loaded, numbering: Numbering, same_camera: SamePlace) -> LabelledSet:
+    """Return the pictures and tasks of a test entry whose rows are at hand.
+
+    same_camera: what [eval] says of pictures of the query's own camera.
+    """
     assert loaded.rows is not None and loaded.protocol is not None
     protocol = loaded.protocol
-    rows = make_rows(loaded.rows, plan.data.camera_numbers, plan.given.modalities)
+    rows = make_rows(loaded.rows, numbering.cameras, numbering.modalities)
     places = [protocol.place(row) for row in loaded.rows]
     known = dict.fromkeys(place for place in places if place)
-    return TestSet(
+    return LabelledSet(
         loaded.source.name,
         protocol,
         tuple(protocol.tasks(loaded.rows)),
         rows,
         _numbered(rows.paths, dict.fromkeys(rows.paths)),
         _numbered(places, known),
-        protocol.same_place(plan.runfile.eval.same_camera),
+        protocol.same_place(same_camera),
     )
 
 
@@ -79,7 +82,7 @@ def _numbered(names: Sequence[str], known: Mapping[str, Any]) -> Tensor:
 def require_matches(
     rows: Sequence[Row], name: str, protocol: Protocol, same_camera: SamePlace
 ) -> None:
-    """Raises DataError with explaining counts if no query of a trial can have a match.
+    """Raise DataError, with counts of the reasons, if no query of a trial can have a match.
 
     rows: of the test set. same_camera: what [eval] says.
     """
@@ -95,7 +98,7 @@ def require_matches(
 def _reasons(
     query: Sequence[Row], gallery: Sequence[Row], protocol: Protocol, policy: SamePlace
 ) -> dict[str, int] | None:
-    """How many queries have no match for which reason; None if one has a match."""
+    """Count the queries without a match by reason; None if one has a match."""
     others: dict[str, list[Row]] = {}
     for row in gallery:
         others.setdefault(row.pid, []).append(row)
@@ -143,7 +146,7 @@ def _refuse(
 
 
 def require_scorable(plan: Plan) -> None:
-    """Raises `ReidError` if a test set that is at hand has no match, or two have one name."""
+    """Raise `ReidError` if a test set that is at hand has no match, or two have one name."""
     names: set[str] = set()
     for one in plan.data.test:
         if one.rows is None or one.protocol is None:
@@ -171,7 +174,8 @@ class Pools:
 
 
 def pools_of(task: Task) -> Pools:
-    """The union of all trials' pictures on either side, ascending as they are in each trial."""
+    """Return the union of all trials' pictures on either side, ascending as they are in each
+    trial."""
     sides = []
     for side in ("query", "gallery"):
         each = [np.asarray(getattr(trial, side), dtype=np.int64) for trial in task.trials]

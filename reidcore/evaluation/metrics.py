@@ -72,7 +72,7 @@ def rank_queries(
     precision: Precision = "step",
     identity: Tensor | None = None,
 ) -> PerQuery:
-    """Ranks the gallery for every query.
+    """Rank the gallery for every query.
 
     distances: [Q, G], smaller is closer. match: bool [Q, G], same identity. ignored: bool [Q, G],
     left out of this query's list. The inverse negative penalty is matches / rank of the last match
@@ -111,14 +111,14 @@ def rank_queries(
 
 
 def check_ways(ties: str, precision: str) -> None:
-    """Raises ValueError for a way of counting that there is not."""
+    """Raise ValueError for a way of counting that there is not."""
     for name, value, known in (("ties", ties, TIES), ("precision", precision, PRECISIONS)):
         if value not in known:
             raise ValueError(f"{name} is {' or '.join(map(repr, known))}, got {value!r}")
 
 
 def refuse_nan(distances: Tensor, offset: int = 0) -> None:
-    """Raises ReidError if a distance is NaN. offset: number of the first row's query."""
+    """Raise ReidError if a distance is NaN. offset: number of the first row's query."""
     wrong = distances.isnan()
     if wrong.any():
         query, item = wrong.nonzero()[0].tolist()
@@ -233,7 +233,8 @@ def draw_shots(
     draw: np.random.RandomState,
     repeats: int,
 ) -> Tensor:
-    """int64 [Q, repeats]: the rank of the match where the gallery has one picture of each identity.
+    """Return the rank of the match in galleries of one drawn picture of each identity, int64
+    [Q, repeats].
 
     As for `rank_queries`, with `identity` int64 [G]. For each query with a match and each repeat,
     one picture of every identity in its kept list is drawn from `draw`, identities in the order of
@@ -274,8 +275,8 @@ def _joined(parts: list[PerQuery]) -> PerQuery:
 
 
 def summarize(parts: Iterable[PerQuery], max_rank: int = 50, counted: Counted = "valid") -> Scores:
-    """Mean scores of the queries that have a match ("valid"), or of "all", of which those without a
-    match count 0.
+    """Return the mean scores of the queries that have a match ("valid"), or of "all", of which
+    those without a match count 0.
 
     The CMC curve has `max_rank` entries also where the gallery is smaller. The result does not
     depend on how the queries are split into parts. Raises DataError if no query has a match.

@@ -1,4 +1,5 @@
-"""Which gallery pictures match a query, and which are left out of its list, as lists of pairs."""
+"""The gallery pictures that match a query, and those that are left out of its list, as lists of
+pairs."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ NOBODY = -1
 
 
 @attrs.frozen(eq=False)
-class Judged:
-    """What counts between some queries and the gallery.
+class Judgements:
+    """The pairs of some queries and gallery pictures that match, or that do not count.
 
     shape: (Q, G). row, column: int64 [E], pairs that match or are ignored one by one, rows
     ascending, columns ascending in a row, no pair twice. match, ignored: bool [E]. places: int64
@@ -30,17 +31,17 @@ class Judged:
     places: tuple[Tensor, Tensor] | None = None
 
     @classmethod
-    def of_masks(cls, match: Tensor, ignored: Tensor) -> Judged:
-        """From two bool arrays [Q, G]."""
+    def of_masks(cls, match: Tensor, ignored: Tensor) -> Judgements:
+        """Make them from two bool arrays [Q, G]."""
         row, column = (match | ignored).nonzero(as_tuple=True)
         queries, gallery = match.shape
         return cls((queries, gallery), row, column, match[row, column], ignored[row, column])
 
-    def rows(self, start: int, stop: int) -> Judged:
-        """Some of the queries alone."""
+    def rows(self, start: int, stop: int) -> Judgements:
+        """Return those of some of the queries alone."""
         ends = torch.tensor([start, stop], device=self.row.device)
         here = slice(*torch.searchsorted(self.row, ends).tolist())
-        return Judged(
+        return Judgements(
             (stop - start, self.shape[1]),
             self.row[here] - start,
             self.column[here],
@@ -49,9 +50,9 @@ class Judged:
             None if self.places is None else (self.places[0][start:stop], self.places[1]),
         )
 
-    def to(self, device: torch.device | str) -> Judged:
-        """The same on another device."""
-        return Judged(
+    def to(self, device: torch.device | str) -> Judgements:
+        """Return the same on another device."""
+        return Judgements(
             self.shape,
             self.row.to(device),
             self.column.to(device),
@@ -61,7 +62,8 @@ class Judged:
         )
 
     def hide(self, distances: Tensor, first: int) -> None:
-        """Makes infinite what is a match or ignored of the columns [Q, w] from `first` on."""
+        """Make infinite what matches or is ignored of the distances [Q, w] to the gallery pictures
+        from `first` on."""
         columns = slice(first, first + distances.shape[1])
         here = (self.column >= columns.start) & (self.column < columns.stop)
         distances[self.row[here], self.column[here] - first] = torch.inf
@@ -70,7 +72,7 @@ class Judged:
             distances.masked_fill_(_same(query, gallery[columns]), torch.inf)
 
     def masks(self) -> tuple[Tensor, Tensor]:
-        """(match, ignored), bool [Q, G] each."""
+        """Return (match, ignored), bool [Q, G] each."""
         match, ignored = self.row.new_zeros(2, *self.shape, dtype=torch.bool)
         match[self.row, self.column] = self.match
         ignored[self.row, self.column] = self.ignored
@@ -80,7 +82,7 @@ class Judged:
 
 
 class Relevance:
-    """Judges pairs of queries and gallery pictures by what is known of them.
+    """Judges which pairs of queries and gallery pictures match, by what is known of them.
 
     A match has the query's identity. Ignored are, of the query's place, with "drop" matches, with
     "drop_all" all pictures; always the query's own file.
@@ -99,8 +101,8 @@ class Relevance:
         self._same_place = same_place
         self._identities, self._files = (_Finder(numbers) for numbers in gallery[:2])
 
-    def rows(self, start: int, stop: int) -> Judged:
-        """What counts for some of the queries."""
+    def rows(self, start: int, stop: int) -> Judgements:
+        """Return the judgements of some of the queries."""
         identity, file, place = (numbers[start:stop] for numbers in self._query)
         matches, files = self._identities.equal_to(identity), self._files.equal_to(file)
         size = len(self._gallery[0])
@@ -112,18 +114,18 @@ class Relevance:
             theirs = self._gallery[2][column]
             ignored |= match & (place[row] == theirs) & (theirs != NOBODY)
         places = (place, self._gallery[2]) if self._same_place == "drop_all" else None
-        return Judged((stop - start, size), row, column, match, ignored, places)
+        return Judgements((stop - start, size), row, column, match, ignored, places)
 
 
 class _Finder:
-    """Finds where in a list of numbers [G] others are."""
+    """Finds the places of given numbers in a list [G]."""
 
     def __init__(self, numbers: Tensor):
         self._order = numbers.argsort(stable=True)
         self._ascending = numbers[self._order]
 
     def equal_to(self, wanted: Tensor) -> tuple[Tensor, Tensor]:
-        """All pairs (place among `wanted`, place in the list) of equal numbers."""
+        """Return all pairs (place among `wanted`, place in the list) of equal numbers."""
         first = torch.searchsorted(self._ascending, wanted)
         lengths = torch.searchsorted(self._ascending, wanted, right=True) - first
         row = torch.arange(len(wanted), device=wanted.device).repeat_interleave(lengths)

@@ -10,7 +10,7 @@ from reidcore.support.text_table import aligned
 
 
 def score_table(results: Mapping[str, Any]) -> str:
-    """Scores as aligned text, in percent."""
+    """Return scores as aligned text, in percent. results: as scores.json holds them."""
     rows = [
         (test, ranking, stage, found)
         for test, rankings in results.items()

@@ -20,7 +20,7 @@ from reidcore.evaluation.metrics import (
     rank_queries,
     summarize,
 )
-from reidcore.evaluation.relevance import Judged
+from reidcore.evaluation.relevance import Judgements
 from reidcore.evaluation.verification import TrueAccepts
 from reidcore.protocols.base import Protocol
 from reidcore.protocols.cross_camera import SingleGalleryShot
@@ -30,16 +30,17 @@ from reidcore.support.repeats import mean_scores
 
 
 def wanted_ranks(settings: Eval, best: str) -> list[int]:
-    """The CMC ranks to report: those asked for, and the one that chooses the best epoch."""
+    """Return the CMC ranks to report: those asked for, and the one that chooses the best epoch."""
     chosen = [int(best.removeprefix("rank-"))] if best.startswith("rank-") else []
     return list(dict.fromkeys([*settings.ranks, *chosen]))
 
 
-class Tally:
-    """Scores as [eval] and the protocol count them.
+class TrialScores:
+    """The scores of one trial, as [eval] and the protocol count them, from distances that come
+    block by block.
 
-    identity: int64 [G], of the gallery. pairs: how many pairs of a query and a gallery picture
-    there will be at most.
+    identity: int64 [G], of the gallery. pairs: the number of pairs of a query and a gallery picture
+    that there will be at most. ranks: those of the CMC curve that are reported.
     """
 
     def __init__(
@@ -61,12 +62,12 @@ class Tally:
 
     @property
     def divisible(self) -> bool:
-        """Whether queries may be counted in any order, and so by several processes."""
+        """True if queries may be counted in any order, and so by several processes."""
         return self._shots is None
 
-    def add(self, distances: Tensor, judged: Judged, start: int) -> None:
-        """The rows [q, G] of queries `start` and following; judged may be on another device than
-        distances."""
+    def add(self, distances: Tensor, judged: Judgements, start: int) -> None:
+        """Add the distances [q, G] of the queries from `start` on. judged: of these queries, on any
+        device."""
         judged = judged.to(distances.device)
         each = self._ranked(distances, judged)
         if self._shots is not None:
@@ -76,7 +77,7 @@ class Tally:
         self._parts[start] = each
         self._accepts.add(distances, judged)
 
-    def _ranked(self, distances: Tensor, judged: Judged) -> PerQuery:
+    def _ranked(self, distances: Tensor, judged: Judgements) -> PerQuery:
         ways = self.ways.ties, self.ways.precision
         if self.ways.cmc != "identity":
             return count_queries(distances, judged, *ways)
@@ -84,7 +85,7 @@ class Tally:
         return rank_queries(distances, *judged.masks(), *ways, identity)
 
     def gather(self, processes: Processes) -> None:
-        """Adds the queries of the other processes."""
+        """Add the queries of the other processes."""
         if processes.count == 1:
             return
         own = self._parts.values()
@@ -105,7 +106,7 @@ class Tally:
         self._accepts.gather(processes)
 
     def scores(self) -> dict[str, Any]:
-        """What scores.json holds of a stage. Raises DataError if no query has a match."""
+        """Return what scores.json holds of a stage. Raises DataError if no query has a match."""
         parts = [self._parts[start] for start in sorted(self._parts)]
         found = summarize(parts, max(50, *self._ranks), self.ways.counted)
         return as_json(found, self._ranks, self.ways, self._accepts.shares())
@@ -117,8 +118,8 @@ def as_json(
     ways: Ways = USUAL,
     accepts: Mapping[float, float] | None = None,
 ) -> dict[str, Any]:
-    """Scores as fractions, rounded to 6 decimals, with the whole CMC curve; names say how they are
-    counted."""
+    """Return scores as fractions, rounded to 6 decimals, with the whole CMC curve; their names say
+    how they are counted."""
     cmc = [round(value, 6) for value in scores.cmc.tolist()]
     return {
         ways.name("mAP"): round(scores.map, 6),
@@ -131,7 +132,7 @@ def as_json(
     }
 
 
-def over_trials(tallies: Sequence[Tally]) -> dict[str, Any]:
-    """The scores of one trial as they are, of several as mean, deviation and values."""
-    found = [tally.scores() for tally in tallies]
+def over_trials(trials: Sequence[TrialScores]) -> dict[str, Any]:
+    """Return the scores of one trial as they are, of several as mean, deviation and values."""
+    found = [trial.scores() for trial in trials]
     return found[0] if len(found) == 1 else mean_scores(found)

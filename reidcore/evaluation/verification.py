@@ -1,4 +1,4 @@
-"""Verification: how many pairs of one identity a threshold accepts that few strangers pass."""
+"""Verification: the share of matching pairs that a threshold accepts which few strangers pass."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from reidcore.distributed.processes import Processes
-from reidcore.evaluation.relevance import Judged
+from reidcore.evaluation.relevance import Judgements
 
 
 def strangers_let_pass(rate: float, strangers: int) -> int:
-    """How many pairs of strangers a false accept rate allows: `rate` times `strangers`, rounded
-    down, with the decimal number that was written."""
+    """Return the number of pairs of strangers that a false accept rate allows: `rate` times
+    `strangers`, rounded down, with `rate` as the decimal number that was written."""
     return int(Decimal(repr(rate)) * strangers)
 
 
@@ -38,8 +38,8 @@ class TrueAccepts:
         self._nearest: Tensor | None = None
         self._strangers = 0
 
-    def add(self, distances: Tensor, judged: Judged) -> None:
-        """Some queries' rows [q, G], and what of them counts."""
+    def add(self, distances: Tensor, judged: Judgements) -> None:
+        """Add some queries' distances [q, G]. judged: of these queries."""
         if not self._rates:
             return
         match, ignored = judged.masks()
@@ -52,7 +52,7 @@ class TrueAccepts:
         self._nearest = held
 
     def gather(self, processes: Processes) -> None:
-        """Adds what the other processes have."""
+        """Add what the other processes have."""
         if not self._rates or processes.count == 1:
             return
         none = torch.empty(0)
@@ -62,7 +62,7 @@ class TrueAccepts:
         self._strangers = sum(map(int, processes.everyone(torch.tensor([self._strangers]))))
 
     def shares(self) -> dict[float, float]:
-        """{false accept rate: true accept rate}; 0 where there is no matching pair."""
+        """Return {false accept rate: true accept rate}; 0 where there is no matching pair."""
         if self._nearest is None:
             return {}
         matching = torch.cat(self._matching)
@@ -72,8 +72,8 @@ class TrueAccepts:
         }
 
     def thresholds(self) -> dict[float, float]:
-        """{false accept rate: the distance below which pairs are accepted}; infinite where all
-        strangers may pass."""
+        """Return {false accept rate: the distance below which pairs are accepted}; infinite where
+        all strangers may pass."""
         if self._nearest is None:
             return {}
         ascending = self._nearest.sort().values

@@ -1,27 +1,22 @@
-"""Templates of pictures, and distances between templates in tiles. One path for vector and
-pairwise matchers."""
+"""Distances between templates, computed in tiles; one path for vector and pairwise matchers."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from reidcore.contracts.component import Matching
 from reidcore.contracts.parts import Matcher, Template
-from reidcore.contracts.pictures import Rows
-from reidcore.data.pictures import PictureLoader
-from reidcore.distributed.processes import ALONE, Processes
-from reidcore.model.model import Model
-from reidcore.model.training_pairs import Pairs, choose_pictures, sort_pairs
-from reidcore.ranking.templates import count, make_templates, moved, take
+from reidcore.ranking.fusion import Share
+from reidcore.ranking.resources import Resources
+from reidcore.ranking.sides import Sides
+from reidcore.ranking.templates import count, moved, take
 from reidcore.support.device_memory import at_once, fits
-from reidcore.support.seeds import generator
 
 
 def tile_shape(queries: int, gallery: int, pair_bytes: int, memory: float) -> tuple[int, int]:
-    """(rows, columns) of a tile whose pairs fit into `memory` GiB, as square as the sides allow."""
+    """Return the rows and columns of a tile whose pairs fit into `memory` GiB, as square as the
+    sides allow."""
     pairs = max(1, int(memory * 2**30) // max(1, pair_bytes))
     columns = min(gallery, max(1, int(pairs**0.5)))
     rows = min(queries, max(1, pairs // max(1, columns)))
@@ -29,13 +24,16 @@ def tile_shape(queries: int, gallery: int, pair_bytes: int, memory: float) -> tu
     return max(1, rows), max(1, columns)
 
 
-_PAIRS = 1 << 22, 1 << 26
+_TILE_PAIRS = 1 << 22, 1 << 26
 """Pairs of a tile at most. On a CPU their distances stay in cache while they are made, and take
 memory that glibc keeps, which above 32 MiB it gives back and asks for anew."""
+_GATHERED = 1 << 22, 1 << 28
+"""Bytes of templates that are picked at once, on a CPU so few that they are still in its cache when
+the matcher reads them; what is picked at once is memory that is new to the process."""
 
 
 @torch.no_grad()
-def score(
+def compute_distances(
     matcher: Matcher,
     matching: Matching,
     a: Template,
@@ -43,15 +41,16 @@ def score(
     memory: float = 0.5,
     device: torch.device | None = None,
 ) -> Tensor:
-    """All distances, float32 [len(a), len(b)], computed in tiles; `a` is the query side.
+    """Return the matcher's distances of all pictures of `a`, the query side, to all of `b`, float32
+    [len(a), len(b)].
 
-    memory: GiB for one tile's pairs. Where a tile does not fit on the device it is halved. device:
-    where to compute, by default where `a` is, and where the result is; templates that are
-    elsewhere, such as mapped from disk, are moved there tile by tile.
+    memory: GiB for the pairs of one tile; a tile that does not fit on the device is halved. device:
+    where to compute and where the result is, by default where `a` is; templates that are elsewhere,
+    such as mapped from disk, are moved there tile by tile.
     """
     rows, columns = count(a), count(b)
     device = next(iter(a.values())).device if device is None else device
-    memory = min(memory, at_once(_PAIRS, device) * max(1, matching.pair_bytes) / 2**30)
+    memory = min(memory, at_once(_TILE_PAIRS, device) * max(1, matching.pair_bytes) / 2**30)
     height, width = tile_shape(rows, columns, matching.pair_bytes, memory)
     training = matcher.training
     matcher.eval()
@@ -72,7 +71,7 @@ def score(
 
 
 def _halved(height: int, width: int) -> tuple[int, int]:
-    """A tile whose larger side is halved."""
+    """Return the tile with its larger side halved."""
     return (height, -(-width // 2)) if width >= height else (-(-height // 2), width)
 
 
@@ -101,25 +100,21 @@ def _fill(
         height, width = _halved(height, width)
 
 
-def training_pairs(
-    model: Model,
-    names: Sequence[str],
-    loader: PictureLoader,
-    rows: Rows,
-    views: Sequence[str],
-    size: int,
-    memory: float,
-    seed: int,
-    processes: Processes = ALONE,
-) -> dict[str, Pairs]:
-    """{matcher: distances of some training pairs}, for scales that are fitted on them."""
-    if not len(rows) or not names:
-        return {}
-    rows = rows.take(choose_pictures(rows, generator(seed, "training pairs")))
-    templates = make_templates(model, names, loader, rows, views, size, processes)
-    return {
-        name: sort_pairs(
-            score(model.matchers[name], model.plan.matching(name), template, template, memory), rows
-        )
-        for name, template in templates.items()
-    }
+class MatcherDistances:
+    """Computes the own distances of single matchers; they lie on the device of the sides."""
+
+    def __init__(self, sides: Sides, resources: Resources):
+        self.sides = sides
+        self.memory = resources.memory
+        self.device = sides.device if resources.device is None else resources.device
+
+    def between(self, share: Share, a: Template, b: Template) -> Tensor:
+        """Return distances float32 [len(a), len(b)]; `a` is the query side."""
+        found = compute_distances(share.matcher, share.matching, a, b, self.memory, self.device)
+        return found.to(self.sides.device)
+
+    def to_listed(self, share: Share, one: Template, others: Template, index: Tensor) -> Tensor:
+        """Return the distances of one picture to the others at `index` int64 [N], float32 [N]."""
+        size = sum(value[0].numel() * value.element_size() for value in others.values())
+        parts = index.split(max(1, at_once(_GATHERED, self.device) // size))
+        return torch.cat([self.between(share, one, take(others, part))[0] for part in parts])

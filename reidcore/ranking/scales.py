@@ -23,7 +23,7 @@ the probability hardly changes."""
 
 
 def fit(kind: str, pairs: Pairs) -> Scale:
-    """The scale of this kind, `Tensor -> Tensor` of any shape in float32.
+    """Return the scale of this kind, `Tensor -> Tensor` of any shape in float32.
 
     constant divides by the mean distance of strangers. logistic and isotonic give the probability,
     in [0, 1], that a pair are strangers, if both kinds of pairs were equally frequent.
@@ -81,7 +81,7 @@ def _logistic(pairs: Pairs) -> Scale:
 
 
 def _centre_and_spread(pairs: Pairs) -> tuple[float, float]:
-    """Mean and deviation of all distances, both kinds of pairs weighing the same."""
+    """Return mean and deviation of all distances, both kinds of pairs weighing the same."""
     kinds = [part.double() for part in (pairs.same, pairs.different)]
     centre = sum(part.mean().item() for part in kinds) / 2
     variance = sum((part - centre).square().mean().item() for part in kinds) / 2
@@ -89,7 +89,7 @@ def _centre_and_spread(pairs: Pairs) -> tuple[float, float]:
 
 
 def _steadied(probability: Scale, centre: float, spread: float) -> Scale:
-    """The scale of a nowhere decreasing probability of z = (d - centre) / spread, mixed with
+    """Return the scale of a nowhere decreasing probability of z = (d - centre) / spread, mixed with
     (1 + z / (1 + |z|)) / 2, which increases everywhere."""
 
     def scale(distances: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def _isotonic(pairs: Pairs) -> Scale:
 
 
 def _interpolated(z: Tensor, at: Tensor, share: Tensor) -> Tensor:
-    """Linear between the knots (at, share), level beyond the first and the last."""
+    """Interpolate linearly between the knots (at, share), level beyond the first and the last."""
     at, share = at.to(z.device), share.to(z.device)
     last = len(at) - 1
     right = torch.searchsorted(at, z).clamp(min(1, last), last)
@@ -134,7 +134,7 @@ def _interpolated(z: Tensor, at: Tensor, share: Tensor) -> Tensor:
 
 
 def row_minmax(distances: Tensor) -> Tensor:
-    """Every row of [Q, G] stretched to [0, 1]; a constant row becomes 0."""
+    """Return [Q, G] with every row stretched to [0, 1]; a constant row becomes 0."""
     low = distances.amin(1, keepdim=True)
     span = distances.amax(1, keepdim=True) - low
     return (distances - low) / torch.where(span > 0, span, 1)

@@ -12,10 +12,11 @@ import attrs
 from reidcore.contracts.component import Row
 from reidcore.errors import UsageError, nearest
 from reidcore.evaluation.evaluate import evaluate
+from reidcore.evaluation.job import evaluation_job
 from reidcore.evaluation.labelled_set import require_scorable
 from reidcore.model.building import make_loader
 from reidcore.model.model import Model
-from reidcore.ranking.kept_blocks import KeptBlocks, scoring_key
+from reidcore.ranking.scorer import make_scorer
 from reidcore.report.folder import Place
 from reidcore.report.looking import RATES, Wanted, Watcher
 from reidcore.report.stage import Stage
@@ -61,9 +62,9 @@ def evaluated(
     settings = plan.runfile.eval
     wanted = Wanted(near, settings.tar_at or RATES, settings.ties, settings.ap)
     watcher = Watcher(wanted, rows)
-    kept = KeptBlocks(run, lambda: scoring_key(plan, model), reporter)
-    loader = make_loader(plan, model.device)
-    scores = evaluate(plan, model, loader, reporter, kept, watch=watcher)
+    scorer = make_scorer(model, make_loader(plan, model.device))
+    kept = scorer.kept_blocks(run, reporter)
+    scores = evaluate(evaluation_job(plan), scorer, kept, reporter, watcher)
     folders = {
         name: os.path.commonpath([os.path.dirname(row.path) for row in some])
         for name, some in rows.items()

@@ -14,7 +14,8 @@ from reidcore.model.model import Model
 from reidcore.report.album import data_uri, jpeg
 from reidcore.report.tiles import Strip
 from reidcore.search.drawing import heat_picture, line_picture, open_side
-from reidcore.search.explain import Explained, choose_maps, explained_pairs
+from reidcore.search.explain import Explained, Explainer, explained_pairs
+from reidcore.search.explained_features import choose_maps
 from reidcore.wiring.plan import Plan
 
 ROWS = 12
@@ -51,8 +52,8 @@ def explanations(
         plan.given.modalities,
     )
     loader = PictureLoader(plan.runfile.data, plan.runfile.train.seed)
-    maps = choose_maps(plan, None)
-    for pair in explained_pairs(model, matchers, maps, asked, loader, rows):
+    explainer = Explainer(model, matchers, choose_maps(plan, None))
+    for pair in explained_pairs(explainer, asked, loader, rows):
         yield [_shown(pair, name, one, side) for name, one in pair.found.items()]
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from reidcore.contracts.component import Row
-from reidcore.evaluation.evaluate import Seen
 from reidcore.evaluation.fast_metrics import count_queries
-from reidcore.evaluation.relevance import Judged
+from reidcore.evaluation.relevance import Judgements
+from reidcore.evaluation.trial import DistanceBlock
 from reidcore.evaluation.verification import TrueAccepts
 from reidcore.protocols.score_names import Precision, Ties
 from reidcore.report.folder import Place
@@ -52,16 +52,16 @@ class Watcher:
         self.test_of: dict[str, str] = {}
         """{name that scores stand under: test set}"""
 
-    def __call__(self, seen: Seen) -> None:
-        self._trials[seen.place] = max(self._trials.get(seen.place, 0), seen.trial + 1)
-        if seen.trial:
+    def __call__(self, block: DistanceBlock) -> None:
+        self._trials[block.place] = max(self._trials.get(block.place, 0), block.trial.number + 1)
+        if block.trial.number:
             return
-        self.test_of[seen.place[0]] = seen.test.name
-        if seen.place not in self._stages:
-            rows = self._tests[seen.test.name]
-            cameras = [rows[number].camera for number in seen.gallery.tolist()]
-            self._stages[seen.place] = _Looked(self._wanted, rows, seen, cameras)
-        self._stages[seen.place].add(seen)
+        self.test_of[block.place[0]] = block.trial.labelled.name
+        if block.place not in self._stages:
+            rows = self._tests[block.trial.labelled.name]
+            cameras = [rows[number].camera for number in block.trial.gallery.tolist()]
+            self._stages[block.place] = _Looked(self._wanted, rows, block, cameras)
+        self._stages[block.place].add(block)
 
     def stages(self) -> dict[Place, Stage]:
         """Everything that was seen, in the order of the scores."""
@@ -71,10 +71,12 @@ class Watcher:
 class _Looked:
     """One stage, gathered block by block of queries."""
 
-    def __init__(self, wanted: Wanted, rows: Sequence[Row], seen: Seen, cameras: Sequence[str]):
+    def __init__(
+        self, wanted: Wanted, rows: Sequence[Row], block: DistanceBlock, cameras: Sequence[str]
+    ):
         self._wanted, self._rows = wanted, rows
-        self._query, self._gallery = seen.query, seen.gallery
-        self._accepts = TrueAccepts(wanted.rates, len(seen.query) * len(seen.gallery))
+        self._query, self._gallery = block.trial.query, block.trial.gallery
+        self._accepts = TrueAccepts(wanted.rates, len(block.trial.query) * len(block.trial.gallery))
         self._bins = Bins()
         self._parts: dict[int, dict[str, Tensor]] = {}
         self._cameras: dict[tuple[str, str], list[float]] = {}
@@ -83,13 +85,13 @@ class _Looked:
             for camera in dict.fromkeys(cameras)
         }
 
-    def add(self, seen: Seen) -> None:
-        distances, judged = seen.distances, seen.judged.to(seen.distances.device)
+    def add(self, block: DistanceBlock) -> None:
+        distances, judged = block.distances, block.judged.to(block.distances.device)
         ways = self._wanted.ties, self._wanted.precision
         match, ignored = judged.masks()
         counted, wrong = match & ~ignored, ~match & ~ignored
         found = count_queries(distances, judged, *ways)
-        self._parts[seen.start] = {
+        self._parts[block.start] = {
             "rank": found.first,
             "ap": found.ap,
             **self._near(distances, counted, ignored),
@@ -99,7 +101,7 @@ class _Looked:
         self._accepts.add(distances, judged)
         self._bins.add("match", distances[counted])
         self._bins.add("wrong", distances[wrong])
-        self._by_camera(seen.start, distances, match, ignored)
+        self._by_camera(block.start, distances, match, ignored)
 
     def _numbers(self, index: Tensor) -> Tensor:
         """Numbers of the test set's rows for places in the gallery, -1 for -1."""
@@ -135,7 +137,7 @@ class _Looked:
         for camera, columns in self._columns.items():
             where = columns.to(distances.device)
             part = distances[:, where]
-            judged = Judged.of_masks(match[:, where], ignored[:, where])
+            judged = Judgements.of_masks(match[:, where], ignored[:, where])
             found = count_queries(part, judged, self._wanted.ties, self._wanted.precision)
             each = zip(names, found.ap.tolist(), found.matches.tolist(), strict=True)
             for name, ap, matches in each:

@@ -15,8 +15,11 @@ HEIGHT = 384
 """Height in pixels at which pictures are drawn; half their width, for pictures wider than that."""
 FINE = 3
 """Lines are drawn this much larger and then reduced, which smooths them."""
-GAP, TEXT = 16, 15
-PAPER, INK, FAINT = (255, 255, 255), (32, 32, 40), (112, 112, 124)
+GAP = 16
+TEXT = 15
+PAPER = (255, 255, 255)
+INK = (32, 32, 40)
+FAINT = (112, 112, 124)
 RAMP = (
     (20, 14, 58), (76, 20, 122), (150, 38, 127), (214, 66, 104), (248, 124, 76), (254, 193, 92),
     (252, 250, 190),
@@ -42,7 +45,7 @@ class Side:
 
 
 def open_side(path: str, title: str, name: str) -> Side:
-    """The picture at `path`, enlarged or reduced in its own proportions."""
+    """Return the picture at `path`, enlarged or reduced in its own proportions."""
     with Image.open(path) as file:
         scale = HEIGHT / max(file.height, file.width / 2)
         size = max(1, round(file.width * scale)), max(1, round(file.height * scale))
@@ -51,8 +54,11 @@ def open_side(path: str, title: str, name: str) -> Side:
 
 
 def scaled(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:
-    """Any shape to [0, 1]: 0 up to `low`, by default the smallest value, 1 from `high` on, by
-    default the largest; 0 everywhere if they differ by no more than float32 rounds."""
+    """Return values of any shape scaled to [0, 1].
+
+    They become 0 up to `low`, by default the smallest value, and 1 from `high` on, by default the
+    largest; 0 everywhere if these differ by no more than float32 rounds.
+    """
     start = float(values.min()) if low is None else low
     end = float(values.max()) if high is None else high
     # Norms of unit vectors are 1 but for their rounding, which must not look like a finding.
@@ -62,7 +68,7 @@ def scaled(values: np.ndarray, low: float | None = None, high: float | None = No
 
 
 def enlarged(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """[h, w] to [height, width], bilinear between the centres of the cells."""
+    """Return [h, w] enlarged to [height, width], bilinear between the centres of the cells."""
     for axis, size in enumerate((height, width)):
         cells = values.shape[axis]
         places = (np.arange(size) + 0.5) * cells / size - 0.5
@@ -73,13 +79,14 @@ def enlarged(values: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def colours(values: np.ndarray) -> np.ndarray:
-    """[h, w] in [0, 1] to RGB in [0, 255], float [h, w, 3]."""
+    """Return the colours of values [h, w] in [0, 1] as RGB in [0, 255], float [h, w, 3]."""
     places = np.linspace(0, 1, len(RAMP))
     return np.stack([np.interp(values, places, channel) for channel in np.array(RAMP).T], -1)
 
 
 def heated(picture: Image.Image, values: np.ndarray) -> Image.Image:
-    """The picture in grey under the colours of `values` [h, w] in [0, 1], more so where high."""
+    """Return the picture in grey under the colours of `values` [h, w] in [0, 1], which cover more
+    where they are high."""
     fine = enlarged(values, picture.height, picture.width)
     grey = np.asarray(picture.convert("L"), dtype=np.float64)[..., None]
     cover = (0.5 + 0.25 * fine)[..., None]
@@ -87,7 +94,7 @@ def heated(picture: Image.Image, values: np.ndarray) -> Image.Image:
 
 
 def heat_picture(heat: Heat, query: Side, gallery: Side, title: str) -> Image.Image:
-    """Both pictures, each beside itself under its heat; below it the scale with its numbers."""
+    """Draw both pictures, each beside itself under its heat, above the scale with its numbers."""
     blocks = []
     for side, values in zip((query, gallery), heat.values, strict=True):
         under = heated(side.picture, scaled(values, heat.low, heat.high))
@@ -98,7 +105,7 @@ def heat_picture(heat: Heat, query: Side, gallery: Side, title: str) -> Image.Im
 
 
 def line_picture(lines: Lines, query: Side, gallery: Side, title: str) -> Image.Image:
-    """The pictures with lines between them: a ring at the place that was asked, a disc at its
+    """Draw the pictures with lines between them: a ring at the place that was asked, a disc at its
     partner. The ring's height gives the colour, the weight the width."""
     gap = max(120, (query.width + gallery.width) // 3)
     heads = _row(
@@ -162,7 +169,7 @@ def _legend(heat: Heat, values: np.ndarray, width: int) -> Image.Image:
 
 
 def _head(side: Side, width: int) -> Image.Image:
-    """What a picture is, above its name."""
+    """Draw what a picture is above its name."""
     head = _blank(width, round(2.8 * TEXT))
     draw = ImageDraw.Draw(head)
     _write(draw, (0, 0), side.title, INK, TEXT, width)

@@ -1,4 +1,5 @@
-"""Explanations in a folder: a CSV file of the numbers of each, a PNG where there is one to draw.
+"""Writes explanations into a folder: a CSV file of the numbers of each, and a PNG of what can be
+drawn.
 
 The folder holds index.csv, which says what every file is, and appears when it is complete.
 """
@@ -7,16 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from reidcore.contracts.explanations import Cell, Explanation, Heat, Table
-from reidcore.errors import DataError, UsageError
 from reidcore.search.drawing import heat_picture, line_picture, open_side
 from reidcore.search.explain import Explained
+from reidcore.support.files import new_folder
 
 INDEX = (
     "query",
@@ -31,19 +29,13 @@ INDEX = (
 )
 
 
-def check_new(folder: Path) -> None:
-    """UsageError if there is something at `folder`."""
-    if folder.exists():
-        raise UsageError(f"{folder.absolute()} exists already; name a new folder")
-
-
 def write_explanations(folder: Path, explained: Iterable[Explained]) -> tuple[int, int]:
-    """Writes everything into a new folder. Returns the numbers of pairs and of files.
+    """Write explanations into a new folder; return the numbers of pairs and of files.
 
     Raises UsageError if the folder exists, DataError if it cannot be written.
     """
     pairs, lines = 0, []
-    with _new_folder(folder) as partial:
+    with new_folder(folder) as partial:
         for pair in explained:
             pairs += 1
             for name, one in pair.found.items():
@@ -54,7 +46,7 @@ def write_explanations(folder: Path, explained: Iterable[Explained]) -> tuple[in
 
 
 def _write_one(folder: Path, pair: Explained, name: str, one: Explanation) -> tuple[Cell, ...]:
-    """Writes one explanation's files; returns its line of index.csv."""
+    """Write one explanation's files; return its line of index.csv."""
     stem = f"query{pair.number:04}-rank{pair.rank:02}-{name}"
     columns, rows = listing(one)
     (folder / f"{stem}.csv").write_text(_csv(columns, rows), encoding="utf-8")
@@ -80,7 +72,7 @@ def _write_one(folder: Path, pair: Explained, name: str, one: Explanation) -> tu
 
 
 def listing(one: Explanation) -> tuple[Sequence[str], Iterable[Sequence[Cell]]]:
-    """(columns, rows) of an explanation's numbers."""
+    """Return (columns, rows) of an explanation's numbers."""
     if isinstance(one, Table):
         return one.columns, one.rows
     if isinstance(one, Heat):
@@ -107,18 +99,3 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
         [f"{cell:.8g}" if isinstance(cell, float) else cell for cell in row] for row in rows
     )
     return text.getvalue()
-
-
-@contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `folder` when the block ends well."""
-    check_new(folder)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        os.replace(partial, folder)
-    except OSError as error:
-        raise DataError(f"cannot write {folder.absolute()}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Templates on disk: an index of a gallery, written batch by batch and mapped when it is read.
+"""Indexes of galleries: templates on disk, written batch by batch and mapped when they are read.
 
 A folder of layout 1: index.json (layout, who made it, counts), manifest.csv (the pictures) and
 templates.safetensors (`MATCHER.KEY`, leading axis: the pictures).
@@ -7,10 +7,9 @@ templates.safetensors (`MATCHER.KEY`, leading axis: the pictures).
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from math import prod
 from pathlib import Path
 
@@ -22,7 +21,8 @@ from reidcore.contracts.component import Row, TensorSpec
 from reidcore.contracts.parts import Template
 from reidcore.data.manifest import read_manifest, write_manifest
 from reidcore.errors import DataError, PluginError, UsageError
-from reidcore.support.files import read_json, write_json
+from reidcore.support.files import new_folder, read_json, write_json
+from reidcore.wiring.plan import Plan
 
 LAYOUT = 1
 DTYPES = {
@@ -42,9 +42,21 @@ DTYPES = {
 TEMPLATES = "templates.safetensors"
 
 
+def made_by(folder: Path, plan: Plan) -> str:
+    """Return the `Templates.made_by` of templates that a run makes: its name, and a digest that
+    differs with weights, picture size and views."""
+    digest = sha256()
+    with open(folder / "weights.safetensors", "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    data, views = plan.runfile.data, plan.runfile.eval.views
+    digest.update(repr((data.image, data.interpolation, data.normalize, views)).encode())
+    return f"{plan.runfile.name} ({digest.hexdigest()[:12]})"
+
+
 class TemplateWriter:
-    """Writes the templates of `pictures` pictures into `folder` as they come, so that they need not
-    fit into memory. `specs` is {matcher: {key: shape and dtype}}."""
+    """Writes the templates of so many pictures into a folder as they come, so that they need not
+    fit into memory. specs: {matcher: {key: shape and dtype}}."""
 
     def __init__(self, folder: Path, specs: Mapping[str, Mapping[str, TensorSpec]], pictures: int):
         self.pictures = pictures
@@ -82,7 +94,7 @@ class TemplateWriter:
         }
 
     def add(self, templates: Mapping[str, Template]) -> None:
-        """Appends the next pictures' templates, {matcher: template}."""
+        """Append the next pictures' templates, {matcher: template}."""
         count = 0
         for matcher, template in templates.items():
             for key, value in template.items():
@@ -97,7 +109,7 @@ class TemplateWriter:
         self.done += count
 
     def close(self) -> None:
-        """Lets go of the file; every picture must have been added."""
+        """Let go of the file. Raises DataError unless every picture has been added."""
         if self.done != self.pictures:
             raise DataError(f"{self.done} of {self.pictures} pictures have templates")
         self.tensors.clear()
@@ -109,25 +121,21 @@ def _width(spec: TensorSpec) -> int:
 
 @contextmanager
 def write_index(folder: Path, rows: tuple[Row, ...], made_by: str, run: str) -> Iterator[Path]:
-    """A folder to write templates into, which becomes `folder` when the block ends well."""
-    if folder.exists():
-        raise UsageError(f"{folder.absolute()} exists already; name a new folder")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        partial.mkdir(parents=True)
+    """Make a folder to write templates into, which becomes `folder`, complete with index.json and
+    manifest.csv, when the `with` block ends well.
+
+    rows: the pictures. made_by, run: see `Templates.made_by`, and the run's name. Raises UsageError
+    if the folder exists, DataError if it cannot be written.
+    """
+    with new_folder(folder) as partial:
         yield partial
         write_manifest(partial / "manifest.csv", rows, for_index=True)
         content = {"layout": LAYOUT, "made_by": made_by, "run": run, "pictures": len(rows)}
         write_json(partial / "index.json", content)
-        os.replace(partial, folder)
-    except OSError as error:
-        raise DataError(f"cannot write {folder.absolute()}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_index(folder: Path) -> tuple[tuple[Row, ...], dict[str, Template], str]:
-    """(pictures, {matcher: template}, who made it). The tensors are mapped, not read.
+    """Return (pictures, {matcher: template}, who made it). The tensors are mapped, not read.
 
     Raises DataError if the folder is damaged, UsageError if it is of a newer layout.
     """

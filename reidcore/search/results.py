@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import attrs
 import torch
@@ -15,26 +14,29 @@ from reidcore.contracts.parts import Template
 from reidcore.ranking.templates import moved
 from reidcore.support.device_memory import fits
 
-if TYPE_CHECKING:
-    pass
-
-
-Pictures = str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Row]
-
 
 @attrs.frozen(eq=False)
 class Templates:
-    """What a run keeps of N pictures.
+    """N pictures as a run compares them with others. `Search.templates` makes them.
 
-    rows: the pictures. parts: {matcher: template}. made_by: identifies weights and picture size;
-    only templates of one model are comparable.
+    Attributes:
+        rows: the pictures, in their order.
+        parts: {matcher: {name: tensor [N, ...]}}, on the CPU; those of an index folder are mapped
+            from disk.
+        made_by: a text that names the run, its weights, the size of pictures and the views; only
+            templates with the same text can be compared.
+
+    Example::
+
+        gallery = run.templates("gallery")
+        print(len(gallery), gallery.paths[0], gallery.made_by)
     """
 
     rows: tuple[Row, ...]
     parts: dict[str, Template]
     made_by: str
     memo: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False, repr=False)
-    """What rankings have found out about these pictures as a gallery."""
+    """Results of rankings that depend on these pictures as a gallery alone."""
     _moved: dict[torch.device, dict[str, Template]] = attrs.field(
         factory=dict, init=False, repr=False
     )
@@ -42,9 +44,14 @@ class Templates:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def paths(self) -> list[str]:
+        """The pictures' absolute paths."""
+        return [row.path for row in self.rows]
+
     def on(self, device: torch.device) -> dict[str, Template]:
-        """`parts` for distances that are computed on this device: moved there once, if they fit,
-        else as they are, to be moved tile by tile."""
+        """Return `parts` for distances that are computed on this device: moved there once, if they
+        fit, else as they are, to be moved tile by tile."""
         if device.type == "cpu":
             return self.parts
         if device not in self._moved:
@@ -54,14 +61,17 @@ class Templates:
             self._moved[device] = {name: moved(part, device) for name, part in self.parts.items()}
         return self._moved[device]
 
-    @property
-    def paths(self) -> list[str]:
-        """The pictures' absolute paths."""
-        return [row.path for row in self.rows]
-
 
 class Match(NamedTuple):
-    """One line of a ranked list; rank counts from 1."""
+    """One line of a ranked list.
+
+    Attributes:
+        query: the query picture's absolute path.
+        rank: the place in the query's list, from 1.
+        gallery: the gallery picture's absolute path.
+        distance: after the ranking's postprocessors, smaller is closer; its range is that of the
+            run's matchers and postprocessors.
+    """
 
     query: str
     rank: int
@@ -71,10 +81,18 @@ class Match(NamedTuple):
 
 @attrs.frozen(eq=False)
 class Ranked:
-    """The best gallery pictures of every query.
+    """The K nearest gallery pictures of each of Q queries. Iterating gives `Match` by `Match`.
 
-    index: int64 [Q, K], gallery numbers, nearest first, -1 where the gallery has fewer. distance:
-    float32 [Q, K], infinite there. Iterating gives `Match` by `Match`.
+    Attributes:
+        query: the query pictures.
+        gallery: all gallery pictures.
+        index: int64 [Q, K], places in `gallery`, nearest first, -1 where a query has fewer than K.
+        distance: float32 [Q, K], ascending, infinite where `index` is -1.
+
+    Example::
+
+        for match in run.rank("new", "gallery", top=3):
+            print(match.query, match.rank, match.gallery, match.distance)
     """
 
     query: tuple[Row, ...]

@@ -1,4 +1,6 @@
-"""Ranking pictures without labels by a trained run: templates are made once, and asked again.
+"""Ranks pictures that have no labels by a trained run.
+
+import reidcore
 
 run = reidcore.load("runs/own-pictures")
 gallery = run.templates("gallery")          # a folder, a CSV file or a list of paths
@@ -9,11 +11,9 @@ ranked = run.rank(query, gallery, top=10)
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import attrs
 import torch
@@ -23,30 +23,31 @@ from reidcore.contracts.component import Row
 from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Rows
 from reidcore.contracts.rows import columns
-from reidcore.data.datasets import DataPlan, Loaded
-from reidcore.data.index import list_pictures
-from reidcore.data.manifest import read_manifest
+from reidcore.data.numbering import Numbering
 from reidcore.data.pictures import PictureLoader, make_rows, meta_of
-from reidcore.errors import DataError, UsageError, nearest
-from reidcore.model.building import build_part
+from reidcore.errors import UsageError, nearest
 from reidcore.model.model import Model
-from reidcore.ranking.kept_blocks import CPU
-from reidcore.ranking.matcher_ranking import MatcherRanking, ranking_of
-from reidcore.ranking.postprocess import apply_post
-from reidcore.ranking.templates import concatenate, template_batches
-from reidcore.runfiles.runfile import Source
+from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.ranking.postprocess import build_postprocessor
+from reidcore.ranking.scorer import Scorer, make_scorer
+from reidcore.ranking.sides import Sides
+from reidcore.ranking.templates import concatenate
 from reidcore.runfiles.tables import RankingTable
 from reidcore.runfolder.opening import load_model, read_plan
-from reidcore.search.index_files import TemplateWriter, read_index, write_index
-from reidcore.search.results import Pictures, Ranked, Templates
-from reidcore.support.device_memory import fits
+from reidcore.search.explain import Explained, Explainer, explained_pairs, listed_pairs
+from reidcore.search.explained_features import (
+    choose_identity,
+    choose_maps,
+    choose_vectors,
+    with_features,
+)
+from reidcore.search.index_files import TemplateWriter, made_by, read_index, write_index
+from reidcore.search.pictures import Pictures, rows_of, same_files
+from reidcore.search.results import Ranked, Templates
+from reidcore.support.device_memory import CPU, fits
 from reidcore.support.seeds import seeded
 from reidcore.support.sorting import smallest
 from reidcore.wiring.plan import Plan
-
-if TYPE_CHECKING:
-    from reidcore.search.explain import Explained
-
 
 _BLOCK = 1 << 26
 """Distances held at once where no postprocessor needs all of them."""
@@ -58,13 +59,7 @@ def load(
     device: str = "auto",
     losses: bool = False,
 ) -> Search:
-    """A trained run, ready to rank pictures that have no labels.
-
-    folder: a run folder. evaluation: a file whose rankings and postprocessors replace the run's, as
-    in `reid eval RUN_DIR FILE`. device: auto, cpu, cuda or cuda:N. Neither data sets nor plugins
-    that only train are needed, unless `losses` are loaded too, for what they explain. Raises
-    `reidcore.errors.ReidError` with what is wrong.
-    """
+    """Return a trained run, ready to rank pictures; see `reidcore.load`."""
 
     folder = Path(folder)
     plan = read_plan(
@@ -79,9 +74,16 @@ def load(
 
 
 class Search:
-    """A trained run that makes templates of pictures and ranks them; see `load`.
+    """A trained run that makes templates of pictures and ranks them. `reidcore.load` makes one.
 
-    rankings: names of the run's rankings; the first is used where none is named.
+    Wherever a method takes pictures, these are a folder, a CSV file, one picture's path or a list
+    of paths; `Templates` that the run has made save making them again.
+
+    Attributes:
+        rankings: names of the run's rankings; the first is used where none is named.
+        made_by: what `Templates.made_by` is of templates that this run makes.
+        folder: the run folder.
+        plan, model: the run's plan and model.
     """
 
     def __init__(self, folder: Path, plan: Plan, model: Model):
@@ -89,32 +91,59 @@ class Search:
         self.plan = plan
         self.model = model
         self.rankings = tuple(ranking.name for ranking in plan.rankings)
-        self.made_by = _fingerprint(folder, plan)
+        self.made_by = made_by(folder, plan)
+        self._numbering = Numbering.of_training(plan.data.trained)
+        self._matchers = list(
+            dict.fromkeys(name for ranking in plan.rankings for name in ranking.matchers)
+        )
 
     def templates(self, pictures: Pictures) -> Templates:
-        """Templates of a folder's pictures, of those that a CSV file lists, or of a list of paths.
+        """Return the templates of pictures, for every matcher that some ranking uses.
 
-        The CSV file needs the column path; camera, time and modality are read where they are there.
-        A folder that `index` wrote is opened: its templates stay on disk and are read as needed.
-        Raises DataError for a picture that is missing or damaged, and for an index of another
-        model.
+        Args:
+            pictures: a folder, whose pictures are found at any depth; a CSV file with the column
+                path, whose columns camera, time and modality are read where they are there; one
+                picture's path; a list of paths; or a folder that `index` wrote, whose templates
+                stay on disk and are read as needed.
+
+        Raises:
+            reidcore.errors.DataError: for a picture that is missing or damaged, or no picture.
+            reidcore.errors.UsageError: for an index that another run has made.
+
+        Example::
+
+            gallery = run.templates("gallery")
+            query = run.templates(["new/01.jpg", "new/02.jpg"])
         """
         if isinstance(pictures, str | os.PathLike) and Path(pictures, "index.json").is_file():
             return self._open(Path(pictures))
-        rows = _rows_of(pictures)
+        rows = rows_of(pictures)
         batches = list(self._batches(rows))
-        parts = {name: concatenate([found[name] for found in batches]) for name in self._matchers()}
+        parts = {name: concatenate([found[name] for found in batches]) for name in self._matchers}
         return Templates(rows, parts, self.made_by)
 
     def index(self, pictures: Pictures, folder: str | os.PathLike[str]) -> Templates:
-        """Like `templates`, but writes them into a new folder, batch by batch, and opens it.
+        """Write templates of pictures into a new folder, batch by batch, and open it.
 
         The folder holds index.json, manifest.csv and templates.safetensors, and appears when it is
-        complete. Raises UsageError if it exists.
+        complete. The templates need not fit into memory.
+
+        Args:
+            pictures: as for `templates`.
+            folder: the folder to make.
+
+        Raises:
+            reidcore.errors.UsageError: if the folder exists.
+            reidcore.errors.DataError: if it cannot be written, and as for `templates`.
+
+        Example::
+
+            run.index("gallery", "gallery-index")
+            ranked = run.rank("new", "gallery-index")
         """
         folder = Path(folder)
-        rows = _rows_of(pictures)
-        specs = {name: self.plan.matching(name).template for name in self._matchers()}
+        rows = rows_of(pictures)
+        specs = {name: self.plan.matching(name).template for name in self._matchers}
         with write_index(folder, rows, self.made_by, self.plan.runfile.name) as partial:
             writer = TemplateWriter(partial, specs, len(rows))
             for found in self._batches(rows):
@@ -125,12 +154,28 @@ class Search:
     def distances(
         self, a: Templates | Pictures, b: Templates | Pictures, ranking: str | None = None
     ) -> Tensor:
-        """float32 [len(a), len(b)] on the CPU before any postprocessor, smaller is closer; `a` is
-        the query side."""
-        first, second = self._templates(a), self._templates(b)
-        context = self._context(self._ranking(ranking), first, second, whole=True)
+        """Return the distances of all pictures of `a` to all of `b`, before any postprocessor.
+
+        Args:
+            a: the query side.
+            b: the gallery side.
+            ranking: the ranking that fuses matchers' distances, by default the run's first.
+
+        Returns:
+            float32 [len(a), len(b)] on the CPU, smaller is closer.
+
+        Raises:
+            reidcore.errors.UsageError: for templates of another run, or an unknown ranking.
+
+        Example::
+
+            distances = run.distances("new", "gallery")
+            nearest = distances.argmin(1)
+        """
+        query, gallery = self._templates_of(a), self._templates_of(b)
+        found = self._ranking(self._table(ranking), query, gallery, whole=True)
         with seeded(self.plan.runfile.train.seed, "evaluate"):
-            return context.whole().cpu()
+            return found.whole().cpu()
 
     def rank(
         self,
@@ -139,35 +184,43 @@ class Search:
         top: int = 10,
         ranking: str | None = None,
     ) -> Ranked:
-        """The `top` nearest gallery pictures of every query, after the ranking's postprocessors.
+        """Return the nearest gallery pictures of every query, after the ranking's postprocessors.
 
-        A query's own file is left out of its list. Raises UsageError if a postprocessor needs a
-        column, such as time, that the pictures do not have.
+        A query's own file is left out of its list. Equally near pictures keep the gallery's order.
+
+        Args:
+            query: the pictures to look for.
+            gallery: the pictures to look among.
+            top: how many gallery pictures to list of each query, at least 1; fewer where the
+                gallery has fewer.
+            ranking: a ranking of the run, by default its first.
+
+        Raises:
+            reidcore.errors.UsageError: as for `distances`, or if a postprocessor needs a column,
+                such as time, that the pictures do not have.
+
+        Example::
+
+            for match in run.rank("new", "gallery", top=3):
+                print(match.query, match.rank, match.gallery)
         """
         from reidcore.wiring.rankings import check_chain
 
         if top < 1:
             raise UsageError(f"top must be at least 1, got {top}")
-        first, second = self._templates(query), self._templates(gallery)
-        table = self._ranking(ranking)
-        check_chain(self.plan, table, columns(first.rows) & columns(second.rows))
-        context = self._context(table, first, second, whole=bool(table.post))
-        own = _own_files(first, second)
-        size = min(top, len(second))
-        rows = len(first) if table.post else max(1, _BLOCK // len(second))
+        queries, others = self._templates_of(query), self._templates_of(gallery)
+        table = self._table(ranking)
+        check_chain(self.plan, table, columns(queries.rows) & columns(others.rows))
+        own = same_files(queries.rows, others.rows)
         found = []
         with seeded(self.plan.runfile.train.seed, "evaluate"):
-            for start in range(0, len(first), rows):
-                stop = min(start + rows, len(first))
-                if table.post:
-                    distances = self._processed(table, context.whole(), context)
-                else:
-                    distances = context.between("query", "gallery", start, stop)
+            for start, distances in self._blocks(table, queries, others):
+                stop = start + len(distances)
                 here = own[:, (own[0] >= start) & (own[0] < stop)].to(distances.device)
                 distances[here[0] - start, here[1]] = torch.inf
-                found.append(smallest(distances, size))
+                found.append(smallest(distances, min(top, len(others))))
         index, distance = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return Ranked(first.rows, second.rows, index, distance)
+        return Ranked(queries.rows, others.rows, index, distance)
 
     def explain(
         self,
@@ -180,44 +233,47 @@ class Search:
         vectors: Sequence[str] = (),
         identity: str | None = None,
     ) -> Iterator[Explained]:
-        """Why the `top` nearest gallery pictures of the first `limit` queries match, pair by pair.
+        """Yield every query with each of its nearest gallery pictures, and why they match.
 
-        maps: names such as backbone.layer3, by default the last map that the ranking computes.
-        vectors: names such as neck.bn, to find in the maps what speaks for each. identity: the name
-        of a training identity that losses score, by default each picture's likeliest. What is found
-        and what the run's parts add: `reidcore.search.explain`. The pictures' files are read
-        again. Raises UsageError for a map, vector or identity that the run does not have.
+        The pictures' files are read again. docs/explain.md says what the explanations are.
+
+        Args:
+            query: the query pictures.
+            gallery: the gallery pictures.
+            top: how many gallery pictures to explain of each query, at least 1.
+            ranking: a ranking of the run, by default its first.
+            maps: the features to look at, such as "backbone.layer3"; by default the last map that
+                the ranking computes.
+            limit: how many queries to explain, at least 1; by default all.
+            vectors: features, such as "neck.bn", of which to find what in the maps speaks for each.
+            identity: the name of a training identity that losses score; by default each picture's
+                likeliest. Needs `losses=True` in `reidcore.load`.
+
+        Raises:
+            reidcore.errors.UsageError: as for `rank`, and for a map, vector or identity that the
+                run does not have.
+            reidcore.errors.PluginError: for a part that fails to explain itself.
+
+        Example::
+
+            for pair in run.explain("new", "gallery", top=1, limit=2):
+                print(pair.query.path, pair.gallery.path, list(pair.found))
         """
-        from reidcore.search.explain import (
-            choose_identity,
-            choose_maps,
-            choose_vectors,
-            explained_pairs,
-            listed_pairs,
-            with_features,
-        )
-
         if limit is not None and limit < 1:
             raise UsageError(f"limit must be at least 1, got {limit}")
         chosen = choose_maps(self.plan, maps)
         chosen_vectors = choose_vectors(self.plan, vectors)
         number = choose_identity(self.plan, identity)
         model = with_features(self.model, self.folder, [*chosen, *chosen_vectors])
+        matchers = tuple(self._table(ranking).weights)
+        explainer = Explainer(model, matchers, chosen, chosen_vectors, number)
         pairs = listed_pairs(self.rank(query, gallery, top, ranking), limit)
         rows = self._numbered([row for pair in pairs for row in (pair.query, pair.gallery)])
         loader = PictureLoader(self.plan.runfile.data, self.plan.runfile.train.seed)
-        return explained_pairs(
-            model,
-            list(self._ranking(ranking).weights),
-            chosen,
-            pairs,
-            loader,
-            rows,
-            chosen_vectors,
-            number,
-        )
+        return explained_pairs(explainer, pairs, loader, rows)
 
-    def _ranking(self, name: str | None) -> RankingTable:
+    def _table(self, name: str | None) -> RankingTable:
+        """The [[ranking]] of this name."""
         if name is None:
             return self.plan.rankings[0]
         for ranking in self.plan.rankings:
@@ -228,11 +284,7 @@ class Search:
             f"{', '.join(self.rankings)}"
         )
 
-    def _matchers(self) -> list[str]:
-        """Every matcher that some ranking uses."""
-        return list(dict.fromkeys(name for one in self.plan.rankings for name in one.matchers))
-
-    def _templates(self, given: Templates | Pictures) -> Templates:
+    def _templates_of(self, given: Templates | Pictures) -> Templates:
         if not isinstance(given, Templates):
             return self.templates(given)
         if given.made_by != self.made_by:
@@ -242,62 +294,9 @@ class Search:
             )
         return given
 
-    def _numbered(self, rows: Sequence[Row]) -> Rows:
-        """Rows with cameras and modalities numbered as in training."""
-        data = DataPlan((), (Loaded(_UNNAMED, tuple(rows), None),), self.plan.data.trained)
-        return make_rows(rows, data.camera_numbers, data.modalities)
-
-    def _batches(self, rows: Sequence[Row]) -> Iterator[dict[str, Template]]:
-        settings = self.plan.runfile
-        # Threads, because a search may be part of a service, which must not be forked.
-        data = attrs.evolve(settings.data, cache=0.0, worker_kind="thread")
-        loader = PictureLoader(data, settings.train.seed)
-        for found in template_batches(
-            self.model,
-            self._matchers(),
-            loader,
-            self._numbered(rows),
-            settings.eval.views,
-            settings.eval.batch,
-        ):
-            yield {
-                name: {key: value.cpu() for key, value in template.items()}
-                for name, template in found.items()
-            }
-
-    def _context(
-        self, ranking: RankingTable, query: Templates, gallery: Templates, whole: bool
-    ) -> MatcherRanking:
-        """whole: whether the whole matrix is held. If it does not fit on the model's device, it is
-        the CPU's, and so is all that is done to it."""
-        device = self.model.device
-        place = CPU if whole and not fits(4 * len(query) * len(gallery), device) else device
-        meta = meta_of(self._numbered([*query.rows, *gallery.rows])).to(place)
-        sides = {"query": query.on(device), "gallery": gallery.on(device)}
-        return ranking_of(
-            self.model,
-            ranking,
-            meta[: len(query)],
-            meta[len(query) :],
-            sides,
-            self.plan.runfile.eval.memory,
-            self.model.pairs,
-            memo=gallery.memo.setdefault(repr(ranking), {}),
-        )
-
-    def _processed(
-        self, ranking: RankingTable, distances: Tensor, context: MatcherRanking
-    ) -> Tensor:
-        posts = {wired.part.name: wired for wired in self.plan.posts}
-        distances = context.offered(distances)
-        for name in ranking.post:
-            built = build_part(self.plan, posts[name])
-            distances = apply_post(posts[name], built, distances, context)
-        return context.complete(distances, 0)
-
     def _open(self, folder: Path) -> Templates:
         rows, parts, made_by = read_index(folder)
-        missing = [name for name in self._matchers() if name not in parts]
+        missing = [name for name in self._matchers if name not in parts]
         if made_by != self.made_by or missing:
             raise UsageError(
                 f"{folder} was indexed by {made_by}"
@@ -306,46 +305,50 @@ class Search:
             )
         return Templates(rows, parts, made_by)
 
+    def _numbered(self, rows: Sequence[Row]) -> Rows:
+        """The rows with cameras and modalities numbered as in training."""
+        numbering = self._numbering.extended(rows)
+        return make_rows(rows, numbering.cameras, numbering.modalities)
 
-_UNNAMED = Source("test", ())
+    def _scorer(self) -> Scorer:
+        settings = self.plan.runfile
+        # Threads, because a search may be part of a service, which must not be forked.
+        data = attrs.evolve(settings.data, cache=0.0, worker_kind="thread")
+        return make_scorer(self.model, PictureLoader(data, settings.train.seed))
 
+    def _batches(self, rows: Sequence[Row]) -> Iterator[dict[str, Template]]:
+        """{matcher: template} of batches of pictures, on the CPU."""
+        for found in self._scorer().template_batches(self._matchers, self._numbered(rows)):
+            yield {
+                name: {key: value.cpu() for key, value in template.items()}
+                for name, template in found.items()
+            }
 
-def _fingerprint(folder: Path, plan: Plan) -> str:
-    """A short text that differs where templates would: name, weights, picture size, views."""
-    digest = hashlib.sha256()
-    with open(folder / "weights.safetensors", "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
-    data, views = plan.runfile.data, plan.runfile.eval.views
-    digest.update(repr((data.image, data.interpolation, data.normalize, views)).encode())
-    return f"{plan.runfile.name} ({digest.hexdigest()[:12]})"
+    def _ranking(
+        self, table: RankingTable, query: Templates, gallery: Templates, whole: bool
+    ) -> MatcherRanking:
+        """whole: whether the whole matrix is held. If it does not fit on the model's device, it is
+        the CPU's, and so is all that is done to it."""
+        device = self.model.device
+        place = CPU if whole and not fits(4 * len(query) * len(gallery), device) else device
+        meta = meta_of(self._numbered([*query.rows, *gallery.rows])).to(place)
+        templates = {"query": query.on(device), "gallery": gallery.on(device)}
+        sides = Sides(meta[: len(query)], meta[len(query) :], templates)
+        return self._scorer().ranking(table, sides, gallery.memo.setdefault(repr(table), {}))
 
-
-def _rows_of(pictures: Pictures) -> tuple[Row, ...]:
-    if isinstance(pictures, str | os.PathLike):
-        path = Path(pictures)
-        if path.suffix.lower() == ".csv" and not path.is_dir():
-            return tuple(read_manifest(path, labelled=False))
-        if path.is_file():
-            return (Row(str(path.absolute()), "", split="gallery"),)
-        return tuple(list_pictures(path))
-    rows = tuple(
-        one if isinstance(one, Row) else Row(os.path.abspath(one), "", split="gallery")
-        for one in pictures
-    )
-    if not rows:
-        raise DataError("there are no pictures to make templates of")
-    return rows
-
-
-def _own_files(query: Templates, gallery: Templates) -> Tensor:
-    """int64 [2, N]: places of a query and of a gallery picture of the same file."""
-    places: dict[str, list[int]] = {}
-    for place, row in enumerate(gallery.rows):
-        places.setdefault(os.path.realpath(row.path), []).append(place)
-    own = [
-        (place, other)
-        for place, row in enumerate(query.rows)
-        for other in places.get(os.path.realpath(row.path), ())
-    ]
-    return torch.tensor(own, dtype=torch.int64).reshape(-1, 2).T
+    def _blocks(
+        self, table: RankingTable, query: Templates, gallery: Templates
+    ) -> Iterator[tuple[int, Tensor]]:
+        """(first query, distances [q, G]) of all queries, after the ranking's postprocessors."""
+        ranking = self._ranking(table, query, gallery, whole=bool(table.post))
+        if not table.post:
+            rows = max(1, _BLOCK // len(gallery))
+            for start in range(0, len(query), rows):
+                stop = min(start + rows, len(query))
+                yield start, ranking.between("query", "gallery", start, stop)
+            return
+        distances = ranking.before_postprocessing(ranking.whole())
+        posts = {wired.part.name: wired for wired in self.plan.posts}
+        for name in table.post:
+            distances = build_postprocessor(self.plan, posts[name])(distances, ranking)
+        yield 0, ranking.after_postprocessing(distances, 0)

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 
+CPU = torch.device("cpu")
 T = TypeVar("T")
 N = TypeVar("N", int, float)
 

@@ -1,16 +1,16 @@
-"""Writes files atomically, and reads and writes JSON."""
+"""Writes files and folders atomically, and reads and writes JSON."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reidcore.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
@@ -33,6 +33,30 @@ def check_output(path: Path | None) -> None:
         raise UsageError(f"{path}: there is no folder {path.absolute().parent}")
     if path is not None and path.is_dir():
         raise UsageError(f"{path} is a folder; name a file")
+
+
+def check_new(folder: Path) -> None:
+    """Raise UsageError if there is something at `folder`."""
+    if folder.exists():
+        raise UsageError(f"{folder.absolute()} exists already; name a new folder")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Make a folder to write into, which becomes `folder` when the `with` block ends well.
+
+    Raises UsageError if the folder exists, DataError if it cannot be written.
+    """
+    check_new(folder)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        os.replace(partial, folder)
+    except OSError as error:
+        raise DataError(f"cannot write {folder.absolute()}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -6,7 +6,7 @@ import attrs
 
 from reidcore.model.building import build_model
 from reidcore.model.model import Model
-from reidcore.search.explain import explained_match, explained_part
+from reidcore.search.part_explanations import explained_match, explained_part
 from reidcore.testing.failures import ConformanceError
 from reidcore.testing.stands import Stand, batch_of
 from reidcore.training.dry_run import dry_run

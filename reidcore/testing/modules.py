@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reidcore.contracts.pictures import Batch, Images
 from reidcore.model.building import build_model
 from reidcore.model.model import Model
-from reidcore.ranking.distances import score
+from reidcore.ranking.distances import compute_distances
 from reidcore.ranking.templates import count, take
 from reidcore.testing.failures import ConformanceError
 from reidcore.testing.stands import Stand, batch_of, pictures, template_of, trained
@@ -123,7 +123,7 @@ def takes_an_empty_gallery(stand: Stand) -> None:
         some = template_of(model, matcher, pictures(plan, 3))
         none = take(some, slice(0, 0))
         for a, b in ((some, none), (none, some)):
-            shape = score(matcher, matching, a, b).shape
+            shape = compute_distances(matcher, matching, a, b).shape
             if tuple(shape) != (count(a), count(b)):
                 raise ConformanceError(
                     f"{count(a)} x {count(b)} pictures give distances {list(shape)}"

@@ -22,8 +22,10 @@ from reidcore.data.manifest import find_data
 from reidcore.model.building import build_part
 from reidcore.model.model import Model
 from reidcore.model.training_pairs import Pairs
-from reidcore.ranking.matcher_ranking import ranking_of
-from reidcore.ranking.postprocess import apply_post
+from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.ranking.postprocess import build_postprocessor
+from reidcore.ranking.scorer import make_fusion
+from reidcore.ranking.sides import Sides
 from reidcore.ranking.templates import take
 from reidcore.runfiles.tables import RankingTable
 from reidcore.support.progress import Silent
@@ -84,13 +86,14 @@ def _apply(
     plan: Plan, model: Model, ranking: RankingTable, last: str, query: Side, gallery: Side
 ) -> Tensor:
     """The distances after the post `last`."""
-    templates = {"query": query[0], "gallery": gallery[0]}
+    sides = Sides(query[1], gallery[1], {"query": query[0], "gallery": gallery[0]})
     pairs = _pairs(plan, model, ranking)
-    context = ranking_of(model, ranking, query[1], gallery[1], templates, 0.5, pairs)
-    distances = context.offered(context.between("query", "gallery", 0, len(query[1])))
+    context = MatcherRanking(make_fusion(ranking, model, pairs), sides)
+    found = context.between("query", "gallery", 0, len(query[1]))
+    distances = context.before_postprocessing(found)
     posts = {wired.part.name: wired for wired in plan.posts}
     for name in ranking.post[: ranking.post.index(last) + 1]:
-        distances = apply_post(posts[name], build_part(plan, posts[name]), distances, context)
+        distances = build_postprocessor(plan, posts[name])(distances, context)
     return distances.clone()
 
 

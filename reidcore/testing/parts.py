@@ -16,7 +16,7 @@ from reidcore.contracts.pictures import Batch
 from reidcore.model.building import build_model
 from reidcore.model.model import Model
 from reidcore.model.state_files import load_sections, save_sections
-from reidcore.ranking.distances import score
+from reidcore.ranking.distances import compute_distances
 from reidcore.ranking.templates import count, take
 from reidcore.support.seeds import seeded
 from reidcore.testing.failures import ConformanceError
@@ -166,7 +166,7 @@ def tiles_give_the_whole(stand: Stand) -> None:
         b = template_of(model, matcher, pictures(plan, 7, seed=100))
         with torch.no_grad():
             whole = matcher.distance(a, b)
-            single = score(matcher, plan.matching(wired.part.name), a, b, memory=1e-9)
+            single = compute_distances(matcher, plan.matching(wired.part.name), a, b, memory=1e-9)
             rows = torch.cat([matcher.distance(take(a, part), b) for part in _cut(count(a))])
             columns = torch.cat([matcher.distance(a, take(b, part)) for part in _cut(count(b))], 1)
         # Relative to the largest: a Euclidean distance by one matrix product rounds like that.

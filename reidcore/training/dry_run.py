@@ -15,11 +15,13 @@ from reidcore.contracts.component import Feature
 from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Batch, Images, Meta
 from reidcore.errors import PluginError, ReidError
-from reidcore.model.building import build_part
 from reidcore.model.model import Model
 from reidcore.model.training_pairs import Pairs
-from reidcore.ranking.matcher_ranking import ranking_of
-from reidcore.ranking.postprocess import apply_post
+from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.ranking.postprocess import build_postprocessor
+from reidcore.ranking.resources import Resources
+from reidcore.ranking.scorer import make_fusion
+from reidcore.ranking.sides import Sides
 from reidcore.ranking.templates import view_of
 from reidcore.runfiles.tables import RankingTable
 from reidcore.support.seeds import seeded
@@ -249,16 +251,16 @@ def _rank_once(
     for name in ranking.weights:
         found = model.matchers[name].distance(templates[name], templates[name])
         pairs[name] = Pairs(found[same].cpu(), found[~same].cpu())
-    sides = {"query": templates, "gallery": templates}
-    memory = plan.runfile.eval.memory
-    context = ranking_of(model, ranking, meta, meta, sides, memory, pairs)
-    distances = context.offered(context.between("query", "gallery", 0, size))
+    sides = Sides(meta, meta, {"query": templates, "gallery": templates})
+    resources = Resources(plan.runfile.eval.memory, model.device)
+    context = MatcherRanking(make_fusion(ranking, model, pairs), sides, resources)
+    distances = context.before_postprocessing(context.between("query", "gallery", 0, size))
     posts = {post.part.name: post for post in plan.posts}
     for name in ranking.post:
         post = posts[name]
-        built = build_part(plan, post)
+        built = build_postprocessor(plan, post)
         with blamed(post, "postprocessing"):
-            distances = apply_post(post, built, distances, context)
+            distances = built(distances, context)
 
 
 def check_distances(wired: Wired, distances: Any, shape: tuple[int, int]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor, nn
 
@@ -17,12 +17,11 @@ from reidcore.data.pictures import PictureLoader
 from reidcore.distributed.shared_batches import average_gradients
 from reidcore.errors import UsageError
 from reidcore.evaluation.evaluate import evaluate
+from reidcore.evaluation.job import evaluation_job
 from reidcore.model.building import build_part
 from reidcore.model.model import Model
 from reidcore.plugins.loading import Plugins
-from reidcore.ranking.distances import score, training_pairs
-from reidcore.ranking.kept_blocks import KeptBlocks, scoring_key
-from reidcore.ranking.templates import extract, make_templates
+from reidcore.ranking.scorer import Scorer, make_scorer
 from reidcore.runfiles.tables import FITTED
 from reidcore.runfolder.peak_memory import peak_memory
 from reidcore.support.files import write_atomically
@@ -34,36 +33,23 @@ from reidcore.training.saves import Saves
 
 
 class _Ask:
-    """What a sampler may ask: features and distances of training pictures as the model is now."""
+    """Answers a sampler: features and distances of training pictures as the model is now."""
 
-    def __init__(self, run: TrainingRun, rows: Rows):
-        self._run = run
+    def __init__(self, scorer: Scorer, rows: Rows):
+        self._scorer = attrs.evolve(scorer, views=("plain",))
         self._rows = rows
 
     def features(self, name: str, indices: Sequence[int]) -> Tensor:
-        return torch.cat(
-            [features[name] for features, _ in self._run.extract(self._rows.take(indices))]
-        )
+        batches = self._scorer.features(self._rows.take(indices))
+        return torch.cat([features[name] for features, _ in batches])
 
     def distances(self, matcher: str, a: Sequence[int], b: Sequence[int]) -> Tensor:
-        run, settings = self._run, self._run.plan.runfile.eval
+        first = self._templates(matcher, a)
+        second = first if list(a) == list(b) else self._templates(matcher, b)
+        return self._scorer.distances(matcher, first, second)
 
-        def templates(side: Sequence[int]) -> Template:
-            rows = self._rows.take(side)
-            made = make_templates(
-                run.model,
-                [matcher],
-                run._loader,
-                rows,
-                size=settings.batch,
-                processes=run._processes,
-            )
-            return made[matcher]
-
-        first = templates(a)
-        second = first if list(a) == list(b) else templates(b)
-        matching = run.plan.matching(matcher)
-        return score(run.model.matchers[matcher], matching, first, second, settings.memory)
+    def _templates(self, matcher: str, indices: Sequence[int]) -> Template:
+        return self._scorer.templates([matcher], self._rows.take(indices))[matcher]
 
 
 class TrainingRun:
@@ -98,6 +84,7 @@ class TrainingRun:
         self._optim = settings.optim
         self._loader = loader
         self._processes = processes
+        self._scorer = make_scorer(model, loader, processes)
         self._reporter = reporter if processes.first else Silent()
         self._observers = plugins.observers(settings.plugins if processes.first else [])
         self._saves = Saves(folder, model, processes, settings.train.best)
@@ -112,19 +99,13 @@ class TrainingRun:
             raise UsageError("[data]: missing key 'batch', which training needs")
         draw = generator(self.seed, "order", epoch, stream)
         # Drawn before the first step: what a sampler asks must not depend on how far workers are.
-        order = list(self.sampler.epoch(rows, draw, _Ask(self, rows)))
+        order = list(self.sampler.epoch(rows, draw, _Ask(self._scorer, rows)))
         for batch in self._loader.training(rows, order, epoch, stream):
             self._log.pictures += len(batch)
             yield batch
 
     def extract(self, rows: Rows | None = None) -> Iterator[tuple[Mapping[str, Tensor], Batch]]:
-        return extract(
-            self.model,
-            self._loader,
-            self.train if rows is None else rows,
-            self.plan.runfile.eval.batch,
-            self._processes,
-        )
+        return self._scorer.features(self.train if rows is None else rows)
 
     def optimizer(self, parameters: Iterable[nn.Parameter] | None = None) -> torch.optim.Optimizer:
         if self._optim is None:
@@ -216,30 +197,16 @@ class TrainingRun:
             return None
         if any(ranking.scale in FITTED for ranking in self.plan.rankings):
             self._measure_pairs()
-        key = functools.partial(scoring_key, self.plan, self.model)
-        kept = KeptBlocks(self.folder, key, self._reporter)
+        kept = self._scorer.kept_blocks(self.folder, self._reporter)
         started = time.monotonic()
-        scores = evaluate(
-            self.plan, self.model, self._loader, self._reporter, kept, self._processes
-        )
+        scores = evaluate(evaluation_job(self.plan), self._scorer, kept, self._reporter)
         self._evaluation_seconds = round(time.monotonic() - started, 3)
         kept.discard(others=True)  # of a state that this run has left behind
         return scores
 
     def _measure_pairs(self) -> None:
         """Keeps distances of training pairs under every matcher, as the model is now."""
-        settings = self.plan.runfile.eval
-        self.model.pairs = training_pairs(
-            self.model,
-            list(self.model.matchers),
-            self._loader,
-            self.train,
-            settings.views,
-            settings.batch,
-            settings.memory,
-            self.seed,
-            self._processes,
-        )
+        self.model.pairs = self._scorer.training_pairs(self.train, self.seed)
 
     def write(self, name: str, data: str | bytes) -> Path:
         path = self.folder / name

@@ -15,7 +15,10 @@ from reidcore.builtin.matchers import build_cosine, build_euclidean
 from reidcore.builtin.query_expansion import Expand
 from reidcore.cli.main import main
 from reidcore.modules import Context, Matcher
-from reidcore.ranking.matcher_ranking import MatcherRanking, Share
+from reidcore.ranking.fusion import Fusion, Share
+from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.ranking.resources import Resources
+from reidcore.ranking.sides import Sides
 from tests.ranking.test_fused_rankings import SCALE, Power, fused, meta, vectors
 
 SPEC = Matching({"v": TensorSpec((4,))}, pair_bytes=16)
@@ -29,7 +32,8 @@ def ranking_of(
     gallery = vectors(GALLERY, 1) if gallery is None else gallery
     templates = {"query": {"look": {key: vectors(QUERIES, 0)}}, "gallery": {"look": {key: gallery}}}
     share = Share("look", matcher, SPEC)
-    return MatcherRanking([share], meta(QUERIES), meta(len(gallery)), templates, **options)
+    pictures = Sides(meta(QUERIES), meta(len(gallery)), templates)
+    return MatcherRanking(Fusion([share]), pictures, Resources(**options))
 
 
 def expand(ranking: MatcherRanking, top: int) -> Tensor:
@@ -130,7 +134,7 @@ def test_of_equally_near_pictures_the_first_are_taken():
     """Neighbours among ties follow the gallery's order."""
     gallery = torch.tensor([[9.0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
     ranking = ranking_of(Power(1), gallery=gallery)
-    ranking._templates["query"]["look"]["v"] = torch.zeros(QUERIES, 4)
+    ranking.sides.templates["query"]["look"]["v"] = torch.zeros(QUERIES, 4)
     merged = gallery[[1, 2, 3]].sum(0) / 4
     expected = Power(1).distance({"v": merged[None]}, {"v": gallery}).expand(QUERIES, -1)
     torch.testing.assert_close(expand(ranking, 3), expected)
@@ -144,7 +148,7 @@ def test_the_order_of_pictures_does_not_matter():
     torch.testing.assert_close(moved, whole[:, order])
     ranking = ranking_of(Power(2))
     distances = ranking.between("query", "gallery", 0, QUERIES)
-    ranking._templates["query"]["look"]["v"] = vectors(QUERIES, 0)[2:3]
+    ranking.sides.templates["query"]["look"]["v"] = vectors(QUERIES, 0)[2:3]
     alone = Expand(settings.Expand(top=3))(distances[2:3], ranking)
     torch.testing.assert_close(alone, whole[2:3])
 
@@ -166,9 +170,8 @@ def test_empty_sides_stay_empty(queries, gallery):
         side: {"look": {"v": torch.rand(size, 4)}}
         for side, size in (("query", queries), ("gallery", gallery))
     }
-    ranking = MatcherRanking(
-        [Share("look", Power(1), SPEC)], meta(queries), meta(gallery), templates
-    )
+    pictures = Sides(meta(queries), meta(gallery), templates)
+    ranking = MatcherRanking(Fusion([Share("look", Power(1), SPEC)]), pictures)
     found = Expand(settings.Expand())(torch.zeros(queries, gallery), ranking)
     assert found.shape == (queries, gallery)
 

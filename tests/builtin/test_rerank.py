@@ -21,7 +21,9 @@ from reidcore.cli.main import main
 from reidcore.modules import Context, Meta
 from reidcore.plugins.loading import Plugins
 from reidcore.plugins.run_files import find_packaged
-from reidcore.ranking.matcher_ranking import MatcherRanking, Share
+from reidcore.ranking.fusion import Fusion, Share
+from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.ranking.sides import Sides
 from reidcore.support.sorting import smallest_in_blocks
 from tests.oracles import oracle
 
@@ -351,7 +353,7 @@ def matcher_ranking(matcher, matching, x: Tensor, queries: int) -> MatcherRankin
         side: {"look": matcher.template({"x.x": rows.float()})}
         for side, rows in (("query", x[:queries]), ("gallery", x[queries:]))
     }
-    return MatcherRanking([share], meta(queries), meta(len(x) - queries), templates)
+    return MatcherRanking(Fusion([share]), Sides(meta(queries), meta(len(x) - queries), templates))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from reidcore.errors import ReidError
 from reidcore.evaluation.fast_metrics import TILE, count_queries
 from reidcore.evaluation.metrics import PRECISIONS, TIES, PerQuery, rank_queries
-from reidcore.evaluation.relevance import Judged, Relevance
+from reidcore.evaluation.relevance import Judgements, Relevance
 from tests.evaluation.test_metrics import problem
 
 TILES = [(1, 1), (7, 3), (64, 13), TILE]
@@ -30,7 +30,7 @@ def test_equals_the_sorted_list(ties, precision, decimals):
     tiles of one pair, odd ones and the whole."""
     for seed in range(4):
         distances, match, ignored = problem(seed, decimals=decimals)
-        judged = Judged.of_masks(match, ignored)
+        judged = Judgements.of_masks(match, ignored)
         expected = rank_queries(distances, match, ignored, ties, precision)
         before = distances.clone()
         for tile in TILES:
@@ -44,7 +44,7 @@ def test_infinite_distances_rank_last(ties):
     distances, match, ignored = problem(5)
     distances[:, ::3] = torch.inf
     distances[3] = torch.inf
-    judged = Judged.of_masks(match, ignored)
+    judged = Judgements.of_masks(match, ignored)
     for precision in PRECISIONS:
         expected = rank_queries(distances, match, ignored, ties, precision)
         for tile in TILES:
@@ -98,9 +98,9 @@ def test_places_count_as_in_masks(rule):
 def test_any_order_of_the_gallery():
     """Where distances differ, scores do not depend on the gallery's order."""
     distances, match, ignored = problem(6)
-    expected = count_queries(distances, Judged.of_masks(match, ignored))
+    expected = count_queries(distances, Judgements.of_masks(match, ignored))
     order = torch.randperm(distances.shape[1], generator=torch.Generator().manual_seed(0))
-    mixed = Judged.of_masks(match[:, order], ignored[:, order])
+    mixed = Judgements.of_masks(match[:, order], ignored[:, order])
     same(count_queries(distances[:, order], mixed), expected)
 
 
@@ -113,21 +113,21 @@ def test_nan_is_refused_by_place(place):
     for marked in (match, ~match):
         for tile in TILES:
             with pytest.raises(ReidError, match=says):
-                count_queries(distances, Judged.of_masks(marked, ignored & False), tile=tile)
+                count_queries(distances, Judgements.of_masks(marked, ignored & False), tile=tile)
 
 
 def test_empty_sides():
     """No query, no gallery, or nothing that matches."""
     for queries, gallery in ((0, 5), (3, 0), (3, 5)):
         nothing = torch.zeros(queries, gallery, dtype=torch.bool)
-        found = count_queries(torch.rand(queries, gallery), Judged.of_masks(nothing, nothing))
+        found = count_queries(torch.rand(queries, gallery), Judgements.of_masks(nothing, nothing))
         for field in attrs.fields(PerQuery):
             assert getattr(found, field.name).tolist() == [0] * queries
 
 
 def test_wrong_shapes_and_modes_are_refused():
     distances, match, ignored = problem(8)
-    judged = Judged.of_masks(match, ignored)
+    judged = Judgements.of_masks(match, ignored)
     with pytest.raises(ValueError, match=r"distances \[9, 39\] for \[9, 40\] judged pairs"):
         count_queries(distances[:, :39], judged)
     with pytest.raises(ValueError, match="ties is 'gallery'"):
@@ -138,7 +138,7 @@ def test_wrong_shapes_and_modes_are_refused():
 @pytest.mark.parametrize("ties", TIES)
 def test_a_gpu_gives_the_same_scores(ties):
     distances, match, ignored = problem(0, decimals=1)
-    judged = Judged.of_masks(match, ignored)
+    judged = Judgements.of_masks(match, ignored)
     found = count_queries(distances.cuda(), judged.to("cuda"), ties)
     expected = count_queries(distances, judged, ties)
     for field in attrs.fields(PerQuery):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import attrs
 import pytest
 import torch
@@ -11,14 +9,16 @@ import torch
 from reidcore.api import Matching, Row, TensorSpec
 from reidcore.data.datasets import DataPlan, Loaded
 from reidcore.errors import DataError
-from reidcore.evaluation.labelled_set import make_test_set, require_matches
+from reidcore.evaluation.labelled_set import make_labelled_set, require_matches
 from reidcore.evaluation.metrics import rank_queries, summarize
 from reidcore.evaluation.score_table import score_table
 from reidcore.evaluation.trial_scores import as_json, wanted_ranks
 from reidcore.modules import Matcher, Meta
 from reidcore.protocols.cross_camera import CrossCamera
-from reidcore.ranking.distances import score, tile_shape
-from reidcore.ranking.matcher_ranking import MatcherRanking, Share
+from reidcore.ranking.distances import compute_distances, tile_shape
+from reidcore.ranking.fusion import Fusion, Share
+from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.ranking.sides import Sides
 from reidcore.runfiles.runfile import Source
 from reidcore.runfiles.tables import Eval
 from reidcore.support.repeats import mean_scores
@@ -47,12 +47,7 @@ def pictured(query: list[Row], gallery: list[Row], same_camera: str = "drop"):
     rows += [attrs.evolve(row, split="gallery") for row in gallery]
     source = Source("test", ("data", "test"), name="t")
     loaded = Loaded(source, tuple(rows), None, protocol=CrossCamera())
-    plan = SimpleNamespace(
-        data=DataPlan((), (loaded,)),
-        given=SimpleNamespace(modalities=("visible",)),
-        runfile=SimpleNamespace(eval=Eval(same_camera=same_camera)),
-    )
-    return make_test_set(loaded, plan)
+    return make_labelled_set(loaded, DataPlan((), (loaded,)).numbering, same_camera)
 
 
 def masks(found) -> tuple[list[list[bool]], list[list[bool]]]:
@@ -126,7 +121,9 @@ def test_tile_equals_whole(memory_pairs: int):
     a = {"v": torch.rand(13, 4, generator=draw)}
     b = {"v": torch.rand(29, 4, generator=draw)}
     matcher = Squared()
-    tiled = score(matcher, VECTOR, a, b, memory=memory_pairs * VECTOR.pair_bytes / 2**30)
+    tiled = compute_distances(
+        matcher, VECTOR, a, b, memory=memory_pairs * VECTOR.pair_bytes / 2**30
+    )
     assert max(rows * columns for rows, columns in matcher.tiles) <= memory_pairs
     assert torch.equal(tiled, Squared().distance(a, b))
 
@@ -141,7 +138,7 @@ def test_tiles_halve_when_memory_runs_out():
             return super().distance(a, b)
 
     a, b = {"v": torch.rand(9, 4)}, {"v": torch.rand(11, 4)}
-    assert torch.equal(score(Small(), VECTOR, a, b), Squared().distance(a, b))
+    assert torch.equal(compute_distances(Small(), VECTOR, a, b), Squared().distance(a, b))
 
 
 def test_tile_shape_is_within_the_sides():
@@ -164,7 +161,7 @@ def make_context() -> MatcherRanking:
         return Meta(zeros, torch.zeros(size, dtype=torch.float64), zeros)
 
     share = Share("look", Squared(), VECTOR)
-    return MatcherRanking([share], meta(5), meta(8), templates)
+    return MatcherRanking(Fusion([share]), Sides(meta(5), meta(8), templates))
 
 
 def test_ranking_answers_agree_with_each_other():
@@ -184,7 +181,7 @@ def test_expansion_is_the_merge_of_templates():
     """A query expanded by one gallery picture is scored by the mean of both."""
     context = make_context()
     neighbours = torch.tensor([[3], [1], [0], [7], [2]])
-    query, gallery = (context._templates[side]["look"]["v"] for side in ("query", "gallery"))
+    query, gallery = (context.sides.templates[side]["look"]["v"] for side in ("query", "gallery"))
     merged = (query + gallery[neighbours[:, 0]]) / 2
     expected = (merged[:, None] - gallery).square().sum(-1)
     torch.testing.assert_close(context.expanded(neighbours), expected)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reidcore.evaluation.relevance import Judged
+from reidcore.evaluation.relevance import Judgements
 from reidcore.evaluation.verification import TrueAccepts, strangers_let_pass
 
 RATES = [1e-3, 0.01, 0.05, 0.3, 1.0]
@@ -24,7 +24,7 @@ def problem(seed: int, decimals: int | None = None):
 def accepted(distances, match, ignored, rates=RATES, cut=(slice(0, 12),), pairs=720):
     gathered = TrueAccepts(rates, pairs)
     for rows in cut:
-        gathered.add(distances[rows], Judged.of_masks(match[rows], ignored[rows]))
+        gathered.add(distances[rows], Judgements.of_masks(match[rows], ignored[rows]))
     return gathered.shares()
 
 
@@ -61,7 +61,7 @@ def test_blocks_give_the_rates_of_the_whole():
     small = TrueAccepts([0.01], 720)
     for row in range(12):
         distances, *masks = (tensor[row : row + 1] for tensor in given)
-        small.add(distances, Judged.of_masks(*masks))
+        small.add(distances, Judgements.of_masks(*masks))
     assert len(small._nearest) == 8  # 7 of 720 strangers at most, and the next one
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,9 +11,10 @@ from archives import write
 
 from reidcore.api import Row
 from reidcore.builtin.readers.sysu_mm01 import SYSUMM01
-from reidcore.data.datasets import DataPlan, Loaded
+from reidcore.data.datasets import Loaded
 from reidcore.data.load_data import load_sources
-from reidcore.evaluation.labelled_set import make_test_set
+from reidcore.data.numbering import Numbering
+from reidcore.evaluation.labelled_set import make_labelled_set
 from reidcore.evaluation.metrics import Scores, rank_queries, summarize
 from reidcore.protocols.by_name import PROTOCOLS
 from reidcore.runfiles.data_entries import read_protocol
@@ -32,12 +32,8 @@ def scored(rows: list[Row], distances: torch.Tensor, use: str, ranks: int) -> Sc
     protocol = PROTOCOLS[use]()
     source = Source("test", ("data", "test"), name="t")
     loaded = Loaded(source, tuple(rows), None, protocol=protocol)
-    plan = SimpleNamespace(
-        data=DataPlan((), (loaded,)),
-        given=SimpleNamespace(modalities=("visible", "infrared")),
-        runfile=SimpleNamespace(eval=Eval()),
-    )
-    test = make_test_set(loaded, plan)
+    numbering = Numbering(modalities=("visible", "infrared")).extended(rows)
+    test = make_labelled_set(loaded, numbering, Eval().same_camera)
     numbers = torch.arange(len(rows))
     query, gallery = numbers[: len(distances)], numbers[len(distances) :]
     identity = test.identity[gallery] if protocol.cmc == "identity" else None

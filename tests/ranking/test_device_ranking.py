@@ -14,13 +14,16 @@ from reidcore.builtin.postprocessors import Rerank
 from reidcore.builtin.query_expansion import Expand
 from reidcore.evaluation.fast_metrics import count_queries
 from reidcore.evaluation.metrics import PRECISIONS, TIES, PerQuery, rank_queries
-from reidcore.evaluation.relevance import Judged
+from reidcore.evaluation.relevance import Judgements
 from reidcore.evaluation.verification import TrueAccepts
 from reidcore.model.training_pairs import Pairs
 from reidcore.modules import Context, Matcher
-from reidcore.ranking.distances import score
-from reidcore.ranking.matcher_ranking import MatcherRanking, Share
+from reidcore.ranking.distances import compute_distances
+from reidcore.ranking.fusion import Fusion, Share
+from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.ranking.resources import Resources
 from reidcore.ranking.scales import fit, row_minmax
+from reidcore.ranking.sides import Sides
 from reidcore.support.device_memory import in_parts
 from reidcore.support.sorting import smallest
 from tests.builtin.test_rerank import CASES, Matrix, clustered, rerank
@@ -45,7 +48,7 @@ def test_scores(device, ties, precision):
         distances, match, ignored = problem(seed, decimals=decimals)
         distances[:, ::7] = torch.inf
         expected = rank_queries(distances, match, ignored, ties, precision)
-        judged = Judged.of_masks(match, ignored)
+        judged = Judgements.of_masks(match, ignored)
         there = distances.to(device)
         for tile in (None, (7, 3)):
             same(count_queries(there, judged.to(device), ties, precision, tile), expected)
@@ -59,7 +62,7 @@ def test_identities_and_verification(device):
     expected = rank_queries(distances, match, ignored, identity=identity)
     there = [one.to(device) for one in (distances, match, ignored)]
     same(rank_queries(*there, identity=identity.to(device)), expected)
-    judged = Judged.of_masks(match, ignored)
+    judged = Judgements.of_masks(match, ignored)
     found = []
     for one in (distances, there[0]):
         accepts = TrueAccepts([0.01, 0.2], distances.numel())
@@ -72,7 +75,7 @@ def test_identities_and_verification(device):
 def test_nothing_to_rank(device, shape):
     nothing = torch.zeros(shape, dtype=torch.bool, device=device)
     distances = torch.zeros(shape, device=device)
-    found = count_queries(distances, Judged.of_masks(nothing, nothing))
+    found = count_queries(distances, Judgements.of_masks(nothing, nothing))
     assert found.first.tolist() == [0] * shape[0]
     assert Rerank(settings.Rerank()).rerank(distances, None) is distances  # asks for nothing
 
@@ -105,13 +108,9 @@ def euclidean_ranking(device: str, x: torch.Tensor, queries: int, memory: float)
     config = settings.Euclidean(features=["x.x"], squared=True)
     share = Share("look", build_euclidean(config, Context(given, "look")), config.describe(given))
     sides = {"query": x[:queries].to(device), "gallery": x[queries:].to(device)}
-    return MatcherRanking(
-        [share],
-        meta(queries).to(device),
-        meta(len(x) - queries).to(device),
-        {side: {"look": {"vector": rows}} for side, rows in sides.items()},
-        memory,
-    )
+    templates = {side: {"look": {"vector": rows}} for side, rows in sides.items()}
+    known = (meta(size).to(device) for size in (queries, len(x) - queries))
+    return MatcherRanking(Fusion([share]), Sides(*known, templates), Resources(memory))
 
 
 def test_a_whole_chain(device):
@@ -136,7 +135,7 @@ def test_metrics_use_less_where_memory_ends():
     draw = torch.Generator().manual_seed(0)
     distances = torch.randint(50, (60, 200), generator=draw).float()
     match, ignored = torch.rand(2, 60, 200, generator=draw) < 0.02
-    judged = Judged.of_masks(match, ignored)
+    judged = Judgements.of_masks(match, ignored)
     expected = count_queries(distances, judged)
     with StandIn() as gpu:
         there, of_it = distances.to("cuda"), judged.to("cuda")
@@ -195,16 +194,16 @@ def test_distances_use_less_where_memory_ends():
     """The whole first, then tiles that are halved until they fit beside the result."""
     x, y = torch.randn(50, 8, generator=torch.Generator().manual_seed(0)).split([20, 30])
     matching = Matching({"x": TensorSpec((8,))}, pair_bytes=4)
-    expected = score(Wasteful(), matching, {"x": x}, {"x": y})
+    expected = compute_distances(Wasteful(), matching, {"x": x}, {"x": y})
     with StandIn() as gpu:
         sides = [{"x": one.to("cuda")} for one in (x, y)]
         gpu.room = 4 * 20 * 30
-        found = score(Wasteful(), matching, *sides)
+        found = compute_distances(Wasteful(), matching, *sides)
         assert gpu.refused > 3
         assert torch.equal(found.cpu(), expected)
         gpu.room = 7
         with pytest.raises(torch.OutOfMemoryError):
-            score(Wasteful(), matching, *sides)
+            compute_distances(Wasteful(), matching, *sides)
 
 
 def test_parts_come_in_order_and_once():

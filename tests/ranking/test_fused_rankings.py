@@ -15,8 +15,10 @@ from reidcore.cli.main import main
 from reidcore.errors import PluginError
 from reidcore.model.training_pairs import Pairs
 from reidcore.modules import Matcher, Meta
-from reidcore.ranking.matcher_ranking import MatcherRanking, Share
+from reidcore.ranking.fusion import Fusion, Share
+from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.scales import fit
+from reidcore.ranking.sides import Sides
 from reidcore.runfiles.tables import RankingTable
 
 MANY = (FILES / "many.toml").read_text("utf-8")
@@ -55,7 +57,8 @@ def fused(scale=None, by_row: bool = False) -> tuple[MatcherRanking, dict, list[
         "query": {"one": {"v": vectors(5, 0)}, "two": {"v": vectors(5, 1)}},
         "gallery": {"one": {"v": vectors(8, 2)}, "two": {"v": vectors(8, 3)}},
     }
-    return MatcherRanking(shares, meta(5), meta(8), sides, by_row=by_row), sides, shares
+    ranking = MatcherRanking(Fusion(shares, by_row), Sides(meta(5), meta(8), sides))
+    return ranking, sides, shares
 
 
 @pytest.mark.parametrize("scale", [None, SCALE], ids=["raw", "scaled"])

@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from reidcore.api import Matching, TensorSpec
-from reidcore.ranking import matcher_ranking
-from reidcore.ranking.kept_blocks import KeptBlocks
-from reidcore.ranking.matcher_ranking import MatcherRanking, Share, Shortlisting
+from reidcore.ranking import blocks
+from reidcore.ranking.fusion import Fusion, Share, Shortlisting
+from reidcore.ranking.kept_blocks import KeptBlocks, block_rows, is_long
+from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.ranking.resources import Resources
+from reidcore.ranking.sides import Sides
 from reidcore.support.progress import Silent
 from tests.ranking.test_fused_rankings import SCALE, Power, meta, vectors
 
@@ -32,13 +35,16 @@ class Counted(Power):
         return found
 
 
-def context(matcher: Power, matching: Matching = FREE, scale=None, **options) -> MatcherRanking:
+def context(
+    matcher: Power, matching: Matching = FREE, scale=None, kept=None, memo=None, **fusion
+) -> MatcherRanking:
     sides = {"query": vectors(QUERIES, 0), "gallery": vectors(GALLERY, 1)}
     templates = {
         side: {name: {"v": found} for name in ("look", "coarse")} for side, found in sides.items()
     }
     share = Share("look", matcher, matching, 1.0, scale)
-    return MatcherRanking([share], meta(QUERIES), meta(GALLERY), templates, **options)
+    pictures = Sides(meta(QUERIES), meta(GALLERY), templates)
+    return MatcherRanking(Fusion([share], **fusion), pictures, Resources(kept=kept), memo)
 
 
 def drawn(trials: int = 6) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -62,8 +68,8 @@ SIDES = [("query", "gallery"), ("gallery", "query"), ("query", "query"), ("galle
 def test_a_part_sees_its_own_pictures(rows, held, monkeypatch):
     """Whatever is asked of a part is what is asked of its rows and columns of the whole, whether
     blocks can be held or not."""
-    monkeypatch.setattr(matcher_ranking, "ROWS", rows)
-    monkeypatch.setattr(matcher_ranking, "_HELD", held)
+    monkeypatch.setattr(blocks, "ROWS", rows)
+    monkeypatch.setattr(blocks, "HELD", held)
     whole = context(Power(2), scale=SCALE)
     for query, gallery in drawn():
         part = whole.part(query, gallery)
@@ -93,18 +99,13 @@ def test_scales_by_row_and_shortlists_are_a_parts_own():
 
         coarse = Shortlisting(Share("coarse", Power(1), FREE), 3, False)
         whole = context(Power(2), shortlist=coarse)
+        places = {"query": query, "gallery": gallery}
+        templates = {
+            side: {name: {"v": template["v"][places[side]]} for name, template in stored.items()}
+            for side, stored in whole.sides.templates.items()
+        }
         alone = MatcherRanking(
-            whole._shares,
-            whole.query[query],
-            whole.gallery[gallery],
-            {
-                side: {name: {"v": template["v"][places]} for name, template in stored.items()}
-                for side, stored, places in (
-                    ("query", whole._templates["query"], query),
-                    ("gallery", whole._templates["gallery"], gallery),
-                )
-            },
-            shortlist=coarse,
+            whole.fusion, Sides(whole.query[query], whole.gallery[gallery], templates)
         )
         found = whole.part(query, gallery).between("query", "gallery", 0, len(query))
         torch.testing.assert_close(found, alone.between("query", "gallery", 0, len(query)))
@@ -113,7 +114,7 @@ def test_scales_by_row_and_shortlists_are_a_parts_own():
 @pytest.mark.parametrize("rows", [512, 4])
 def test_distances_are_computed_once_for_all_parts(rows, monkeypatch):
     """However many trials ask, a pair of pictures is compared once."""
-    monkeypatch.setattr(matcher_ranking, "ROWS", rows)
+    monkeypatch.setattr(blocks, "ROWS", rows)
     matcher = Counted(2)
     whole = context(matcher)
     for query, gallery in drawn():
@@ -127,14 +128,13 @@ def test_long_distances_of_all_parts_are_kept(tmp_path: Path, monkeypatch):
     """Trials find the kept blocks of the whole, which begin at multiples of their size, and so do
     rows that are asked for otherwise; a later process compares nothing again."""
 
-    def blocks(matcher):
-        kept = KeptBlocks(tmp_path, lambda: "key", Silent())
-        kept.begin("test")
+    def keeping(matcher):
+        kept = KeptBlocks(tmp_path, lambda: "key", Silent()).of_set("test")
         return context(matcher, LONG, kept=kept)
 
-    monkeypatch.setattr(matcher_ranking, "_HELD", 1)
+    monkeypatch.setattr(blocks, "HELD", 1)
     matcher = Counted(2)
-    whole = blocks(matcher)
+    whole = keeping(matcher)
     whole.between("query", "gallery", 3, 8)
     for query, gallery in drawn():
         part = whole.part(query, gallery)
@@ -146,7 +146,7 @@ def test_long_distances_of_all_parts_are_kept(tmp_path: Path, monkeypatch):
     assert starts == set(range(0, QUERIES, min(starts - {0})))
 
     later = Counted(2)
-    again = blocks(later).between("query", "gallery", 0, QUERIES)
+    again = keeping(later).between("query", "gallery", 0, QUERIES)
     torch.testing.assert_close(again, expected)
     assert later.pairs == 0
 
@@ -184,14 +184,13 @@ def test_long_blocks_within_a_side_are_kept(tmp_path: Path, symmetric, monkeypat
     """Another ranking of the same pictures finds them, and a symmetric matcher compares half."""
     matcher = Counted(2)
     long = attrs.evolve(LONG, symmetric=symmetric)
-    kept = KeptBlocks(tmp_path, lambda: "key", Silent())
-    kept.begin("test")
+    kept = KeptBlocks(tmp_path, lambda: "key", Silent()).of_set("test")
     found = []
     for _ in range(2):
         ranking = context(matcher, long, kept=kept)
         found.append(assembled(ranking, "gallery", GALLERY, 10**6))
     assert torch.equal(*found)
-    rows = kept.rows(long, GALLERY)
+    rows = block_rows(long, GALLERY)
     half = sum(min(rows, GALLERY - start) * (GALLERY - start) for start in range(0, GALLERY, rows))
     assert matcher.pairs == (half if symmetric else GALLERY**2)
     torch.testing.assert_close(
@@ -208,11 +207,10 @@ def test_what_follows_from_the_gallery_is_made_once():
     assert len(made) == 1
 
 
-def test_a_gpu_keeps_what_takes_long_on_a_gpu(tmp_path):
+def test_a_gpu_keeps_what_takes_long_on_a_gpu():
     """Blocks of more rows, and no blocks of what a CPU would take minutes for."""
-    kept = KeptBlocks(tmp_path, lambda: "key", Silent())
     matching = attrs.evolve(LONG, pair_flops=10**7)
     gpu = torch.device("cuda")
-    assert kept.takes(matching, 2000, 1000) and not kept.takes(matching, 2000, 1000, gpu)
-    assert kept.takes(matching, 20_000, 10_000, gpu)
-    assert kept.rows(matching, 10_000, gpu) > 10 * kept.rows(matching, 10_000)
+    assert is_long(matching, 2000, 1000) and not is_long(matching, 2000, 1000, gpu)
+    assert is_long(matching, 20_000, 10_000, gpu)
+    assert block_rows(matching, 10_000, gpu) > 10 * block_rows(matching, 10_000)

@@ -11,7 +11,9 @@ from running import TINY, environment, reid
 from reidcore.api import Matching, TensorSpec
 from reidcore.cli.main import main
 from reidcore.errors import PluginError
-from reidcore.ranking.matcher_ranking import MatcherRanking, Share, Shortlisting
+from reidcore.ranking.fusion import Fusion, Share, Shortlisting
+from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.ranking.sides import Sides
 from reidcore.search.search import load
 from tests.ranking.test_fused_rankings import SCALE, Power, meta, vectors
 
@@ -46,10 +48,11 @@ def shortlisted(top: int, coarse: Power | None = None, unit: bool = False):
         for side, size, seed in (("query", QUERIES, 0), ("gallery", GALLERY, 1))
     }
     chooses = Share("coarse", coarse or Power(1), FREE)
-    given = shares, meta(QUERIES), meta(GALLERY), sides
+    pictures = Sides(meta(QUERIES), meta(GALLERY), sides)
+    shortlist = Shortlisting(chooses, top, unit)
     return (
-        MatcherRanking(*given, shortlist=Shortlisting(chooses, top, unit)),
-        MatcherRanking(*given),
+        MatcherRanking(Fusion(shares, shortlist=shortlist), pictures),
+        MatcherRanking(Fusion(shares), pictures),
         chooses.matcher.distance(sides["query"]["coarse"], sides["gallery"]["coarse"]),
         fine,
     )
@@ -94,7 +97,7 @@ def test_what_is_left_out_stays_behind_what_postprocessors_make(unit: bool):
     context, _, near, _ = shortlisted(6, unit=unit)
     distances = context.between("query", "gallery", 0, QUERIES)
     behind = reference(distances, near, 6)
-    offered = context.offered(distances.clone())
+    offered = context.before_postprocessing(distances.clone())
     for row, order in enumerate(behind):
         kept = offered[row, order[:6]]
         torch.testing.assert_close(kept, distances[row, order[:6]], rtol=0, atol=0)
@@ -102,10 +105,10 @@ def test_what_is_left_out_stays_behind_what_postprocessors_make(unit: bool):
             (offered[row, order[6:]] == 1).all() if unit else (offered[row] == distances[row]).all()
         )
     turned = -offered  # the wildest postprocessor there can be
-    complete = context.complete(turned, 0)
+    complete = context.after_postprocessing(turned, 0)
     for row, order in enumerate(behind):
         assert complete[row].argsort(stable=True).tolist() == [*reversed(order[:6]), *order[6:]]
-    torch.testing.assert_close(context.complete(turned[1:3], 1), complete[1:3])
+    torch.testing.assert_close(context.after_postprocessing(turned[1:3], 1), complete[1:3])
 
 
 def test_other_distances_are_refused():

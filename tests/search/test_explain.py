@@ -26,7 +26,9 @@ from reidcore.cli.main import main
 from reidcore.errors import PluginError, UsageError
 from reidcore.modules import Context, Images, grad_cam
 from reidcore.search.drawing import Side, enlarged, heat_picture, heated, line_picture, scaled
-from reidcore.search.explain import channel_norm, explain_pair, explained_part, with_features
+from reidcore.search.explain import Explainer, channel_norm
+from reidcore.search.explained_features import with_features
+from reidcore.search.part_explanations import explained_part
 from reidcore.testing import ConformanceError, iter_checks
 
 PARTS = """
@@ -211,7 +213,9 @@ def test_grad_cam_equals_finite_differences(work, run, matcher: str, stage: str)
     assert model.channels_last
     pixels = torch.rand(2, 3, 64, 48, generator=torch.Generator().manual_seed(0)).double()
     images = Images(pixels, *torch.zeros(2, 2, dtype=torch.int64))
-    cam = explain_pair(model, [matcher], [name], images)[f"gradcam.{matcher}.{name}"].values
+    cam = (
+        Explainer(model, [matcher], [name]).explanations(images)[f"gradcam.{matcher}.{name}"].values
+    )
     with torch.no_grad():
         values = model(images)[name]
     change = torch.zeros_like(values)
@@ -251,7 +255,7 @@ def test_grad_cam_of_a_vector_equals_finite_differences(work, stage: str, identi
     model = losses_of(work, [name])
     pixels = torch.rand(2, 3, 64, 48, generator=torch.Generator().manual_seed(0)).double()
     images = Images(pixels, *torch.zeros(2, 2, dtype=torch.int64))
-    found = explain_pair(model, [], [name], images, [vector], identity)
+    found = Explainer(model, [], [name], [vector], identity).explanations(images)
     cams = {kind: found[f"gradcam.{kind}{vector}.{name}"].values for kind in ("", "id.")}
     assert f"gradcam.triplet.{vector}.{name}" not in found
     with torch.no_grad():
@@ -291,12 +295,12 @@ def test_a_vector_is_found_only_in_maps_before_it(work, run):
     images = Images(torch.rand(2, 3, 32, 16), *torch.zeros(2, 2, dtype=torch.int64))
     maps = ["backbone.layer2", "backbone.layer3"]
     model = with_features(run.model, work / "run", maps)
-    found = explain_pair(model, [], maps, images, ["neck.bn"])
+    found = Explainer(model, [], maps, ["neck.bn"]).explanations(images)
     assert [name for name in found if name.startswith("gradcam.")] == [
         f"gradcam.neck.bn.{name}" for name in maps
     ]
     with pytest.raises(UsageError, match=r"'neck\.bn' depends on none of the maps"):
-        explain_pair(model, [], [], images, ["neck.bn"])
+        Explainer(model, [], [], ["neck.bn"]).explanations(images)
 
 
 def test_the_command_explains_vectors(work, capsys, monkeypatch):
@@ -336,7 +340,7 @@ def test_losses_explain_where_they_are_loaded(work, run):
     head."""
     whole = reidcore.load(work / "run", device="cpu", losses=True)
     images = Images(torch.rand(2, 3, 32, 16), *torch.zeros(2, 2, dtype=torch.int64))
-    found = explain_pair(whole.model, ["look"], [], images)
+    found = Explainer(whole.model, ["look"], []).explanations(images)
     weight = whole.model.losses["guess"].classifier.weight.detach()
     with torch.no_grad():
         values = whole.model(images)["backbone.layer3"]
@@ -345,7 +349,7 @@ def test_losses_explain_where_they_are_loaded(work, run):
     expected = grad_cam(values, gradient)
     assert expected.max() > 0
     np.testing.assert_allclose(found["loss.guess.best"].values, expected, rtol=1e-4, atol=1e-7)
-    assert "loss.guess.best" not in explain_pair(run.model, ["look"], [], images)
+    assert "loss.guess.best" not in Explainer(run.model, ["look"], []).explanations(images)
 
 
 def test_channel_norm_is_the_euclidean_norm():

@@ -15,7 +15,7 @@ from reidcore.model.building import build_model
 from reidcore.model.model import Model
 from reidcore.plugins.loading import Plugins
 from reidcore.plugins.run_files import packaged_runs
-from reidcore.ranking.distances import score
+from reidcore.ranking.distances import compute_distances
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.testing.mixing import Mixer
 from reidcore.training.dry_run import dry_run, random_batch
@@ -125,12 +125,12 @@ def test_distances_do_not_wait(matcher):
     with torch.no_grad():
         template = one.merge([one.template(model(random_batch(plan, model.device).images))])
     tile = 4 * matching.pair_bytes / 2**30
-    expected = score(one, matching, template, template, tile)
+    expected = compute_distances(one, matching, template, template, tile)
     with StandIn() as gpu:
         one.to("cuda")
         moved = {key: value.to("cuda") for key, value in template.items()}
         found = [
-            score(one, matching, side, side, tile, torch.device("cuda"))
+            compute_distances(one, matching, side, side, tile, torch.device("cuda"))
             for side in (moved, template)
         ]
         assert not gpu.waits

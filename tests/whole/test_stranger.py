@@ -24,19 +24,21 @@ PUBLIC = {"reidcore.api", "reidcore.modules", "reidcore.testing"}
 
 SCORES = """
 import sys, torch
-from reidcore.cli import main
+from reidcore.cli.main import main
+from reidcore.data.pictures import PictureLoader, make_rows
 from reidcore.modules import open_run
-from reidcore.pictures import PictureLoader, make_rows
-from reidcore.scoring import make_templates, score
+from reidcore.ranking.distances import compute_distances
+from reidcore.ranking.scorer import make_scorer
 model = open_run(sys.argv[1], "cpu")
 plan = model.plan
 rows = make_rows(plan.data.test[0].rows, plan.data.camera_numbers, plan.given.modalities)
-templates = make_templates(model, ["pairs"], PictureLoader(plan.runfile.data, 0), rows)["pairs"]
+loader = PictureLoader(plan.runfile.data, 0)
+templates = make_scorer(model, loader).templates(["pairs"], rows)["pairs"]
 matcher, matching = model.matchers["pairs"], plan.matching("pairs")
 whole = matcher.distance(templates, templates).detach()
 assert whole.std() > 1e-4, whole
 for memory in (1e-9, 1e-6, 1.0):
-    tiled = score(matcher, matching, templates, templates, memory)
+    tiled = compute_distances(matcher, matching, templates, templates, memory)
     print(memory, float((tiled - whole).abs().max()))
     assert torch.allclose(tiled, whole, rtol=0, atol=1e-6)
 sys.exit(main(["eval", sys.argv[1], "--set", "eval.memory=1e-9", "-o", "tiny.json"]))

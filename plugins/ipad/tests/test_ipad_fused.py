@@ -17,7 +17,7 @@ from reid_ipad.settings_matchers import Mutual as Settings
 from reidcore.api import Feature, Given
 from reidcore.errors import UsageError
 from reidcore.modules import Context, Template
-from reidcore.ranking.distances import score
+from reidcore.ranking.distances import compute_distances
 from tests.kernels import Run, has_triton, interpreting, on_gpu
 
 Side = tuple[Tensor, Tensor]
@@ -304,11 +304,11 @@ def test_the_matcher_uses_the_kernel_on_a_gpu(feature_norm, store):
     config = Settings(feature="x.vector", kernel="x.kernel", **settings)
     matching = config.describe(Given((8, 8), features=features))
     a, b = (stored(plain, side(count, 128, 128, count)) for count in (70, 300))
-    expected = score(plain, matching, a, b)
+    expected = compute_distances(plain, matching, a, b)
     a, b = ({key: value.cuda() for key, value in part.items()} for part in (a, b))
     for setting in ("never", "auto", "always"):
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
             matcher = build(128, 128, fused=setting, **settings).cuda()
-            found = score(matcher, matching, a, b, memory=2e-4).cpu()
+            found = compute_distances(matcher, matching, a, b, memory=2e-4).cpu()
         torch.testing.assert_close(found, expected, rtol=2e-5, atol=2e-6)

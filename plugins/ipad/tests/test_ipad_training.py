@@ -20,8 +20,10 @@ from reidcore.builtin.losses import batch_hard, build_softmax, build_triplet
 from reidcore.builtin.matchers import build_euclidean
 from reidcore.cli.main import main
 from reidcore.modules import Batch, Context, Images, Matcher, Meta
-from reidcore.ranking.matcher_ranking import MatcherRanking, Share
+from reidcore.ranking.fusion import Fusion, Share
+from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.scales import row_minmax
+from reidcore.ranking.sides import Sides
 from tests.oracles import Vectors, oracle
 
 CLOSE = {"rtol": 1e-10}
@@ -133,7 +135,7 @@ def test_fusion_equals_the_transcription():
             vectors.compare(array, total, **CLOSE)
             meta = [Meta(*[torch.zeros(size)] * 3) for size in total.shape]
             chosen = [Share(key, *shares[key], weight) for key, weight in share.items()]
-            ranking = MatcherRanking(chosen, *meta, sides, by_row=by_row)
+            ranking = MatcherRanking(Fusion(chosen, by_row), Sides(*meta, sides))
             ranked = ranking.between("query", "gallery", 0, len(total))
             # The core ranks in float32.
             np.testing.assert_allclose(ranked, vectors.arrays[array], rtol=1e-5, atol=1e-5)

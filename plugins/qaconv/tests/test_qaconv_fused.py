@@ -19,7 +19,7 @@ from reid_qaconv.settings_matching import Matcher
 from reidcore.api import Feature, Given
 from reidcore.errors import UsageError
 from reidcore.modules import Context
-from reidcore.ranking.distances import score
+from reidcore.ranking.distances import compute_distances
 from tests.kernels import has_triton, interpreting, on_gpu
 
 interpreter = pytest.fixture(interpreting, scope="module")
@@ -376,11 +376,11 @@ def test_the_matcher_uses_the_kernel_on_a_gpu(kernel, operands):
     a, b = templates(plain, 5, 0), templates(plain, 70, 1)
     given = Given((384, 128), features={"x.map": Feature.map(*plain.shape)})
     matching = Matcher(feature="x.map", operands=operands).describe(given)
-    expected = score(plain, matching, a, b)
+    expected = compute_distances(plain, matching, a, b)
     a, b = ({"map": side["map"].cuda()} for side in (a, b))
     for setting in ("never", "auto", "always"):
         with warnings.catch_warnings():
             warnings.simplefilter("error", RuntimeWarning)
             fused = copied(plain, operands=operands, fused=setting).cuda()
-            found = score(fused, matching, a, b, memory=2e-4).cpu()
+            found = compute_distances(fused, matching, a, b, memory=2e-4).cpu()
         torch.testing.assert_close(found, expected, rtol=0, atol=4e-6)

@@ -20,7 +20,9 @@ from reidcore.api import Feature, Given, Matching, TensorSpec, WiringError
 from reidcore.builtin.query_expansion import Expand
 from reidcore.builtin.settings.postprocessors import Expand as Settings
 from reidcore.modules import Context, Images, Meta
-from reidcore.ranking.matcher_ranking import MatcherRanking, Share
+from reidcore.ranking.fusion import Fusion, Share
+from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.ranking.sides import Sides
 from tests.oracles import Vectors, folder, oracle
 
 PARAMETERS = ("bn_weight", "bn_bias", "fc_weight", "fc_bias", "logit_bn_weight", "logit_bn_bias")
@@ -426,7 +428,8 @@ def test_an_expanded_query_is_a_map_of_unit_vectors():
     none = torch.zeros(5, dtype=torch.int64)
     meta = Meta(none, none.double(), none)
     sides = {"query": {"pairs": {"map": query}}, "gallery": {"pairs": {"map": gallery}}}
-    context = MatcherRanking([Share("pairs", matcher, matching)], meta[:2], meta, sides)
+    fusion = Fusion([Share("pairs", matcher, matching)])
+    context = MatcherRanking(fusion, Sides(meta[:2], meta, sides))
     plain = context.between("query", "gallery", 0, 2)
     found = Expand(Settings(top=2))(plain, context)
 
