@@ -19,10 +19,38 @@ def load(
     device: str = "auto",
     losses: bool = False,
 ) -> Search:
-    """A trained run, ready to make templates of pictures and to rank them.
+    """Return a trained run, ready to make templates of pictures and to rank them.
 
-    See `reidcore.search.search.load`; here so that `import reidcore` alone does not import torch.
+    Neither data sets nor plugins that only train are needed.
+
+    Args:
+        folder: A run folder, which `reid run` made.
+        evaluation: A file whose rankings and postprocessors replace the run's, as in
+            `reid eval RUN_DIR FILE`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        losses: True to load the run's losses too, for what they explain.
+
+    Returns:
+        A `reidcore.search.search.Search`. It takes pictures as a folder, a CSV file or a list of
+        paths.
+
+    Raises:
+        ReidError: The folder is no finished run, or a plugin it needs is missing; the text says
+            what is wrong.
+
+    Example:
+        >>> import reidcore
+        >>> run = reidcore.load("runs/demo", device="cpu")
+        >>> gallery = run.templates("pictures/gallery")  # made once, searched often
+        >>> query = run.templates(["pictures/query/a.jpg"])
+        >>> run.distances(query, gallery).shape == (1, len(gallery))
+        True
+        >>> for match in run.rank(query, gallery, top=2):
+        ...     print(match.rank, match.gallery, f"{match.distance:.2f}")  # doctest: +ELLIPSIS
+        1 /.../pictures/gallery/....jpg 0...
+        2 /.../pictures/gallery/....jpg 0...
     """
+    # Here, so that `import reidcore` alone does not import torch.
     from reidcore.search.search import load as load_run
 
     return load_run(folder, evaluation, device, losses)

@@ -1,7 +1,7 @@
-"""What a plugin's torch-free `plugin.py` needs: components, settings, features and wiring.
+"""Torch-free half of the contracts, for a plugin's `plugin.py`: components, settings and wiring.
 
-Importing this module imports neither torch nor numpy. The torch half of the contracts is in
-`reidcore.modules`; the hooks that return components are in `reidcore.hookspecs`.
+Importing this module imports neither torch nor numpy. The other half is in `reidcore.modules`; the
+hooks that return components are in `reidcore.hookspecs`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from reidcore.contracts.component import (
 from reidcore.contracts.explanations import Heat, Lines, Table
 from reidcore.contracts.given import Given, WiringError
 from reidcore.contracts.settings import (
+    IMAGENET,
     FeatureName,
     LossName,
     MapName,
@@ -29,6 +30,7 @@ from reidcore.contracts.settings import (
 from reidcore.hookspecs import hookimpl
 
 __all__ = [
+    "IMAGENET",
     "BatchShape",
     "Component",
     "Facts",

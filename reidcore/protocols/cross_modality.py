@@ -9,7 +9,7 @@ import attrs
 
 from reidcore.contracts.component import Row
 from reidcore.contracts.rows import modality_names
-from reidcore.contracts.settings import setting
+from reidcore.contracts.settings import refuse_value, setting
 from reidcore.errors import nearest
 from reidcore.protocols.base import POOL, SIDES, Protocol, SamePlace, Task, Trial, numbers
 from reidcore.protocols.cross_camera import EVAL_KEY, OWN_KEY, SAME_CAMERA
@@ -71,9 +71,7 @@ class CrossModality(Protocol):
     @gallery.validator
     def _another(self, attribute: attrs.Attribute[str], value: str | None) -> None:
         if value is not None and value == self.query:
-            error = ValueError(f"expected another modality than the query's, got {value!r}")
-            error.reid_field = attribute.name  # type: ignore[attr-defined]
-            raise error
+            refuse_value(attribute, f"expected another modality than the query's, got {value!r}")
 
     same_camera: SamePlace | None = setting(SAME_CAMERA, default=None)
 

@@ -12,7 +12,7 @@ import attrs
 
 from reidcore.contracts.component import Row
 from reidcore.contracts.rows import natural_key
-from reidcore.contracts.settings import setting
+from reidcore.contracts.settings import refuse_value, setting
 from reidcore.errors import DataError, UsageError
 from reidcore.protocols.base import CMC, Protocol, SamePlace, Task, Trial
 
@@ -68,12 +68,11 @@ class SYSUProtocol(Protocol):
     @draws.validator
     def _defined(self, attribute: attrs.Attribute[str], value: str) -> None:
         if value == "seeded" and "multi" in self.shots:
-            error = ValueError(
+            refuse_value(
+                attribute,
                 'expected "official" for shots = "multi", for which the papers\' programs draw '
-                f"nothing, got {value!r}"
+                f"nothing, got {value!r}",
             )
-            error.reid_field = attribute.name  # type: ignore[attr-defined]
-            raise error
 
     @property
     def draw(self) -> str:

@@ -51,10 +51,26 @@ def identity_score(scores: Tensor, identity: int | None = None) -> Tensor:
 
 
 def grad_cam(values: Tensor, gradient: Tensor) -> Tensor:
-    """[B, C, h, w] twice to [B, h, w], at least 0: what in a map raises a score.
+    """Return Grad-CAM of a map: how much each place raises a score.
 
-    The channels' sum, each weighted by its gradient's mean over all places, cut off below 0
-    (Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2).
+    It is the sum of the channels, each weighted by the mean of its gradient over all places, and
+    cut off below 0 (Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2).
+
+    Args:
+        values: The map, float [B, C, h, w].
+        gradient: Gradient of the score with respect to the map, [B, C, h, w].
+
+    Returns:
+        float [B, h, w], at least 0.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.modules import grad_cam
+        >>> maps = torch.rand(1, 8, 4, 2, requires_grad=True)
+        >>> score = maps[:, :, 0].sum()  # depends on the top row alone
+        >>> gradient, = torch.autograd.grad(score, maps)
+        >>> grad_cam(maps, gradient).shape
+        torch.Size([1, 4, 2])
     """
     weights = gradient.mean((2, 3), keepdim=True)
     return (weights * values).sum(1).clamp(min=0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 
 from reidcore.contracts.component import Facts, Row
-from reidcore.contracts.settings import setting
+from reidcore.contracts.settings import refuse_value, setting
 from reidcore.data.manifest import read_manifest
 from reidcore.version import __version__
 
@@ -42,9 +42,7 @@ class Demo:
     @infrared_cameras.validator
     def _among_cameras(self, attribute: attrs.Attribute, value: int) -> None:
         if value > self.cameras:
-            error = ValueError(f"expected at most cameras = {self.cameras}, got {value}")
-            error.reid_field = attribute.name  # type: ignore[attr-defined]
-            raise error
+            refuse_value(attribute, f"expected at most cameras = {self.cameras}, got {value}")
 
     def facts(self) -> Facts:
         modalities = ["visible"] * (self.infrared_cameras < self.cameras)
