@@ -1,4 +1,4 @@
-"""The core's backbones."""
+"""Backbones of the core, made of `reidcore.networks`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from reidcore.sizes import MOBILENET_V2_STAGES, OSNET_STAGES, RESNET_STAGES, VGG
 
 
 class StagedBackbone(nn.Module):
-    """A network that gives the outputs of the stages that somebody reads."""
+    """A backbone that returns the outputs of those of its network's stages that somebody reads."""
 
     def __init__(self, network: Staged, wanted: frozenset[str]):
         super().__init__()
@@ -35,7 +35,7 @@ class StagedBackbone(nn.Module):
 
 
 def _deepest(stages: Iterable[str], wanted: frozenset[str]) -> str:
-    """The last stage that somebody reads, with which the network ends; the first if none is."""
+    """Return the last stage that somebody reads, with which the network ends; else the first."""
     first, *others = stages
     return next((stage for stage in reversed(others) if stage in wanted), first)
 

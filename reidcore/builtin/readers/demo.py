@@ -1,4 +1,4 @@
-"""The drawn demo data set. Imports neither torch nor numpy."""
+"""Reader of the demo data set, which is drawn on first use. Torch-free and NumPy-free."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from reidcore.contracts.settings import refuse_value, setting
 from reidcore.data.manifest import read_manifest
 from reidcore.version import __version__
 
-DRAWING = 2  # counts up when the same settings draw other pictures, so that no cache keeps old ones
+DRAWING = 2
+"""Version of the drawing; another number, so that no cache keeps pictures of another drawing."""
 
 
 @attrs.frozen
@@ -57,14 +58,14 @@ class Demo:
         )
 
     def default_root(self) -> Path:
-        """A folder for these settings and this drawing under $REID_CACHE, or ~/.cache/reidcore."""
+        """Return the folder of these settings in $REID_CACHE, or in ~/.cache/reidcore."""
         cache = os.environ.get("REID_CACHE") or Path.home() / ".cache" / "reidcore"
         settings = json.dumps([DRAWING, attrs.asdict(self)], sort_keys=True)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
         return Path(cache) / f"demo-{__version__}-{digest}"
 
     def rows(self, root: Path) -> list[Row]:
-        """The manifest's rows; draws the data set into `root` if that does not exist."""
+        """Return the manifest's rows; draw the data set into `root` if that does not exist."""
         root = Path(root)
         if not root.exists():
             from reidcore.builtin.drawn_people.pictures import write_demo
