@@ -269,7 +269,7 @@ class Matcher(nn.Module):
         raise NotImplementedError
 
     def logits(self, a: Template, b: Template) -> Tensor:
-        """Return unbounded scores of all pairs, for losses; only if `Matching.logits`.
+        """Return logits of all pairs, for losses that train the matcher; only if `Matching.logits`.
 
         One call is one batch for norm layers; a matcher that splits it must see to that.
 
@@ -278,6 +278,6 @@ class Matcher(nn.Module):
             b: Template of G pictures.
 
         Returns:
-            float [Q, G]; larger means rather the same identity.
+            float [Q, G], unbounded; larger where the identity is rather the same.
         """
         raise NotImplementedError

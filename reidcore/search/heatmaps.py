@@ -51,14 +51,14 @@ def identity_score(scores: Tensor, identity: int | None = None) -> Tensor:
 
 
 def grad_cam(values: Tensor, gradient: Tensor) -> Tensor:
-    """Return Grad-CAM of a map: how much each place raises a score.
+    """Return Grad-CAM of a map: how much each place raises a number that depends on it.
 
     It is the sum of the channels, each weighted by the mean of its gradient over all places, and
     cut off below 0 (Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2).
 
     Args:
         values: The map, float [B, C, h, w].
-        gradient: Gradient of the score with respect to the map, [B, C, h, w].
+        gradient: Gradient of the number with respect to the map, [B, C, h, w].
 
     Returns:
         float [B, h, w], at least 0.
@@ -67,8 +67,8 @@ def grad_cam(values: Tensor, gradient: Tensor) -> Tensor:
         >>> import torch
         >>> from reidcore.modules import grad_cam
         >>> maps = torch.rand(1, 8, 4, 2, requires_grad=True)
-        >>> score = maps[:, :, 0].sum()  # depends on the top row alone
-        >>> gradient, = torch.autograd.grad(score, maps)
+        >>> number = maps[:, :, 0].sum()  # depends on the top row alone
+        >>> (gradient,) = torch.autograd.grad(number, maps)
         >>> grad_cam(maps, gradient).shape
         torch.Size([1, 4, 2])
     """
