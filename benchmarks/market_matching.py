@@ -36,7 +36,8 @@ from reidcore.ranking.kept_blocks import KeptBlocks
 from reidcore.ranking.matcher_ranking import MatcherRanking, Share, Shortlisting
 from reidcore.support.progress import Silent, duration
 
-QUERIES, GALLERY = 3368, 15913
+QUERIES = 3368
+GALLERY = 15913
 PART = QUERIES // 20
 TOP = 200
 

@@ -1,4 +1,4 @@
-"""What the framework costs in training: `reid run` beside a bare torch loop, in one process.
+"""Cost of the framework in training: `reid run` beside a bare torch loop, in one process.
 
     OMP_NUM_THREADS=1 uv run python benchmarks/training.py [--data MANIFEST] [--epochs N]
 
@@ -80,7 +80,9 @@ class BareLoop:
         self.pictures = torch.stack([loader.picture(rows, i) for i in range(len(rows))])
         self.pid = torch.from_numpy(rows.pid)
         self.device = device
-        self.mean, self.deviation = (torch.tensor(x).view(1, 3, 1, 1) for x in IMAGENET)
+        self.mean, self.deviation = (
+            torch.tensor(x).view(1, 3, 1, 1) for x in (IMAGENET.mean, IMAGENET.deviation)
+        )
         sampler, seed = build_part(plan, plan.batch), plan.runfile.train.seed
         self.orders = [
             list(sampler.epoch(rows, generator(seed, "order", epoch, 0), None))

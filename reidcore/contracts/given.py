@@ -1,4 +1,4 @@
-"""What the run tells a component's wiring method, and the error by which the method refuses it.
+"""The run as a component's wiring method sees it, and the error by which the method refuses it.
 
 Torch-free: wiring happens before any network is built.
 """
