@@ -22,7 +22,7 @@ from reidcore.sizes import MOBILENET_V2_STAGES, OSNET_STAGES, RESNET_STAGES, VGG
 
 
 class StagedBackbone(nn.Module):
-    """A backbone that returns the outputs of those of its network's stages that somebody reads."""
+    """A network that gives the outputs of the stages that somebody reads."""
 
     def __init__(self, network: Staged, wanted: frozenset[str]):
         super().__init__()
