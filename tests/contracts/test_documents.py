@@ -1,4 +1,4 @@
-"""What the documents of the contracts name is there."""
+"""Modules and files that the documents of the contracts name exist, and the glossary is whole."""
 
 from __future__ import annotations
 
