@@ -23,7 +23,7 @@ from reidcore.plugins.run_files import packaged_runs
 
 
 def changes(manifest: str, seed: int, epochs: int) -> list[str]:
-    """What is set in every row's file, as arguments."""
+    """Return the settings that every row's run changes, as arguments."""
     source = f'{{ manifest = "{manifest}" }}'
     sets = [
         f"data.train={source}",

@@ -1,4 +1,4 @@
-"""Ways of computing one thing, timed in turn, and the matrix product that bounds them."""
+"""Helpers that time several ways of computing one thing in turn, and a matrix product."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def products(sizes: tuple[int, int, int], repeats: int = 1) -> Callable[[], object]:
-    """Multiplies [m, k] and [k, n] some times."""
+    """Return a function that multiplies [m, k] and [k, n] some times."""
     m, n, k = sizes
     a, b, out = torch.randn(m, k), torch.randn(n, k), torch.empty(m, n)
 
@@ -26,7 +26,7 @@ def medians(
     repeats: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """Median seconds of every way in `repeats` rounds, after one that is not counted."""
+    """Return median seconds of every way in `repeats` rounds, after one that is not counted."""
     rounds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(repeats + 1):
         for name, way in ways.items():

@@ -33,7 +33,8 @@ from reidcore.modules import Context, Template
 
 REPEATS = 9
 CHANNELS = 128
-QUERIES, GALLERY = 1000, 4000
+QUERIES = 1000
+GALLERY = 4000
 BLOCK = (64, 256)
 """Queries and gallery pictures of an einsum."""
 SGEMM = 2048

@@ -39,7 +39,8 @@ from reidcore.ranking.resources import Resources
 from reidcore.ranking.sides import Sides
 from reidcore.support.progress import Silent, duration
 
-QUERIES, GALLERY = 3368, 15913
+QUERIES = 3368
+GALLERY = 15913
 PART = QUERIES // 20
 TOP = 200
 

@@ -31,16 +31,24 @@ from reidcore.evaluation.relevance import Relevance
 from reidcore.ranking.blocks import rows_at_once
 from reidcore.ranking.matcher_ranking import MatcherRanking
 
-QUERIES, GALLERY, DISTRACTORS, IDENTITIES, CAMERAS = 3368, 15913, 2798, 750, 6
+QUERIES = 3368
+GALLERY = 15913
+DISTRACTORS = 2798
+IDENTITIES = 750
+CAMERAS = 6
 LENGTH = 512
+
 NOISE = 2.85
-"""Times the distance of centres, so that mean average precision is about 0.3."""
+"""Factor on the noise around centres, with which mean average precision is about 0.3."""
+
 REPEATS = 9
-MOST_SECONDS, LEAST_RATIO, MOST_BYTES = 0.45, 4.0, 600e6
+MOST_SECONDS = 0.45
+LEAST_RATIO = 4.0
+MOST_BYTES = 600e6
 
 
 def labels(draw: torch.Generator) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """(identity, file, camera) of queries and of gallery."""
+    """Return (identity, file, camera) of queries and of gallery."""
     sizes = QUERIES, GALLERY
     identity = [torch.randint(IDENTITIES, (size,), generator=draw) for size in sizes]
     identity[1][-DISTRACTORS:] = IDENTITIES + torch.arange(DISTRACTORS)
@@ -55,13 +63,13 @@ def vectors(identity: torch.Tensor, centres: torch.Tensor, draw: torch.Generator
 
 
 def counted(distances: torch.Tensor, relevance: Relevance) -> Scores:
-    """The scores, with the judging of pairs."""
+    """Return the scores of a matrix of distances; the relevance of pairs is counted too."""
     judged = relevance.rows(0, len(distances)).to(distances.device)
     return summarize([count_queries(distances, judged)])
 
 
 def from_vectors(ranking: MatcherRanking, relevance: Relevance) -> Scores:
-    """As an evaluation counts where no postprocessor needs the matrix."""
+    """Return the scores block by block, as an evaluation does without postprocessors."""
     parts: list[PerQuery] = []
     queries = len(ranking.query)
     step = rows_at_once(len(ranking.gallery), 0.5, ranking.query.camera.device)
@@ -73,7 +81,7 @@ def from_vectors(ranking: MatcherRanking, relevance: Relevance) -> Scores:
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory now."""
+    """Return the bytes of this process that are in memory now."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize()
 

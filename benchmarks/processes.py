@@ -25,7 +25,7 @@ from startup import processor
 
 LARGER = ("data.image=[192, 96]", "data.batch.ids=16", "data.batch.per_id=4")
 APART = 0.05
-"""How far losses of the first epoch may be apart: rounding, as training amplifies it."""
+"""Largest difference of losses in the first epoch: rounding, as training amplifies it."""
 
 
 def trained(count: int, options: argparse.Namespace, folder: Path) -> list[dict[str, float]]:

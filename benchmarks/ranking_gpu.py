@@ -57,7 +57,7 @@ ROUNDING = 1e-5
 
 @attrs.frozen(eq=False)
 class Work:
-    """What a test set of this size has to rank, on one device."""
+    """A test set of this size to rank, on one device."""
 
     x: Tensor
     size: tuple[int, int, int, int, float]
@@ -184,7 +184,7 @@ def compared(
 def same(
     found: Mapping[str, Any], expected: Mapping[str, Any], work: Work, own: Tensor, there: Tensor
 ) -> bool:
-    """Whether both devices give the same; prints how far results are apart."""
+    """Print how far the results of both devices are apart; return True if they agree."""
     scores = [per_query(matrix, work.relevance()) for matrix in (there, own)]
     ranks = all(
         torch.equal(getattr(scores[0], field).cpu(), getattr(scores[1], field))

@@ -1,4 +1,4 @@
-"""What reading training pictures costs: microseconds by stage, and pictures per second by workers.
+"""Cost of reading training pictures: microseconds by stage, and pictures per second by workers.
 
     OMP_NUM_THREADS=1 uv run python benchmarks/reading.py FOLDER [--jpeg 128 64] [--workers 1 2]
 

@@ -29,16 +29,20 @@ from reidcore.evaluation.metrics import summarize
 from reidcore.evaluation.relevance import Relevance
 from reidcore.ranking.blocks import rows_at_once
 
-QUERIES, MANY = 1000, 10_000
+QUERIES = 1000
+MANY = 10_000
 GALLERIES = (1000, 3000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 RERANKED = 100_000
-PICTURES, CAMERAS = 20, 6
-"""Gallery pictures of an identity, and cameras."""
+
+PICTURES = 20
+"""Gallery pictures of an identity."""
+
+CAMERAS = 6
 MOST_BYTES = 2 * 2**30
 
 
 def measure(way: str, queries: int, gallery: int, length: int) -> None:
-    """Ranks and prints seconds and bytes as JSON."""
+    """Rank once and print seconds and bytes as JSON."""
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(queries + gallery, length, generator=draw)
     sides = (queries, gallery)

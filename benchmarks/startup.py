@@ -1,4 +1,4 @@
-"""How long the commands take that import no torch: medians of 9, interleaved.
+"""Start-up times of the commands that import no torch: medians of 9, interleaved.
 
     uv run python benchmarks/startup.py
 
@@ -9,6 +9,7 @@ project: `reid --help` and `reid plugins` at most 0.25 s above it, a check of a 
 
 from __future__ import annotations
 
+import argparse
 import platform
 import statistics
 import subprocess
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 
 REPEATS = 9
+
 COMMANDS = {
     "baseline": ["-c", "import attrs, pluggy"],
     "reid --help": ["-m", "reidcore", "--help"],
@@ -25,12 +27,13 @@ COMMANDS = {
 }
 MOST_ABOVE = {"reid --help": 0.25, "reid plugins": 0.25}
 """Seconds above the baseline."""
+
 MOST = {"reid check --no-dry demo": 1.0}
 """Seconds in all."""
 
 
 def processor() -> str:
-    """The CPU's model name, as far as the system tells."""
+    """Return the CPU's model name and number, as far as the system says."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -38,14 +41,14 @@ def processor() -> str:
 
 
 def seconds(arguments: list[str]) -> float:
-    """The wall time of one fresh process, which must succeed."""
+    """Return the wall time of one fresh process, which must succeed."""
     start = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
 
 
 def measure() -> dict[str, float]:
-    """Median seconds of every command, after one round that is not counted."""
+    """Return median seconds of every command, after one round that is not counted."""
     rounds = [
         {name: seconds(arguments) for name, arguments in COMMANDS.items()}
         for _ in range(REPEATS + 1)
@@ -54,6 +57,7 @@ def measure() -> dict[str, float]:
 
 
 def main() -> int:
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     print(f"{platform.platform()}; {processor()}; Python {platform.python_version()}")
     medians = measure()
     print(f"{'medians of ' + str(REPEATS):26} {'seconds':>8} {'above':>8}  target")

@@ -267,7 +267,7 @@ def idle_share(run: TrainingRun, clock: Clock, step: float, count: int) -> float
 
 
 def rest_of(seconds: dict[str, float]) -> float:
-    """What of the step is in no part: on a GPU copying is beside the step."""
+    """Return the time of a step that belongs to no part; on a GPU copying is beside the step."""
     beside = ("step", "idle", "copying") if "idle" in seconds else ("step",)
     return seconds["step"] - sum(v for name, v in seconds.items() if name not in beside)
 

@@ -1,4 +1,4 @@
-"""What the framework costs in training: `reid run` beside a bare torch loop, in one process.
+"""Cost of the framework in training: `reid run` beside a bare torch loop, in one process.
 
     OMP_NUM_THREADS=1 uv run python benchmarks/training.py [--data MANIFEST] [--epochs N]
 

@@ -19,26 +19,36 @@ def load(
     device: str = "auto",
     losses: bool = False,
 ) -> Search:
-    """Return a trained run, ready to rank pictures that have no labels.
+    """Return a trained run, ready to make templates of pictures and to rank them.
 
-    Neither data sets nor plugins that only train are needed, unless `losses` are loaded too.
+    Neither data sets nor plugins that only train are needed.
 
     Args:
-        folder: a run folder, as `reid run` leaves it.
-        evaluation: a file whose rankings and postprocessors replace the run's, as in
+        folder: A run folder, which `reid run` made.
+        evaluation: A file whose rankings and postprocessors replace the run's, as in
             `reid eval RUN_DIR FILE`.
-        device: where to compute: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
-        losses: whether to load the run's losses too, for what they explain.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        losses: True to load the run's losses too, for what they explain.
+
+    Returns:
+        A `reidcore.search.search.Search`. It takes pictures as a folder, a CSV file or a list of
+        paths.
 
     Raises:
-        reidcore.errors.ReidError: with what is wrong, such as a folder that holds no finished run,
-            a plugin that is not installed, or a run without matchers.
+        ReidError: The folder is no finished run, or a plugin it needs is missing; the text says
+            what is wrong.
 
-    Example::
-
-        run = reidcore.load("runs/own-pictures")
-        for match in run.rank("new", "gallery", top=3):
-            print(match.query, match.rank, match.gallery, match.distance)
+    Example:
+        >>> import reidcore
+        >>> run = reidcore.load("runs/demo", device="cpu")
+        >>> gallery = run.templates("pictures/gallery")  # made once, searched often
+        >>> query = run.templates(["pictures/query/a.jpg"])
+        >>> run.distances(query, gallery).shape == (1, len(gallery))
+        True
+        >>> for match in run.rank(query, gallery, top=2):
+        ...     print(match.rank, match.gallery, f"{match.distance:.2f}")  # doctest: +ELLIPSIS
+        1 /.../pictures/gallery/....jpg 0...
+        2 /.../pictures/gallery/....jpg 0...
     """
     # Here, so that `import reidcore` alone does not import torch.
     from reidcore.search.search import load as load_run

@@ -1,7 +1,7 @@
-"""What a plugin's torch-free `plugin.py` needs: components, settings, features and wiring.
+"""Torch-free half of the contracts, for a plugin's `plugin.py`: components, settings and wiring.
 
-Importing this module imports neither torch nor numpy. The torch half of the contracts is in
-`reidcore.modules`; the hooks that return components are in `reidcore.hookspecs`.
+Importing this module imports neither torch nor numpy. The other half is in `reidcore.modules`; the
+hooks that return components are in `reidcore.hookspecs`.
 """
 
 from __future__ import annotations

@@ -5,33 +5,75 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+__all__ = ["DataError", "PluginError", "ReidError", "RunFileError", "UsageError", "nearest"]
+
 
 class ReidError(Exception):
-    """A mistake that the reader of the message can act on. `exit_code` is the command's."""
+    """Base of all errors whose text tells the reader what to do.
+
+    Attributes:
+        exit_code: Exit status of the command `reid` after this error.
+
+    Example:
+        >>> from reidcore.errors import ReidError
+        >>> try:
+        ...     raise ReidError("there is no run in this folder")
+        ... except ReidError as error:
+        ...     print(error, error.exit_code)
+        there is no run in this folder 1
+    """
 
     exit_code = 1
 
 
 class UsageError(ReidError):
-    """The run file or the command can cure it (unknown and uninstalled plugins included)."""
+    """A mistake in the command or the run file, such as a plugin that is not installed.
+
+    Example:
+        >>> from reidcore.errors import UsageError
+        >>> UsageError("top must be at least 1, got 0").exit_code
+        2
+    """
 
     exit_code = 2
 
 
 class PluginError(ReidError):
-    """An installed plugin is broken, claimed twice, or made for another API."""
+    """A broken plugin, two plugins of one name, or a plugin made for another version.
+
+    Example:
+        >>> from reidcore.errors import PluginError
+        >>> PluginError("plugin example returns no list of components").exit_code
+        3
+    """
 
     exit_code = 3
 
 
 class DataError(ReidError):
-    """Pictures, manifests or weights are missing or damaged."""
+    """Pictures, manifests or weights that are missing or damaged.
+
+    Example:
+        >>> from reidcore.errors import DataError
+        >>> DataError("weights not found at /weights/resnet50.pth").exit_code
+        4
+    """
 
     exit_code = 4
 
 
 class RunFileError(UsageError):
-    """All problems of a run file at once, one per line."""
+    """All problems of a run file at once.
+
+    Args:
+        problems: One sentence for each problem; the error's text has one a line.
+
+    Example:
+        >>> from reidcore.errors import RunFileError
+        >>> error = RunFileError(["[train] has no key epoch", "[optim] lr is missing"])
+        >>> len(error.problems)
+        2
+    """
 
     def __init__(self, problems: Iterable[str]):
         self.problems = list(problems)
@@ -39,6 +81,21 @@ class RunFileError(UsageError):
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """`", did you mean 'x'?"` for the word's nearest neighbour, or an empty string."""
+    """Return the end of a message that suggests the known word most like an unknown one.
+
+    Args:
+        word: The unknown word.
+        words: The known ones.
+
+    Returns:
+        ", did you mean 'x'?", or "" if no known word is much like it.
+
+    Example:
+        >>> from reidcore.errors import nearest
+        >>> nearest("epoch", ["epochs", "seed"])
+        ", did you mean 'epochs'?"
+        >>> nearest("colour", ["epochs", "seed"])
+        ''
+    """
     match = get_close_matches(word, list(words), n=1, cutoff=0.6)
     return f", did you mean {match[0]!r}?" if match else ""

@@ -1,11 +1,10 @@
-"""The torch half of the contracts: what components are built from and what they are given.
+"""Torch half of the contracts, for a plugin's modules: base classes, pictures and runs.
 
 Plugins import this module from their torch files, never from `plugin.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +36,33 @@ __all__ = [
 
 
 def open_run(folder: str | Path, device: str = "auto") -> Any:
-    """A trained model from its run folder, in eval mode, with what its rankings need.
+    """Return the trained model of a run folder, in eval mode, with all that its rankings need.
 
-    Returns a `reidcore.model.model.Model`. Raises `reidcore.errors.ReidError` with what is wrong.
+    To rank pictures with it, `reidcore.load` is simpler.
+
+    Args:
+        folder: A run folder, which `reid run` made.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Returns:
+        A `reidcore.model.model.Model`, a `torch.nn.Module`: `model(images)` returns the features of
+        `Images` by full name.
+
+    Raises:
+        ReidError: The folder is no finished run, or a plugin it needs is missing; the text says
+            what is wrong.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.modules import Images, open_run
+        >>> model = open_run("runs/demo", device="cpu")
+        >>> zeros = torch.zeros(2).long()
+        >>> images = Images(torch.zeros(2, 3, 32, 16), modality=zeros, camera=zeros)
+        >>> with torch.no_grad():
+        ...     features = model(images)
+        >>> features["neck.bn"].shape
+        torch.Size([2, 64])
     """
     from reidcore.runfolder.opening import open_model
 
     return open_model(Path(folder), device)
-
-
-Builder = Callable[[Any, Context], Any]

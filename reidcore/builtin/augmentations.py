@@ -1,8 +1,8 @@
-"""The core's augmentations: uint8 [3, H, W] -> uint8 [3, H, W].
+"""Augmentations of the core, functions from pictures uint8 [3, H, W] to uint8 [3, H, W].
 
 Pixels are moved by NumPy and numbers drawn by as few tensor operations as possible: each of torch's
-gives the interpreter's lock away and asks for it again, which reading threads and the training step
-would then fight for.
+releases the interpreter's lock and asks for it again, so that reading threads and the training step
+would wait for one another.
 """
 
 from __future__ import annotations
@@ -23,29 +23,31 @@ from reidcore.contracts.parts import Context
 
 MEAN = (124, 116, 104)
 """ImageNet's mean colour (0.485, 0.456, 0.406), of 255."""
+
 LUMA = (0.299, 0.587, 0.114)
 """Shares of red, green and blue in grey (ITU-R BT.601)."""
 
 
 def _happens(p: float, generator: torch.Generator) -> bool:
+    """Draw True with probability p."""
     # The number drawn is a float32; so must be what it is compared with.
     return torch.rand((), generator=generator).item() < float(np.float32(p))
 
 
 def _integer(low: int, high: int, generator: torch.Generator) -> int:
-    """A number from `low` to `high` - 1."""
+    """Draw a number from `low` to `high` - 1."""
     return int(torch.randint(low, high, (), generator=generator))
 
 
 def _overlap(shift: int, size: int) -> tuple[slice, slice]:
-    """What of an axis is still seen after a shift: where it was, and where it is then."""
+    """Return the part of an axis that a shift keeps in view: its place before and after."""
     stay = max(0, size - abs(shift))
     start = max(0, -shift)
     return slice(start, start + stay), slice(max(0, shift), max(0, shift) + stay)
 
 
 class Flip:
-    """Mirrors left and right with probability p."""
+    """Mirror left and right with probability p."""
 
     def __init__(self, config: FlipSettings):
         self.p = config.p
@@ -55,7 +57,7 @@ class Flip:
 
 
 class PadCrop:
-    """Pads all four sides and crops at a random place to the size before."""
+    """Pad all four sides and crop at a random place to the size before."""
 
     def __init__(self, config: PadCropSettings):
         self.pad = config.pad
@@ -72,7 +74,7 @@ class PadCrop:
 
 
 class Erase:
-    """Random erasing: fills a random rectangle (Zhong et al., AAAI 2020, algorithm 1).
+    """Random erasing: fill a random rectangle (Zhong et al., AAAI 2020, algorithm 1).
 
     Area and ratio of height to width are uniform in their ranges. A rectangle that is as high or as
     wide as the picture is drawn again.
@@ -96,7 +98,7 @@ class Erase:
     def _box(
         self, height: int, width: int, generator: torch.Generator
     ) -> tuple[int, int, int, int] | None:
-        """Top, left, height and width, or None if no attempt fits."""
+        """Draw a rectangle: top, left, height and width; None if no attempt fits."""
         low, high = self.config.area
         least = self.config.aspect
         for _ in range(self.config.attempts):
@@ -110,6 +112,7 @@ class Erase:
         return None
 
     def _filling(self, height: int, width: int, generator: torch.Generator) -> np.ndarray:
+        """Return the pixels of a rectangle, [3, height, width] or a shape that expands to it."""
         fill = self.config.fill
         if fill == "random":
             size = (3, height, width)
@@ -120,10 +123,17 @@ class Erase:
 def occlusion_box(
     height: int, width: int, smallest: float, area: float, integer: Callable[[int, int], int]
 ) -> tuple[int, int, int]:
-    """Left, top and side in pixels of the square of random occlusion.
+    """Draw the square of random occlusion: its left, top and side in pixels.
 
-    `integer(low, high)` draws from low to high - 1; it is asked for side, left and top, in this
-    order. The square never touches the last row and column.
+    The square never touches the last row and column.
+
+    Args:
+        height: Height of the picture.
+        width: Width of the picture.
+        smallest: Least side as a share of the picture's shorter side.
+        area: Share of the shorter side below which the side stays.
+        integer: Function (low, high) that draws from low to high - 1; it is called for side, left
+            and top, in this order.
     """
     shorter = min(height, width)
     least = max(1, int(shorter * smallest))
@@ -133,7 +143,7 @@ def occlusion_box(
 
 
 class Occlude:
-    """Random occlusion: fills a random square (Liao and Shao, ECCV 2020)."""
+    """Random occlusion: fill a random square (Liao and Shao, ECCV 2020)."""
 
     def __init__(self, config: OccludeSettings):
         self.config = config
@@ -155,34 +165,34 @@ class Occlude:
 
 
 def grey_of(pixels: Tensor) -> Tensor:
-    """The brightness [1, H, W] of float [3, H, W]."""
+    """Return the brightness [1, H, W] of float [3, H, W]."""
     return torch.tensordot(pixels.new_tensor(LUMA), pixels, 1)[None]
 
 
 def _rounded(pixels: Tensor) -> Tensor:
-    """Float in [0, 1] to uint8."""
+    """Return float pixels in [0, 1] as uint8."""
     return pixels.mul(255).round_().to(torch.uint8)
 
 
 def with_brightness(pixels: Tensor, factor: float) -> Tensor:
-    """Float [3, H, W] in [0, 1], multiplied and clipped."""
+    """Return float [3, H, W] in [0, 1], multiplied by a factor and clipped."""
     return (pixels * factor).clamp_(0, 1)
 
 
 def with_contrast(pixels: Tensor, factor: float) -> Tensor:
-    """Distances to the mean brightness, multiplied and clipped."""
+    """Return pixels whose distances to the mean brightness are multiplied, clipped to [0, 1]."""
     mean = grey_of(pixels).mean()
     return (mean + (pixels - mean) * factor).clamp_(0, 1)
 
 
 def with_saturation(pixels: Tensor, factor: float) -> Tensor:
-    """Distances to each pixel's brightness, multiplied and clipped."""
+    """Return pixels whose distances to their own brightness are multiplied, clipped to [0, 1]."""
     grey = grey_of(pixels)
     return (grey + (pixels - grey) * factor).clamp_(0, 1)
 
 
 def with_hue(pixels: Tensor, turn: float) -> Tensor:
-    """Hue turned by this share of the circle; hexcone model (Smith, SIGGRAPH 1978)."""
+    """Return pixels whose hue is turned by a share of the circle (hexcone model; Smith 1978)."""
     value = pixels.amax(0)
     chroma = value - pixels.amin(0)
     red, green, blue = pixels
@@ -199,7 +209,7 @@ def with_hue(pixels: Tensor, turn: float) -> Tensor:
 
 
 class Jitter:
-    """Brightness, contrast, saturation and hue, changed in random order.
+    """Change brightness, contrast, saturation and hue, in random order, with probability p.
 
     Ranges are those of torchvision's ColorJitter. Values are rounded once, at the end.
     """
@@ -227,7 +237,7 @@ class Jitter:
 
 
 class Grey:
-    """Shows the brightness, or one channel, in all three channels with probability p."""
+    """Show the brightness, or one channel, in all three channels, with probability p."""
 
     def __init__(self, config: GreySettings):
         self.p = config.p

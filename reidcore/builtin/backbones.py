@@ -1,4 +1,4 @@
-"""The core's backbones."""
+"""Backbones of the core, made of `reidcore.networks`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StagedBackbone(nn.Module):
 
 
 def _deepest(stages: Iterable[str], wanted: frozenset[str]) -> str:
-    """The last stage that somebody reads, with which the network ends; the first if none is."""
+    """Return the last stage that somebody reads, with which the network ends; else the first."""
     first, *others = stages
     return next((stage for stage in reversed(others) if stage in wanted), first)
 

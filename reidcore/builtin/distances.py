@@ -1,4 +1,4 @@
-"""Distances between two lists of vectors, shared by the core's losses and matchers."""
+"""Distances between two lists of vectors, for the core's losses and matchers."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def exact(x: Tensor) -> Tensor:
-    """At least float32: what autocast made half is widened, float64 stays."""
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return numbers in float32 if autocast made them half, otherwise as they are."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
-    """|a_i - b_j|^2 of a [N, D] and b [M, D] as [N, M], by the expanded form.
+    """Return the squared Euclidean distances |a_i|^2 - 2 a_i b_j + |b_j|^2, at least 0.
 
-    One matrix product, which takes a thirtieth of the time of the direct form on a CPU. The price
-    is cancellation: in float32 a squared distance is off by about 1e-6 of the squared norms, so
-    that identical vectors can come out at 1e-3 of their norm. Never below 0.
+    One matrix product takes a thirtieth of the time of the differences on a CPU. The price is
+    cancellation: in float32 a squared distance is off by about 1e-6 of the squared norms, so that
+    identical vectors can come out at 1e-3 of their norm.
+
+    Args:
+        a: [N, D].
+        b: [M, D].
+
+    Returns:
+        [N, M], float32, or float64 for float64.
     """
-    a, b = exact(a), exact(b)
+    a, b = at_least_float32(a), at_least_float32(b)
     with torch.autocast(a.device.type, enabled=False):
         norms = torch.linalg.vecdot(a, a)[:, None] + torch.linalg.vecdot(b, b)
         distances = torch.addmm(norms, a, b.T, alpha=-2)
@@ -27,15 +34,16 @@ def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:
 
 
 def euclidean(a: Tensor, b: Tensor) -> Tensor:
-    """|a_i - b_j| of a [N, D] and b [M, D] as [N, M], at least 1e-6.
+    """Return the Euclidean distances [N, M] of a [N, D] and b [M, D], at least 1e-6.
 
-    Equal vectors get no gradient, where the square root has none. Precision: `squared_euclidean`.
+    Equal vectors get no gradient, because the square root has none at 0. The precision is that of
+    `squared_euclidean`.
     """
     return squared_euclidean(a, b).clamp(min=1e-12).sqrt()
 
 
 def cosine_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """cos(a_i, b_j) of a [N, D] and b [M, D] as [N, M]; 0 where a vector is zero."""
-    a, b = exact(a), exact(b)
+    """Return the cosines [N, M] of a [N, D] and b [M, D]; 0 where a vector is zero."""
+    a, b = at_least_float32(a), at_least_float32(b)
     with torch.autocast(a.device.type, enabled=False):
         return F.normalize(a, dim=1) @ F.normalize(b, dim=1).T

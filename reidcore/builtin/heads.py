@@ -1,4 +1,4 @@
-"""The core's heads."""
+"""Heads of the core: pooling, and the batch-norm neck."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from reidcore.builtin.distances import exact
+from reidcore.builtin.distances import at_least_float32
 from reidcore.builtin.settings.heads import BNNeck as BNNeckSettings
 from reidcore.builtin.settings.heads import Pool as PoolSettings
 from reidcore.contracts.parts import Context
@@ -15,18 +15,18 @@ from reidcore.contracts.pictures import Images
 
 
 def average(maps: Tensor) -> Tensor:
-    """[B, C, H, W] -> [B, C]."""
+    """Return the means over the positions, [B, C, H, W] -> [B, C]."""
     return maps.mean((2, 3))
 
 
 def maximum(maps: Tensor) -> Tensor:
-    """[B, C, H, W] -> [B, C]."""
+    """Return the maxima over the positions, [B, C, H, W] -> [B, C]."""
     return maps.amax((2, 3))
 
 
 class GeneralizedMean(nn.Module):
-    """(mean of x^p)^(1/p) over the positions, with one learnt p that starts at 3 (Radenovic et al.
-    2018). Values below 1e-6 count as 1e-6. [B, C, H, W] -> [B, C]."""
+    """Generalised mean over the positions, (mean of x^p)^(1/p), with one learnt p (Radenovic et al.
+    2018). p starts at 3; values below 1e-6 count as 1e-6. [B, C, H, W] -> [B, C]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,18 +35,19 @@ class GeneralizedMean(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         # Powers of half precision values overflow.
         with torch.autocast(maps.device.type, enabled=False):
-            powers = exact(maps).clamp(min=1e-6).pow(self.p)
+            powers = at_least_float32(maps).clamp(min=1e-6).pow(self.p)
             return powers.mean((2, 3)).pow(1 / self.p)
 
 
 def _pooling(kind: str) -> Callable[[Tensor], Tensor]:
+    """Return the pooling of this name: "average", "max" or "gem"."""
     if kind == "gem":
         return GeneralizedMean()
     return {"average": average, "max": maximum}[kind]
 
 
 class Pool(nn.Module):
-    """A map pooled over its positions: `vector`."""
+    """Head that pools a map over its positions into `vector`."""
 
     def __init__(self, config: PoolSettings):
         super().__init__()
@@ -58,7 +59,7 @@ class Pool(nn.Module):
 
 
 class BNNeck(nn.Module):
-    """A vector before (`pooled`) and after (`bn`) batch normalisation (Luo et al. 2019)."""
+    """Batch-norm neck: a vector before (`pooled`) and after (`bn`) batch norm (Luo et al. 2019)."""
 
     def __init__(self, config: BNNeckSettings, context: Context):
         super().__init__()

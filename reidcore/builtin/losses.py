@@ -1,4 +1,4 @@
-"""The core's losses but those on cosines with a margin, which `margin_losses` has."""
+"""Softmax, triplet and center loss of the core; `margin_losses` has those with a margin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reidcore.builtin.distances import cosine_similarity, euclidean, exact
+from reidcore.builtin.distances import at_least_float32, cosine_similarity, euclidean
 from reidcore.builtin.settings.losses import Center as CenterSettings
 from reidcore.builtin.settings.losses import Softmax as SoftmaxSettings
 from reidcore.builtin.settings.losses import Triplet as TripletSettings
@@ -20,7 +20,8 @@ class Softmax(Loss):
     """Cross-entropy of a linear classifier over the training identities, summed over features.
 
     With smoothing eps the target is (1 - eps) onehot + eps / identities (Szegedy et al. 2016).
-    Logs `accuracy`, the share of rows whose identity scores highest, averaged over features.
+    It logs `accuracy`, the share of pictures whose identity has the largest logit, averaged over
+    features.
     """
 
     def __init__(self, config: SoftmaxSettings, context: Context):
@@ -35,7 +36,7 @@ class Softmax(Loss):
             nn.init.zeros_(self.classifier.bias)
 
     def identity_scores(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The logits of every feature."""
+        """Return the logits of every feature."""
         return {name: self.classifier(features[name]) for name in self.features}
 
     def forward(
@@ -49,12 +50,18 @@ class Softmax(Loss):
 
 
 def batch_hard(distances: Tensor, pid: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances [B] of every row's hardest positive and hardest negative (Hermans et al. 2017).
+    """Return the distances to every anchor's hardest positive and negative (Hermans et al. 2017).
 
-    distances: [B, B]; row i is the anchor. pid: [B]. The positives of an anchor are all rows of its
-    identity, itself included; the hardest is the farthest. The hardest negative is the closest row
-    of another identity, infinite if there is none. Equal distances share the gradient, so that the
-    order of duplicates in a batch does not matter.
+    The positives of an anchor are all pictures of its identity, itself included; the hardest is the
+    farthest. The hardest negative is the closest picture of another identity. Equal distances share
+    the gradient, so that the order of duplicates in a batch does not matter.
+
+    Args:
+        distances: [B, B]; row i is the anchor.
+        pid: int64 [B], the identities.
+
+    Returns:
+        [B] and [B]; the distance to a negative is infinite where there is none.
     """
     same = pid[:, None] == pid
     positive = distances.masked_fill(~same, -torch.inf).amax(1)
@@ -63,11 +70,18 @@ def batch_hard(distances: Tensor, pid: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def weighted(distances: Tensor, pid: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances [B] of every row to its positives and to its negatives, averaged with weights (Ye
-    et al. 2022, Deep Learning for Person Re-identification, section 4.1, and its program).
+    """Return the weighted means of every anchor's distances to positives and to negatives.
 
-    As `batch_hard`, but an anchor's positives, itself included, weigh exp(d), its negatives
-    exp(-d), divided by their sum. The gradient flows through the weights.
+    Positives, the anchor included, weigh exp(d) and negatives exp(-d), divided by their sum. The
+    gradient flows through the weights (Ye et al. 2022, Deep Learning for Person Re-identification,
+    section 4.1, and its program).
+
+    Args:
+        distances: [B, B]; row i is the anchor.
+        pid: int64 [B], the identities.
+
+    Returns:
+        [B] and [B]; the mean over negatives is infinite where there is none.
     """
     same = pid[:, None] == pid
 
@@ -83,11 +97,11 @@ def weighted(distances: Tensor, pid: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Triplet(Loss):
-    """Triplet loss, the mean over all anchors, of the hardest positive and negative in the batch
-    (Hermans et al. 2017), or of `weighted` ones.
+    """Triplet loss with batch-hard (Hermans et al. 2017) or weighted positives and negatives.
 
-    max(0, positive - negative + margin), or with a soft margin log(1 + exp(positive - negative)).
-    Logs `hard`, the share of anchors whose positive is not closer by the margin (by 0 if soft).
+    It is the mean over all anchors of max(0, positive - negative + margin), or with a soft margin
+    of log(1 + exp(positive - negative)). It logs `hard`, the share of anchors whose positive is not
+    closer by the margin (by 0 if soft).
     """
 
     def __init__(self, config: TripletSettings, context: Context):
@@ -103,7 +117,7 @@ class Triplet(Loss):
             self.matcher = Unowned(context.matchers[config.matcher])
 
     def distances(self, features: Mapping[str, Tensor]) -> Tensor:
-        """[B, B] within the batch."""
+        """Return the distances [B, B] within the batch."""
         if self.matcher is not None:
             matcher = self.matcher()
             templates = matcher.template(features)
@@ -113,7 +127,7 @@ class Triplet(Loss):
         if self.metric == "cosine":
             return 1 - cosine_similarity(x, x)
         if self.metric == "unit":
-            x = F.normalize(exact(x), dim=1)
+            x = F.normalize(at_least_float32(x), dim=1)
         return euclidean(x, x)
 
     def forward(
@@ -126,11 +140,11 @@ class Triplet(Loss):
 
 
 class Center(Loss):
-    """Half the squared distance of each row from its identity's center, the mean over rows
-    (Wen et al. 2016, eq. 2, which adds the rows up; so it does for the softmax loss).
+    """Center loss: half the squared distance of a vector from its identity's center, the mean over
+    the batch (Wen et al. 2016, eq. 2, which has the sum, there as in its softmax loss).
 
     Centers start at zero and have no gradient. After each step they follow the batch (eq. 4):
-    c - alpha * sum(c - x) / (1 + n) over the n rows x of the identity.
+    c - alpha * sum(c - x) / (1 + n) over the n vectors x of the identity.
     """
 
     centers: Tensor
@@ -143,7 +157,7 @@ class Center(Loss):
         self.register_buffer("centers", torch.zeros(context.identities, length))
 
     def forward(self, features: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        offsets = exact(features[self.feature]) - self.centers[batch.pid]
+        offsets = at_least_float32(features[self.feature]) - self.centers[batch.pid]
         return offsets.square().sum(1).mean() / 2
 
     def after_step(self, features: Mapping[str, Tensor], batch: Batch) -> None:
@@ -152,7 +166,7 @@ class Center(Loss):
         of = same.to(before.dtype)
         # A product instead of index_add_, whose order of addition is open on a GPU. All rows of an
         # identity write the same, its first one's: to list identities, the host would wait.
-        towards = of @ (before - exact(features[self.feature]))
+        towards = of @ (before - at_least_float32(features[self.feature]))
         moved = before - self.alpha * towards / (1 + of.sum(1, keepdim=True))
         self.centers[batch.pid] = moved[of.argmax(1)]
 

@@ -1,4 +1,4 @@
-"""The core's losses on cosines with a margin: ArcFace, CosFace, Circle loss."""
+"""Losses of the core on cosines with a margin: ArcFace, CosFace and circle loss."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ from reidcore.contracts.pictures import Batch
 
 
 class CosineSoftmax(Loss):
-    """Cross-entropy over the training identities of logits that follow from cosines, the mean over
-    rows.
+    """Base class of cross-entropies over the training identities whose logits follow from cosines.
 
-    The cosines are those between the vectors and one learnt weight of each identity; all are
-    float32 at least. Logs `accuracy`, the share of rows whose identity has the highest cosine.
+    The cosines are those between the vectors and one learnt weight of each identity, in float32 at
+    least. It logs `accuracy`, the share of pictures whose identity has the highest cosine.
     """
 
     def __init__(self, feature: str, context: Context):
@@ -32,11 +31,16 @@ class CosineSoftmax(Loss):
         nn.init.xavier_uniform_(self.weight)
 
     def logits(self, cosine: Tensor, own: Tensor) -> Tensor:
-        """[B, identities] of cosines [B, identities]; own: bool, where a row meets its identity."""
+        """Return the logits [B, identities].
+
+        Args:
+            cosine: [B, identities].
+            own: bool [B, identities], true for each picture's own identity.
+        """
         raise NotImplementedError
 
     def identity_scores(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The cosines to every identity's weight, without margin and scale."""
+        """Return the cosines to every identity's weight, without margin and scale."""
         return {self.feature: cosine_similarity(features[self.feature], self.weight)}
 
     def forward(
@@ -49,8 +53,8 @@ class CosineSoftmax(Loss):
 
 
 class ArcFace(CosineSoftmax):
-    """Logits scale * cos, with the margin m added to the angle of the own identity (Deng et al.
-    2019, eq. 3).
+    """ArcFace: logits scale * cos, with a margin m added to the angle of the own identity (Deng et
+    al. 2019, eq. 3).
 
     Where angle + m exceeds pi, cos(angle + m) would rise again; there the logit is
     scale * (cos(angle) - m sin(m)), as in the authors' program, so that it falls with the angle
@@ -63,7 +67,7 @@ class ArcFace(CosineSoftmax):
         self.margin = config.margin
 
     def widened_angle(self, cosine: Tensor) -> Tensor:
-        """cos(angle + m) of cos(angle)."""
+        """Return cos(angle + m) for cos(angle)."""
         # The root has no slope at 0, where a vector and its identity are parallel.
         sine = (1 - cosine.square()).clamp(min=1e-12).sqrt()
         widened = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
@@ -75,7 +79,8 @@ class ArcFace(CosineSoftmax):
 
 
 class CosFace(CosineSoftmax):
-    """Logits scale * cos, less scale * margin for the own identity (Wang et al. 2018, eq. 4)."""
+    """CosFace: logits scale * cos, less scale * margin for the own identity (Wang et al. 2018, eq.
+    4)."""
 
     def __init__(self, config: CosFaceSettings, context: Context):
         super().__init__(config.feature, context)
@@ -87,11 +92,17 @@ class CosFace(CosineSoftmax):
 
 
 def circle_logits(similarity: Tensor, same: Tensor, scale: float, margin: float) -> Tensor:
-    """scale * a_p * (s - (1 - m)) for pairs of the same identity, scale * a_n * (s - m) for others
-    (Sun et al. 2020, eq. 6).
+    """Return the logits of circle loss (Sun et al. 2020, eq. 6).
 
-    The weights a_p = max(0, 1 + m - s) and a_n = max(0, s + m) (eq. 5) tell how far a similarity s
-    is from its optimum; they carry no gradient, as in the paper's derivatives.
+    They are scale * a_p * (s - (1 - m)) for pairs of the same identity and scale * a_n * (s - m)
+    for others. The weights a_p = max(0, 1 + m - s) and a_n = max(0, s + m) (eq. 5) say how far a
+    similarity s is from its optimum; they carry no gradient, as in the paper's derivatives.
+
+    Args:
+        similarity: Cosines s, of any shape.
+        same: bool, true for pairs of the same identity.
+        scale: Factor on all logits.
+        margin: The margin m.
     """
     fixed = similarity.detach()
     positive = (1 + margin - fixed).clamp(min=0) * (similarity - (1 - margin))
@@ -100,8 +111,11 @@ def circle_logits(similarity: Tensor, same: Tensor, scale: float, margin: float)
 
 
 class CircleOfClasses(CosineSoftmax):
-    """Circle loss with class-level labels (Sun et al. 2020, section 3): a row's one positive is its
-    identity's weight, its negatives are the others', so that eq. 6 is a cross-entropy."""
+    """Circle loss between vectors and one learnt weight of each identity (Sun et al. 2020, sec. 3).
+
+    A vector's only positive is its identity's weight, its negatives are the other weights, so that
+    eq. 6 is a cross-entropy.
+    """
 
     def __init__(self, config: CircleSettings, context: Context):
         super().__init__(config.feature, context)
@@ -113,11 +127,11 @@ class CircleOfClasses(CosineSoftmax):
 
 
 class CircleOfPairs(Loss):
-    """Circle loss with pair-wise labels (Sun et al. 2020, eq. 6), the mean over anchors: all rows.
+    """Circle loss between the vectors of a batch, the mean over anchors (Sun et al. 2020, eq. 6).
 
-    An anchor's positives are the other rows of its identity, its negatives those of other
-    identities: log(1 + sum_n exp(logit_n) * sum_p exp(-logit_p)) of `circle_logits`. An anchor
-    without positives or without negatives adds 0.
+    Every vector is an anchor. Its positives are the other vectors of its identity, its negatives
+    those of other identities: log(1 + sum_n exp(logit_n) * sum_p exp(-logit_p)) of
+    `circle_logits`. An anchor without positives or without negatives adds 0.
     """
 
     def __init__(self, config: CircleSettings):

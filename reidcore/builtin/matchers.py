@@ -1,4 +1,4 @@
-"""The core's matchers: distances between concatenated vectors."""
+"""Matchers of the core: distances between concatenated vectors."""
 
 from __future__ import annotations
 
@@ -8,16 +8,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reidcore.builtin.distances import cosine_similarity, euclidean, exact, squared_euclidean
+from reidcore.builtin.distances import (
+    at_least_float32,
+    cosine_similarity,
+    euclidean,
+    squared_euclidean,
+)
 from reidcore.builtin.settings.matchers import Cosine as CosineSettings
 from reidcore.builtin.settings.matchers import Euclidean as EuclideanSettings
 from reidcore.contracts.parts import Context, Matcher, Template
 
 
 class Cosine(Matcher):
-    """(1 - cos) / 2 of the concatenated features, in [0, 1]; 0.5 where a vector is zero.
+    """Cosine distance (1 - cos) / 2 of the concatenated features, in [0, 1].
 
-    `vector` [B, D] is stored unnormalised, so that the mean over views is one of features.
+    It is 0.5 where a vector is zero. The template `vector` [B, D] is stored before it is scaled, so
+    that the mean over test views is one of features.
     """
 
     def __init__(self, config: CosineSettings, lengths: list[int]):
@@ -27,11 +33,13 @@ class Cosine(Matcher):
         self.each = config.each
 
     def template(self, features: Mapping[str, Tensor]) -> Template:
-        return {"vector": torch.cat([exact(features[name]) for name in self.features], 1)}
+        return {
+            "vector": torch.cat([at_least_float32(features[name]) for name in self.features], 1)
+        }
 
     def descriptor(self, template: Template) -> Tensor:
-        """[N, D], of which the cosine is taken."""
-        vectors = exact(template["vector"])
+        """Return the vectors [N, D] whose cosines are taken."""
+        vectors = at_least_float32(template["vector"])
         if self.each:
             parts = vectors.split(self.lengths, 1)
             vectors = torch.cat([F.normalize(part, dim=1) for part in parts], 1)
@@ -45,7 +53,7 @@ class Cosine(Matcher):
 
 
 class Euclidean(Matcher):
-    """Euclidean distance, or its square, of the concatenated features, of unit length if so set.
+    """Euclidean distance of the concatenated features, squared or of unit length if so set.
 
     For its precision see `reidcore.builtin.distances.squared_euclidean`.
     """
@@ -57,7 +65,7 @@ class Euclidean(Matcher):
         self.unit = config.unit
 
     def template(self, features: Mapping[str, Tensor]) -> Template:
-        vectors = torch.cat([exact(features[name]) for name in self.features], 1)
+        vectors = torch.cat([at_least_float32(features[name]) for name in self.features], 1)
         return {"vector": F.normalize(vectors, dim=1) if self.unit == "views" else vectors}
 
     def distance(self, a: Template, b: Template) -> Tensor:

@@ -1,4 +1,4 @@
-"""Who is near whom among all N pictures of a ranking, without an [N, N] array."""
+"""Nearest neighbours among all N pictures of a ranking, found without an [N, N] array."""
 
 from __future__ import annotations
 
@@ -14,21 +14,29 @@ from reidcore.support.device_memory import at_once
 from reidcore.support.sorting import smallest_in_blocks
 
 _WAITING = 4
-"""Pairs for each picture that wait to be put in order."""
-_TOGETHER = 1 << 13, 1 << 16
-"""Pictures whose neighbours are put in order at once, on a CPU and on a GPU."""
-_LOOKED_AT = 1 << 20, 1 << 28
-"""Numbers that are looked at several times in a row, on a CPU few enough for its cache."""
+"""Candidates for each picture that are collected before they are sorted."""
 
-_LEAST = 1 << 12
+_SORTED_AT_ONCE = 1 << 13, 1 << 16
+"""Pictures whose neighbours are sorted at once, on a CPU and on a GPU."""
+
+_READ_AT_ONCE = 1 << 20, 1 << 28
+"""Numbers that are read several times in a row, on a CPU few enough for its cache."""
+
+_SMALLEST_BLOCK = 1 << 12
 """Numbers of a block that is not made smaller, however short memory is."""
 
 
 @attrs.frozen(eq=False)
 class Block:
-    """Some rows from `start` on and columns from `first` on of [N, N]. mirrored: the columns'
-    pictures have these distances to the rows' too, and no other block says so, except of columns
-    whose pictures are rows of it."""
+    """A block of the distances [N, N].
+
+    Attributes:
+        start: First row.
+        first: First column.
+        distances: [rows, columns].
+        mirrored: True if the columns' pictures have these distances to the rows' too and no other
+            block holds them. Columns whose pictures are rows of this block are left out of that.
+    """
 
     start: int
     first: int
@@ -38,10 +46,12 @@ class Block:
 
 @attrs.frozen(eq=False)
 class Neighbours:
-    """The beginning of every picture's ranking of all pictures.
+    """The L nearest of all N pictures for every one of them.
 
-    index, distance: [N, L], nearest first, equal distances in the order of pictures. farthest: [N],
-    the largest distance in the whole row.
+    Attributes:
+        index: int64 [N, L], numbers of the pictures, nearest first; equal distances in their order.
+        distance: [N, L], the distances.
+        farthest: [N], the largest distance of each picture to any other.
     """
 
     index: Tensor
@@ -53,18 +63,22 @@ class AllPairs(Protocol):
     """Distances between all N = Q + G pictures, the queries first, then the gallery."""
 
     def neighbours(self, kept: int) -> Neighbours:
-        """Everyone's nearest `kept` pictures."""
+        """Return the nearest `kept` pictures of every picture."""
 
     def pairs(self, i: Tensor, j: Tensor) -> Tensor:
-        """The entries (i[k], j[k]) of [N, N], as [K]."""
+        """Return the distances [K] of the pairs (i[k], j[k])."""
 
 
 class RankingPairs:
-    """`AllPairs` of a ranking and its distances [Q, G].
+    """Distances between all pictures of a ranking, from its own distances [Q, G] and its matcher.
 
-    The picture of a row is on the query side, except between a gallery picture and a query: there
-    the query is, so that gallery x queries is the transpose of queries x gallery. entries: numbers
-    of the largest block of rows, which become fewer where a GPU's memory runs out.
+    The picture of a row is the matcher's query side. Only between a gallery picture and a query the
+    query is, so that gallery x queries is the transpose of queries x gallery.
+
+    Args:
+        distances: [Q, G].
+        ranking: The ranking, which gives the distances within queries and within the gallery.
+        entries: Numbers of the largest block of rows; it shrinks where a GPU's memory runs out.
     """
 
     def __init__(self, distances: Tensor, ranking: Ranking, entries: int):
@@ -80,7 +94,7 @@ class RankingPairs:
             try:
                 return self._neighbours(kept)
             except torch.OutOfMemoryError:
-                if not alone or self.entries < _LEAST:
+                if not alone or self.entries < _SMALLEST_BLOCK:
                     raise
             torch.cuda.empty_cache()
             self.entries //= 4
@@ -96,7 +110,7 @@ class RankingPairs:
         return found.neighbours()
 
     def _within(self, side: str, size: int, kept: int) -> Neighbours:
-        """Of the pictures of a side among themselves."""
+        """Return the neighbours of a side's pictures among themselves."""
         found = Gathered.nothing(size, kept, self.distances)
         for block in self._blocks(side):
             found.add(block)
@@ -125,26 +139,27 @@ class RankingPairs:
 
 
 class Gathered:
-    """Neighbours, gathered block by block, in any order of blocks.
+    """Neighbours that are gathered from blocks of distances, in any order of blocks.
 
-    A block's distances are compared with the farthest neighbour so far; what is not farther waits
-    until there is enough to be put in order with the others.
+    A block's distances are compared with the farthest neighbour so far. Those that are not farther
+    wait until there are enough to sort them into the others.
     """
 
     def __init__(self, index: Tensor, distance: Tensor, farthest: Tensor):
         self._index, self._distance, self._farthest = index, distance, farthest
         self._waiting: list[tuple[Tensor, Tensor, Tensor]] = []
-        """Pictures, others and their distances."""
+        """Pictures, others, and the distances between them."""
 
     @classmethod
     def nothing(cls, pictures: int, kept: int, like: Tensor) -> Gathered:
+        """Return the beginning, in which no picture has a neighbour."""
         index = torch.zeros(pictures, kept, dtype=torch.int64, device=like.device)
         distance = like.new_full((pictures, kept), torch.inf)
         return cls(index, distance, like.new_zeros(pictures))
 
     @classmethod
     def of(cls, first: Neighbours, second: Neighbours) -> Gathered:
-        """Goes on from what two sides know of themselves."""
+        """Return the neighbours of two sides' pictures, each among its own side so far."""
         return cls(
             torch.cat([first.index, second.index + len(first.index)]),
             torch.cat([first.distance, second.distance]),
@@ -153,7 +168,7 @@ class Gathered:
 
     @classmethod
     def joined(cls, parts: Sequence[Neighbours]) -> Gathered:
-        """What several have found about the same pictures, each from other blocks."""
+        """Return the neighbours that several processes found for the same pictures together."""
         found = cls(*attrs.astuple(parts[0], recurse=False))
         every = torch.arange(len(found._index), device=found._index.device)
         for part in parts[1:]:
@@ -162,10 +177,12 @@ class Gathered:
         return found
 
     def neighbours(self) -> Neighbours:
-        self._put_in_order()
+        """Return the neighbours from all blocks so far."""
+        self._sort_waiting()
         return Neighbours(self._index, self._distance, self._farthest)
 
     def add(self, block: Block) -> None:
+        """Take the distances of a block into account."""
         distances = block.distances
         if not distances.numel():
             return
@@ -181,13 +198,20 @@ class Gathered:
 
     @staticmethod
     def _slice(distances: Tensor) -> int:
-        return max(1, at_once(_LOOKED_AT, distances.device) // distances.shape[1])
+        return max(1, at_once(_READ_AT_ONCE, distances.device) // distances.shape[1])
 
     def _add(
         self, start: int, first: int, block: Tensor, parts: Sequence[Tensor], across: int
     ) -> None:
-        """Offers pictures `start` and following the distances to `first` and following: the rows of
-        a block (across 1) or its columns (across 0). parts: the block's rows in slices."""
+        """Offer distances to the pictures of a block's rows (across 1) or columns (across 0).
+
+        Args:
+            start: First of these pictures.
+            first: First of the pictures to which they have the distances.
+            block: The distances.
+            parts: The block's rows in slices.
+            across: Axis of the block along which one picture's distances lie.
+        """
         count, others = (len(block), block.shape[1])[:: 1 if across else -1]
         here = slice(start, start + count)
         limit = self._distance[here, -1]
@@ -208,16 +232,17 @@ class Gathered:
             wide = block if across else block.T.contiguous()
             values, columns = smallest_in_blocks([wide], min(self._distance.shape[1], others))
             pictures = torch.arange(start, start + count, device=block.device)
-            self._put_in_order()
+            self._sort_waiting()
             self._merge(pictures, columns + first, values)
             return
         row, column = torch.cat(places).unbind(1)
         pair = (row, column) if across else (column, row)
         self._waiting.append((pair[0] + start, pair[1] + first, block[row, column]))
         if sum(len(one) for one, *_ in self._waiting) > _WAITING * len(self._index):
-            self._put_in_order()
+            self._sort_waiting()
 
-    def _put_in_order(self) -> None:
+    def _sort_waiting(self) -> None:
+        """Sort the neighbours that wait into the others."""
         if not self._waiting:
             return
         mine, other, value = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
@@ -225,7 +250,7 @@ class Gathered:
         mine, order = mine.sort(stable=True)
         other, value = other[order], value[order]
         pictures, counts = mine.unique_consecutive(return_counts=True)
-        start, together = 0, at_once(_TOGETHER, mine.device)
+        start, together = 0, at_once(_SORTED_AT_ONCE, mine.device)
         for some, many in zip(pictures.split(together), counts.split(together), strict=True):
             if not len(some):
                 return
@@ -241,6 +266,7 @@ class Gathered:
             self._merge(some, index, distance)
 
     def _merge(self, pictures: Tensor, index: Tensor, distance: Tensor) -> None:
+        """Sort further neighbours [P, K] of some pictures into those they have."""
         kept = self._distance.shape[1]
         known = self._index[pictures]
         # Equal distances are in the order of pictures if these are, before they are sorted.

@@ -1,4 +1,4 @@
-"""The core's postprocessors: k-reciprocal re-ranking."""
+"""Postprocessor of the core: k-reciprocal re-ranking."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from reidcore.builtin.distances import exact
+from reidcore.builtin.distances import at_least_float32
 from reidcore.builtin.neighbours import AllPairs, Neighbours, RankingPairs
 from reidcore.builtin.settings.postprocessors import Rerank as RerankSettings
 from reidcore.contracts.parts import Context
@@ -24,19 +24,29 @@ time; on a GPU 256 MiB, of which a few exist at once."""
 
 @attrs.frozen(eq=False)
 class Sparse:
-    """A sparse matrix by rows: row r has value[start[r]:start[r + 1]] in these columns."""
+    """A sparse matrix by rows.
+
+    Attributes:
+        start: int64 [N + 1]; the entries of row r are those from start[r] to start[r + 1] - 1.
+        column: int64 [E], column of every entry.
+        value: [E], value of every entry.
+    """
 
     start: Tensor
     column: Tensor
     value: Tensor
 
     def lengths(self, rows: Tensor) -> Tensor:
-        """How many entries each of the listed rows has."""
+        """Return the number of entries in each of the listed rows."""
         return self.start[rows + 1] - self.start[rows]
 
     def entries(self, rows: Tensor, total: int | None = None) -> tuple[Tensor, Tensor]:
-        """Places of all entries of the listed rows, and how many each of these rows has. total:
-        their number, if it is known, so that the host need not wait for it."""
+        """Return the places of all entries in the listed rows, and their number in each row.
+
+        Args:
+            rows: int64 [R].
+            total: Number of all these entries, if known, so that the host need not wait for it.
+        """
         first, lengths = self.start[rows], self.lengths(rows)
         shift = first - lengths.cumsum(0) + lengths
         shift = shift.repeat_interleave(lengths, output_size=total)
@@ -59,7 +69,7 @@ class Rerank:
         self._entries = entries
 
     def entries(self, device: torch.device) -> int:
-        """Numbers in the largest block of rows there, if none was given."""
+        """Return the most numbers of a block of rows on this device."""
         return self._entries or at_once(ENTRIES, device)
 
     @torch.no_grad()
@@ -68,7 +78,7 @@ class Rerank:
         return self.rerank(distances, RankingPairs(distances, ranking, entries))
 
     def rerank(self, distances: Tensor, source: AllPairs) -> Tensor:
-        """The result, in [0, 1], written into `distances` [Q, G] and computed in its dtype."""
+        """Re-rank `distances` [Q, G] in place, in their dtype; the result lies in [0, 1]."""
         queries, gallery = distances.shape
         if not distances.numel():
             return distances
@@ -92,7 +102,7 @@ class Rerank:
         return distances
 
     def _scaled(self, distances: Tensor, farthest: Tensor) -> Tensor:
-        """In [0, 1]: divided by the largest of the row, or 0 where all are 0."""
+        """Return distances divided by the largest of their row, in [0, 1]; 0 where all are 0."""
         scaled = distances / farthest.where(farthest > 0, 1)
         return scaled.square() if self.config.square else scaled
 
@@ -100,7 +110,7 @@ class Rerank:
         return value.half() if self.config.half else value
 
     def _encodings(self, found: Neighbours, source: AllPairs) -> Sparse:
-        """Every picture's expanded reciprocal neighbours, with weights that add up to 1."""
+        """Return every picture's expanded reciprocal neighbours, with weights of sum 1."""
         # Python rounds a half to the even number, as numpy does in the published programs.
         outer = found.index[:, : self.config.k1 + 1]
         inner = found.index[:, : round(self.config.k1 / 2) + 1]
@@ -117,7 +127,7 @@ class Rerank:
     def _weighted(
         self, members: Tensor, rows: slice, found: Neighbours, source: AllPairs
     ) -> Sparse:
-        """exp(-distance) of some rows' `members` [R, W], normalised."""
+        """Return weights exp(-distance), of sum 1, of some rows' `members` [R, W]."""
         present = members < len(found.index)
         known, order = found.index[rows].sort(1)
         place, kept = _locate(known, members)
@@ -129,7 +139,7 @@ class Rerank:
         return Sparse(_starts(present.sum(1)), members[present], self._stored(value))
 
     def _averaged(self, encodings: Sparse, lists: Tensor) -> Sparse:
-        """Query expansion: the mean of the encodings of every picture's `lists` [N, K]."""
+        """Return the mean encoding of every picture's neighbours, `lists` [N, K]."""
         pictures, count = lists.shape
 
         def averaged(rows: slice) -> Sparse:
@@ -140,7 +150,7 @@ class Rerank:
                 for place, lengths in found
             ]
             union, target = torch.cat(keys).unique(return_inverse=True)
-            total = exact(encodings.value.new_empty(0)).new_zeros(len(union))
+            total = at_least_float32(encodings.value.new_empty(0)).new_zeros(len(union))
             # In one list no member comes twice, so the order of the sums is fixed on any device.
             targets = target.split([len(key) for key in keys])
             for (place, _), where in zip(found, targets, strict=True):
@@ -154,7 +164,7 @@ class Rerank:
         return _joined([part for rows in blocks for part in in_parts(averaged, rows)])
 
     def _jaccard(self, encodings: Sparse, members: Sparse, rows: slice, gallery: int) -> Tensor:
-        """Jaccard distances [R, G] of some queries: 1 - sum of minima / sum of maxima."""
+        """Return Jaccard distances [R, G] of some queries: 1 - sum of minima / sum of maxima."""
         start = encodings.start[rows]
         sizes, order = encodings.start[rows.start : rows.stop + 1].diff().sort(descending=True)
         start, first = start[order], order * gallery
@@ -181,15 +191,25 @@ class Rerank:
 
 
 def reciprocal(lists: Tensor, rows: slice) -> Tensor:
-    """Neighbours of some rows of `lists` [N, K] that have the row among their own; N for others."""
+    """Return the mutual neighbours of some rows of `lists` [N, K]; N where one is not mutual."""
     mine = torch.arange(rows.start, rows.stop, device=lists.device)[:, None, None]
     mutual = (lists[lists[rows]] == mine).any(2)
     return lists[rows].where(mutual, len(lists))
 
 
 def expanded(outer: Tensor, inner: Tensor) -> Tensor:
-    """Reciprocal sets `outer` [R, K], each joined with the set in `inner` [N, H] of every member
-    that has more than two thirds of it in common. [R, W] in ascending order; N is no member."""
+    """Return sets of reciprocal neighbours, joined with similar sets of their members.
+
+    A member's set is joined if more than two thirds of it are in the row's own set (Zhong et al.
+    2017, eq. 3).
+
+    Args:
+        outer: int64 [R, K], the sets of some rows; N is no member.
+        inner: int64 [N, H], smaller sets of all pictures; N is no member.
+
+    Returns:
+        int64 [R, W], ascending; N is no member.
+    """
     absent = len(inner)
     outer = ascending(outer)
     present = outer < absent
@@ -204,24 +224,25 @@ def expanded(outer: Tensor, inner: Tensor) -> Tensor:
 
 
 def _locate(ordered: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Where each of `values` [R, W] is in its row of `ordered` [R, K], and whether it is there."""
+    """Return where `values` [R, W] are in their rows of `ordered` [R, K], and if they are there."""
     place = torch.searchsorted(ordered, values).clamp(max=ordered.shape[1] - 1)
     return place, ordered.gather(1, place) == values
 
 
 def _starts(lengths: Tensor) -> Tensor:
+    """Return the places at which rows of these lengths start, and the end of the last."""
     return torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
 
 
 def _joined(parts: Sequence[Sparse]) -> Sparse:
-    """The rows of all parts."""
+    """Return one matrix with the rows of all parts."""
     lengths = torch.cat([part.start.diff() for part in parts])
     columns, values = [part.column for part in parts], [part.value for part in parts]
     return Sparse(_starts(lengths), torch.cat(columns), torch.cat(values))
 
 
 def _transposed(matrix: Sparse, first: int) -> Sparse:
-    """The transpose of the rows from `first` on of a square matrix; their columns count from 0."""
+    """Return the transpose of a square matrix's rows from `first` on; its columns count from 0."""
     lengths = matrix.start[first:].diff()
     row = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
     tail = slice(int(matrix.start[first]), None)
@@ -231,7 +252,7 @@ def _transposed(matrix: Sparse, first: int) -> Sparse:
 
 
 def _blocks(start: int, stop: int, width: int, entries: int) -> Iterator[slice]:
-    """Slices of start..stop with at most `entries` numbers each, `width` of them in a row."""
+    """Yield slices of start..stop with at most `entries` numbers each, `width` of them in a row."""
     rows = max(1, entries // width)
     for first in range(start, stop, rows):
         yield slice(first, min(first + rows, stop))

@@ -1,4 +1,4 @@
-"""The core's postprocessor for query expansion."""
+"""Postprocessor of the core: average query expansion."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from reidcore.contracts.running import Ranking
 from reidcore.support.sorting import smallest_in_blocks
 
 _ROWS = 512
-"""Queries whose neighbours are looked for at a time."""
+"""Queries whose neighbours are looked for at once."""
 
 
 class Expand:
-    """Average query expansion (Chum et al. 2007): the distances of a new query, which is the query
-    merged with its `top` nearest gallery pictures, all weighing the same.
+    """Average query expansion (Chum et al. 2007): distances of queries that are merged with their
+    nearest gallery pictures, all weighing the same.
 
     Of equally near pictures the first ones in the gallery's order are taken; where the gallery has
-    fewer than `top`, all of them.
+    fewer than `top`, all.
     """
 
     def __init__(self, config: ExpandSettings):

@@ -1,4 +1,4 @@
-"""The core's samplers: the order of training pictures."""
+"""Samplers of the core, which choose the training pictures of every batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reidcore.errors import UsageError
 
 
 class Shuffled:
-    """Every picture once an epoch, in random order."""
+    """Sampler of every picture once an epoch, in random order."""
 
     def __init__(self, config: ShuffledSettings):
         self.size = config.size
@@ -33,6 +33,7 @@ class Shuffled:
 
 
 def _need_identities(sampler: str, ids: int, have: int, found: str) -> None:
+    """Raise UsageError if there are fewer identities than a batch needs."""
     if have < ids:
         cure = f"; set data.batch.ids to {have} or fewer" if have else ""
         raise UsageError(
@@ -41,8 +42,8 @@ def _need_identities(sampler: str, ids: int, have: int, found: str) -> None:
 
 
 class _Deck:
-    """Deals items in random order and reshuffles when all are dealt, so that no item is dealt twice
-    more often than another."""
+    """Items that are dealt in random order and shuffled again when all are dealt, so that no item
+    is dealt twice more often than another."""
 
     def __init__(self, items: list[int], generator: torch.Generator):
         self.items = items
@@ -50,7 +51,7 @@ class _Deck:
         self.rest: list[int] = []
 
     def deal(self, count: int) -> list[int]:
-        """`count` distinct items, at most as many as there are."""
+        """Deal `count` distinct items, at most as many as there are."""
         dealt, self.rest = self.rest[:count], self.rest[count:]
         if len(dealt) < count:
             order = torch.randperm(len(self.items), generator=self.generator).tolist()
@@ -64,7 +65,7 @@ class _Deck:
 
 
 class Identities:
-    """Batches of `ids` different identities with `per_id` pictures each.
+    """Sampler of batches of `ids` different identities with `per_id` pictures each.
 
     An epoch has max(ceil(I / ids), N // (ids * per_id)) batches for N pictures of I identities.
     Over an epoch the numbers of times that two identities appear differ by at most one, and so do
@@ -77,7 +78,11 @@ class Identities:
         self.per_id = config.per_id
 
     def epoch(self, rows: Rows, generator: torch.Generator, ask: Ask | None) -> list[list[int]]:
-        """Raises `UsageError` if the rows have fewer than `ids` identities."""
+        """Return one epoch's batches as lists of row numbers.
+
+        Raises:
+            UsageError: The rows have fewer than `ids` identities.
+        """
         pids = np.unique(rows.pid)
         _need_identities("core.identities", self.ids, len(pids), "the pictures to draw from have")
         identities = _Deck(pids.tolist(), generator)
@@ -99,8 +104,8 @@ class Identities:
 
 
 Draw = Callable[[int, int, bool], list[int]]
-"""draw(have, count, again): `count` random numbers below `have`, each as likely as the others, with
-repetitions if `again`."""
+"""Function (have, count, again) that draws `count` random numbers below `have`, all equally likely,
+with repetitions if `again`."""
 
 
 def _drawn(generator: torch.Generator, have: int, count: int, again: bool) -> list[int]:
@@ -110,8 +115,10 @@ def _drawn(generator: torch.Generator, have: int, count: int, again: bool) -> li
 
 
 class TwoModalities:
-    """Batches of `ids` different identities with `per_id` pictures each from both modalities, drawn
-    anew for every batch (Ye et al., ECCV 2020, as in the authors' program).
+    """Sampler of batches of `ids` identities with `per_id` pictures each from both modalities.
+
+    Identities and pictures are drawn anew for every batch (Ye et al., ECCV 2020, as in the authors'
+    program).
 
     First come all pictures of the modality with the lower number, visible ones before infrared
     ones, then those of the other in the same order of identities: entry i of either half has the
@@ -125,13 +132,20 @@ class TwoModalities:
         self.per_id = config.per_id
 
     def epoch(self, rows: Rows, generator: torch.Generator, ask: Ask | None) -> list[list[int]]:
-        """Raises `UsageError` if the rows have another number of modalities than two, or fewer than
-        `ids` identities with pictures in both."""
+        """Return one epoch's batches as lists of row numbers.
+
+        Raises:
+            UsageError: The rows have not two modalities, or fewer than `ids` identities with
+                pictures in both.
+        """
         return self.batches(rows, partial(_drawn, generator))
 
     def batches(self, rows: Rows, draw: Draw) -> list[list[int]]:
-        """The epoch that follows from `draw`: for each batch the identities are drawn, then for
-        each of them its pictures of the first modality and those of the second."""
+        """Return one epoch's batches, with the numbers that `draw` draws.
+
+        For each batch the identities are drawn, then for each identity its pictures of the first
+        modality and those of the second.
+        """
         modalities, sizes = np.unique(rows.modality, return_counts=True)
         if len(modalities) != 2:
             raise UsageError(

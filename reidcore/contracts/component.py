@@ -1,4 +1,8 @@
-"""What components are and what they declare. Torch-free."""
+"""Descriptors of components, and what components declare before any torch is imported.
+
+A plugin's hooks return `Component`s. The other classes here are what the wiring methods of their
+settings return: features, matchers' promises, batch shapes, and, for readers, facts and rows.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +12,90 @@ from typing import Literal
 import attrs
 
 Kind = Literal["map", "vector", "tensor"]
+"""Kind of a feature: a map [C, H, W], a vector [D], or a tensor of any shape."""
+
+ITEM_BYTES: Mapping[str, int] = {
+    "float64": 8,
+    "int64": 8,
+    "float32": 4,
+    "int32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+}
+"""Bytes of one number by dtype; every other dtype takes one byte."""
+
+
+@attrs.frozen
+class Component:
+    """One entry of a plugin, described in text so that it can be listed without importing torch.
+
+    Attributes:
+        name: Name without the plugin's prefix, which the core adds.
+        config: Class of the settings, made by attrs, with the wiring method of its kind.
+        build: Function that makes the part, "package.module:attribute"; it is called as
+            build(config, context). Empty for readers, whose config is the reader itself.
+        summary: One line that says what the component does.
+        paper: Citation of the paper it follows.
+        sample: TOML text of the smallest run in which the component stands, for checks; None to
+            use a usual run.
+        heavy: True if the wiring method imports torch.
+        deprecated: Why the component is deprecated and what to use instead; "" if it is not.
+
+    Example:
+        >>> from reidcore.api import Component, setting
+        >>> import attrs
+        >>> @attrs.frozen
+        ... class Blur:
+        ...     radius: int = setting("pixels", default=2, at_least=1)
+        >>> blur = Component("blur", Blur, "reid_example.blur:build", summary="blurs pictures")
+        >>> blur.name
+        'blur'
+    """
+
+    name: str
+    config: type
+    build: str = ""
+    summary: str = ""
+    paper: str = ""
+    sample: str | None = None
+    heavy: bool = False
+    deprecated: str = ""
 
 
 @attrs.frozen
 class Feature:
-    """What one image's feature looks like: its kind and exact shape, without the batch axis."""
+    """Kind and shape of a feature of one picture, without the batch axis.
+
+    Attributes:
+        kind: "map", "vector" or "tensor".
+        shape: Extent of every axis: (channels, height, width) of a map, (length,) of a vector.
+
+    Example:
+        >>> from reidcore.api import Feature
+        >>> Feature.map(2048, 24, 8)
+        Feature(kind='map', shape=(2048, 24, 8))
+        >>> str(Feature.vector(512))
+        'vector 512'
+        >>> Feature.tensor(6, 256).shape
+        (6, 256)
+    """
 
     kind: Kind
     shape: tuple[int, ...]
 
     @classmethod
     def map(cls, channels: int, height: int, width: int) -> Feature:
+        """Return the feature of a map [channels, height, width]."""
         return cls("map", (channels, height, width))
 
     @classmethod
     def vector(cls, size: int) -> Feature:
+        """Return the feature of a vector of `size` numbers."""
         return cls("vector", (size,))
 
     @classmethod
     def tensor(cls, *shape: int) -> Feature:
+        """Return the feature of a tensor of any shape, which only parts that ask for it read."""
         return cls("tensor", tuple(shape))
 
     def __str__(self) -> str:
@@ -35,15 +104,25 @@ class Feature:
 
 @attrs.frozen
 class TensorSpec:
-    """Shape (without the images' axis) and dtype of one stored tensor of a template."""
+    """Shape and dtype of one tensor of a picture's template.
+
+    Attributes:
+        shape: Extents without the axis of pictures.
+        dtype: Name of the torch dtype, such as "float32".
+
+    Example:
+        >>> from reidcore.api import TensorSpec
+        >>> TensorSpec((6, 256), "float16").bytes
+        3072
+    """
 
     shape: tuple[int, ...]
     dtype: str = "float32"
 
     @property
     def bytes(self) -> int:
-        size = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2}
-        total = size.get(self.dtype, 1)
+        """Bytes that the tensor of one picture takes."""
+        total = ITEM_BYTES.get(self.dtype, 1)
         for extent in self.shape:
             total *= extent
         return total
@@ -51,11 +130,21 @@ class TensorSpec:
 
 @attrs.frozen
 class Matching:
-    """What a matcher promises, per image and per pair.
+    """Promises of a matcher about its templates and distances.
 
-    template: name -> shape and dtype of what is stored for one image.
-    unit: distances are in [0, 1]. symmetric: d(a, b) = d(b, a). logits: `logits(a, b)` exists.
-    pair_bytes: working memory of one pair; pair_flops: arithmetic of one pair.
+    Attributes:
+        template: Shape and dtype of every tensor that is stored for one picture, by name.
+        unit: True if all distances lie in [0, 1].
+        symmetric: True if the distance from a to b is that from b to a.
+        logits: True if the matcher has the method `logits(a, b)`.
+        pair_bytes: Working memory for one pair of pictures, in bytes.
+        pair_flops: Arithmetic for one pair of pictures, in floating-point operations.
+
+    Example:
+        >>> from reidcore.api import Matching, TensorSpec
+        >>> cosine = Matching({"vector": TensorSpec((512,))}, unit=True, symmetric=True)
+        >>> cosine.template["vector"].bytes
+        2048
     """
 
     template: Mapping[str, TensorSpec]
@@ -68,7 +157,18 @@ class Matching:
 
 @attrs.frozen
 class BatchShape:
-    """A training batch as a sampler makes it; None where batches differ or nothing is promised."""
+    """Numbers of pictures in a training batch, as a sampler promises them.
+
+    Attributes:
+        size: Pictures in a batch; None where batches differ or nothing is promised.
+        ids: Different identities in a batch; None where nothing is promised.
+        per_id: Pictures of each identity; None where nothing is promised.
+
+    Example:
+        >>> from reidcore.api import BatchShape
+        >>> BatchShape(64, ids=16, per_id=4)
+        BatchShape(size=64, ids=16, per_id=4)
+    """
 
     size: int | None
     ids: int | None = None
@@ -77,12 +177,21 @@ class BatchShape:
 
 @attrs.frozen
 class Row:
-    """One picture of a data set.
+    """One picture of a data set, with its labels.
 
-    path: absolute path of the picture. pid: identity, any text. camera: number or name, "" if
-    unknown. split: train, val, query, gallery or test. time: seconds on one clock, or None.
-    modality: such as "visible" or "infrared", "" if not stated. listed: where the row stands, for
-    messages, such as "own.csv row 12".
+    Attributes:
+        path: Absolute path of the picture.
+        pid: Identity, any text.
+        camera: Number or name of the camera, "" if unknown.
+        split: "train", "val", "query", "gallery" or "test".
+        time: Seconds on one clock for the whole data set; None if unknown.
+        modality: Kind of light, such as "visible" or "infrared"; "" if not stated.
+        listed: Place the row comes from, for messages, such as "own.csv row 12".
+
+    Example:
+        >>> from reidcore.api import Row
+        >>> Row("/data/own/0001.jpg", pid="7", camera="2", split="gallery").pid
+        '7'
     """
 
     path: str
@@ -96,14 +205,25 @@ class Row:
 
 @attrs.frozen
 class Facts:
-    """What a reader knows of its data set without the folder (published figures).
+    """Published figures of a data set, which a reader knows without the data set's folder.
 
-    identities: of the split train. cameras: names as in the rows. columns: the optional manifest
-    columns it fills, of camera, time, modality. counts: pictures by split. protocol: the evaluation
-    protocol of its test pictures. groups: identities by group of splits, such as
-    {("train", "val"): 1041, ("query", "gallery"): 3060}; the splits of a group show the same
-    people, those of two groups nobody in common. Without groups, `identities` stands for whatever
-    splits a run trains on.
+    Attributes:
+        identities: Identities of the split train.
+        cameras: Names of the cameras as in the rows.
+        modalities: Names of the modalities as in the rows; empty if none is stated.
+        columns: Optional manifest columns that the reader fills: of camera, time, modality.
+        counts: Number of pictures by split; empty if unknown.
+        protocol: Name of the evaluation protocol for the test pictures.
+        groups: Number of identities by group of splits, such as
+            {("train", "val"): 1041, ("query", "gallery"): 3060}. The splits of a group show the
+            same identities, two groups none in common. Without groups, `identities` stands for
+            whatever splits a run trains on.
+
+    Example:
+        >>> from reidcore.api import Facts
+        >>> facts = Facts(751, groups={("train",): 751, ("query", "gallery"): 750})
+        >>> facts.identities_in(["train"])
+        751
     """
 
     identities: int
@@ -115,29 +235,8 @@ class Facts:
     groups: Mapping[tuple[str, ...], int] = attrs.field(factory=dict)
 
     def identities_in(self, splits: Iterable[str]) -> int:
-        """Identities in all of these splits together."""
+        """Return the number of identities in all of these splits together."""
         if not self.groups:
             return self.identities
         chosen = set(splits)
         return sum(count for group, count in self.groups.items() if chosen & set(group))
-
-
-@attrs.frozen
-class Component:
-    """One entry of a plugin: a descriptor, no object, so that it can be listed without torch.
-
-    name: without the plugin's prefix, which the core adds. config: the attrs class of its settings
-    and wiring method. build: "package.module:attribute", called as build(config, context); may be
-    empty for readers, whose config is the reader itself. summary: one line. paper: citation.
-    sample: TOML text, the smallest run in which the component stands. heavy: the wiring method
-    imports torch. deprecated: why, and what to use instead.
-    """
-
-    name: str
-    config: type
-    build: str = ""
-    summary: str = ""
-    paper: str = ""
-    sample: str | None = None
-    heavy: bool = False
-    deprecated: str = ""

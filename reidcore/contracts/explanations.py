@@ -1,7 +1,6 @@
-"""What a part's `explain` returns: heat over pictures, lines between two, a table. Torch-free.
+"""Explanations that a part's `explain` returns: heat over pictures, lines between two, a table.
 
-NumPy is imported when a value is made, not with this module. Plugins import the classes from
-`reidcore.api`.
+Torch-free. NumPy is imported when an explanation is made, not with this module.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _complaint(axes: str, value: Any) -> str:
-    """Why the value is no finite array with these axes, such as "[N, 2]"; "" if it is one."""
+    """Return why the value is no finite array with axes such as "[N, 2]"; "" if it is one."""
     import numpy as np
 
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
@@ -32,7 +31,7 @@ def _complaint(axes: str, value: Any) -> str:
 
 
 def _array(axes: str) -> Any:
-    """A validator of fields that hold an array with these axes."""
+    """Return a validator of fields that hold an array with these axes."""
 
     def check(instance: Any, attribute: Any, value: Any) -> None:
         complaint = _complaint(axes, value)
@@ -43,6 +42,7 @@ def _array(axes: str) -> Any:
 
 
 Cell = str | int | float | None
+"""Value of one cell of a `Table`."""
 
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:
@@ -57,10 +57,25 @@ def _cells(rows: Iterable[Iterable[Any]]) -> tuple[tuple[Cell, ...], ...]:
 class Heat:
     """A number for every place of B pictures, drawn as colours over them.
 
-    values: float [B, h, w], finite, a grid over each picture: row i and column j stand for the
-    rectangle around x = (j + 0.5) / w, y = (i + 0.5) / h. A matcher's has B = 2, the query first.
-    meaning: a few words for the legend. low, high: the numbers at the ends of the colour scale, by
-    default each picture's smallest and largest. Raises ValueError for anything else.
+    Attributes:
+        values: float [B, h, w], finite: a grid over each picture, not scaled. Row i and column j
+            stand for the rectangle around x = (j + 0.5) / w, y = (i + 0.5) / h. A matcher's has
+            B = 2, the query first.
+        meaning: A few words for the legend.
+        low: Number at the lower end of the colour scale; None for each picture's smallest.
+        high: Number at the upper end; None for each picture's largest.
+
+    Raises:
+        ValueError: `values` is no such array, or `low` is not below `high`.
+
+    Example:
+        >>> import numpy as np
+        >>> from reidcore.api import Heat
+        >>> heat = Heat(np.random.rand(2, 16, 8), meaning="attention", low=0, high=1)
+        >>> Heat(np.zeros((16, 8)))
+        Traceback (most recent call last):
+        ...
+        ValueError: Heat: values must be [B, h, w], got [16, 8]
     """
 
     values: np.ndarray = attrs.field(validator=_array("[B, h, w]"))
@@ -79,11 +94,26 @@ class Heat:
 class Lines:
     """N places of a query picture and their partners in a gallery picture, drawn as lines.
 
-    query, gallery: float [N, 2], (x, y) of both ends, in [0, 1] from top left to bottom right.
-    weight: float [N], finite; heavier lines are drawn stronger. towards: the picture in which the
-    partners were looked for: "gallery" if every line answers a place of the query. above: lighter
-    lines and those of just this weight are listed but not drawn. numbers: further columns of the
-    list by name, each [N]. meaning: a few words on the weight. Raises ValueError for anything else.
+    Attributes:
+        query: float [N, 2], (x, y) in the query picture, from (0, 0) top left to (1, 1).
+        gallery: float [N, 2], (x, y) of the partners in the gallery picture.
+        weight: float [N], finite; heavier lines are drawn stronger.
+        towards: Picture in which the partners were looked for: "gallery" if there is a line for
+            every place of the query.
+        above: Lines of this weight and lighter ones are listed but not drawn.
+        numbers: Further columns of the list by name, each [N].
+        meaning: A few words on the weight.
+
+    Raises:
+        ValueError: An array has another shape, is not finite, or lies outside [0, 1].
+
+    Example:
+        >>> import numpy as np
+        >>> from reidcore.api import Lines
+        >>> here, there = np.array([[0.5, 0.1], [0.5, 0.9]]), np.array([[0.4, 0.1], [0.5, 0.8]])
+        >>> lines = Lines(here, there, np.array([0.9, 0.2]), above=0.5, meaning="similarity")
+        >>> lines.towards
+        'gallery'
     """
 
     query: np.ndarray = attrs.field(validator=_array("[N, 2]"))
@@ -117,10 +147,19 @@ class Lines:
 
 @attrs.frozen(eq=False)
 class Table:
-    """Numbers and words without a place, written as a CSV file.
+    """Numbers and words that belong to no place of a picture, written as a CSV file.
 
-    columns: distinct names. rows: as many cells each: text, numbers or None. Raises ValueError for
-    anything else.
+    Attributes:
+        columns: Distinct names of the columns.
+        rows: Rows with as many cells each: text, an int, a float or None.
+
+    Raises:
+        ValueError: Names repeat, a row has another length, or a cell is something else.
+
+    Example:
+        >>> from reidcore.api import Table
+        >>> Table(["picture", "slot", "weight"], [[0, "top", 0.7], [0, "middle", 0.3]]).columns
+        ('picture', 'slot', 'weight')
     """
 
     columns: tuple[str, ...] = attrs.field(converter=_names)
@@ -142,3 +181,4 @@ class Table:
 
 
 Explanation = Heat | Lines | Table
+"""One explanation; which kinds a part may return says docs/contracts.md."""

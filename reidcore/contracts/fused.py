@@ -1,4 +1,4 @@
-"""When a matcher's distances come from a Triton kernel of its plugin.
+"""Choice between a Triton kernel of a plugin and plain torch for a matcher's distances.
 
 Triton is looked for where a kernel is to be used, and not imported here.
 """
@@ -16,18 +16,37 @@ from torch import Tensor
 from reidcore.errors import UsageError
 
 LEAST_CAPABILITY = (8, 0)
+"""Lowest CUDA compute capability on which kernels are used."""
 
 
 class Unfit(Exception):
-    """A kernel raises it for values that it cannot compute with, saying which."""
+    """Raised by a kernel for values that it cannot compute with; the text says which.
+
+    Example:
+        >>> from reidcore.modules import Unfit
+        >>> raise Unfit("a map has more than 1,024 places")
+        Traceback (most recent call last):
+        ...
+        reidcore.contracts.fused.Unfit: a map has more than 1,024 places
+    """
 
 
 class Fused:
-    """Follows the setting `fused` of a matcher: auto (the kernel where it can work), always or
-    never.
+    """A matcher's setting `fused`: it decides when a Triton kernel computes the distances.
 
-    name, component: the matcher's, such as "pairs" and "qaconv.matcher". inputs: what the kernel
-    computes with, in the plural, as messages call it.
+    Args:
+        setting: "auto" uses the kernel where it can work, "always" demands it, "never" leaves it
+            out.
+        name: Name of the matcher in the run file, such as "pairs".
+        component: Name of the component, such as "qaconv.matcher".
+        inputs: Plural noun for the kernel's inputs in messages, such as "maps".
+
+    Example:
+        >>> import torch
+        >>> from reidcore.modules import Fused
+        >>> maps = torch.rand(2, 8, 4, 4)
+        >>> Fused("auto", "pairs", "example.matcher", "maps").applies(maps)  # they are on a CPU
+        False
     """
 
     def __init__(
@@ -39,9 +58,15 @@ class Fused:
         self.failed = False
 
     def applies(self, values: Tensor, own: str = "") -> bool:
-        """Whether the kernel is to be used for inputs of this type and device. `own`: what else is
-        in its way, empty if nothing. Raises `UsageError` where the setting demands the kernel and
-        it cannot work."""
+        """Return True if the kernel is to be used for inputs of this dtype and device.
+
+        Args:
+            values: One of the inputs.
+            own: Reason of the matcher's own against the kernel; "" if there is none.
+
+        Raises:
+            UsageError: The setting demands the kernel, and it cannot work.
+        """
         if self.setting == "never" or self.failed:
             return False
         obstacle = self._obstacle(values) or own
@@ -50,13 +75,24 @@ class Fused:
         return not obstacle
 
     def __call__(self, kernel: Callable[[], Tensor]) -> Tensor | None:
-        """What `kernel` returns, which imports triton itself; None where the values are `Unfit`,
-        and, told once, where it failed. Raises `UsageError` instead where the setting demands the
-        kernel."""
+        """Return the kernel's result, or None if plain torch must compute it.
+
+        A kernel that fails is not tried again; a RuntimeWarning says so once.
+
+        Args:
+            kernel: Function without arguments, which imports triton itself. It may raise `Unfit`.
+
+        Returns:
+            The result; None if the kernel raised `Unfit` or failed.
+
+        Raises:
+            UsageError: The setting demands the kernel, and it raised `Unfit` or failed.
+            torch.OutOfMemoryError: The kernel ran out of memory; the caller tries smaller tiles.
+        """
         try:
             return kernel()
         except torch.OutOfMemoryError:
-            raise  # The caller tries smaller tiles.
+            raise
         except Unfit as error:
             if self.setting == "always":
                 raise self._refusal(str(error)) from error
@@ -77,7 +113,7 @@ class Fused:
             return None
 
     def _obstacle(self, values: Tensor) -> str:
-        """Why no kernel can work for such values; empty if one can."""
+        """Return why no kernel can work for such values; "" if one can."""
         device = values.device
         if device.type == "cpu" and self.setting == "auto":  # Triton's interpreter is for tests.
             return f"the {self.inputs} are on a CPU"
@@ -108,7 +144,7 @@ class Fused:
 
 
 def _interpreted() -> bool:
-    """Whether Triton runs kernels in its interpreter, on a CPU and for tests."""
+    """Return True if Triton runs kernels in its interpreter, on a CPU and for tests."""
     try:
         import triton
     except ImportError:  # of one that is there, but lacks what it needs

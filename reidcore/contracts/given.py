@@ -1,8 +1,11 @@
-"""What a component's wiring method is given. Torch-free."""
+"""The run as a component's wiring method sees it, and the error by which the method refuses it.
+
+Torch-free: wiring happens before any network is built.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import attrs
@@ -12,7 +15,19 @@ from reidcore.contracts.settings import CHECKPOINTS, IMAGENET
 
 
 class WiringError(Exception):
-    """Settings that cannot be combined; `field` is the user's key, "" if it is no single one."""
+    """Settings that cannot be combined, raised by wiring methods and shown with the user's table.
+
+    Args:
+        field: The setting that is wrong; "" if it is no single one.
+        text: What was found and what would fit, as the end of a sentence that begins with `field`.
+
+    Example:
+        >>> from reidcore.api import WiringError
+        >>> raise WiringError("parts", "is 7, but the map has only 6 rows; use at most 6")
+        Traceback (most recent call last):
+        ...
+        reidcore.contracts.given.WiringError: parts is 7, but the map has only 6 rows; use at most 6
+    """
 
     def __init__(self, field: str, text: str):
         self.field = field
@@ -20,20 +35,39 @@ class WiringError(Exception):
         super().__init__(f"{field} {text}" if field else text)
 
 
-def _listing(names: Sequence[str]) -> str:
-    return ", ".join(names) if names else "none"
-
-
 @attrs.define
 class Given:
-    """What a wiring method sees: the run without its pictures.
+    """The run as a wiring method sees it: sizes and names, no pictures and no networks.
 
-    image: (height, width) in pixels. identities: training identities. cameras: training cameras.
-    modalities: names, in the order of their numbers in `Images.modality`; train_modalities: those
-    of training pictures. train_columns and test_columns: the optional manifest columns that the
-    training set, or every test set, fills.
-    batch: the sampler's shape. views: test views. features: every feature so far by full name.
-    matchers: every matcher so far by name. losses: names of all losses.
+    The core makes it. A plugin's test may make one itself, with the fields that matter there.
+
+    Attributes:
+        image: Height and width of the pictures in pixels.
+        identities: Number of identities to train on.
+        cameras: Number of cameras among the training pictures.
+        modalities: Names of all modalities, in the order of their numbers in `Images.modality`.
+        train_modalities: Names of the training pictures' modalities.
+        train_columns: Optional manifest columns that the training set fills: of camera, time,
+            modality.
+        test_columns: Optional manifest columns that every test set fills.
+        batch: Shape of the sampler's batches.
+        views: Names of the test views, such as "plain" and "flip".
+        features: All features so far, by full name `instance.output`.
+        matchers: Promises of all matchers so far, by name.
+        losses: Names of all losses.
+        find_file: Function of the core that looks up a file: (found, absolute path).
+        find_weights: Function of the core that looks up a checkpoint: its absolute path.
+        unit: For postprocessors: True if the distances so far are promised to lie in [0, 1].
+        first: For postprocessors: True if no other comes before.
+        by_row: For postprocessors: True if the ranking scales distances row by row.
+        shortlisted: For postprocessors: True if the ranking has a shortlist, so that distances are
+            missing.
+
+    Example:
+        >>> from reidcore.api import Feature, Given
+        >>> given = Given((256, 128), features={"backbone.layer4": Feature.map(2048, 16, 8)})
+        >>> given.map("backbone.layer4")
+        (2048, 16, 8)
     """
 
     image: tuple[int, int]
@@ -50,22 +84,34 @@ class Given:
     losses: tuple[str, ...] = ()
     find_file: Callable[[str], tuple[bool, str]] | None = None
     find_weights: Callable[[str], str] | None = None
-    # The state of a post chain, set by the core for each postprocessor in turn.
     unit: bool = False
     first: bool = True
     by_row: bool = False
     shortlisted: bool = False
 
     def feature(self, name: str) -> Feature:
-        """The feature of this full name; its existence and kind were checked from the type."""
+        """Return the feature of this full name.
+
+        Args:
+            name: Full name `instance.output`. A setting of type `FeatureName` was checked before:
+                the feature exists.
+        """
         return self.features[name]
 
     def map(self, name: str) -> tuple[int, int, int]:
-        """(channels, height, width) of a map."""
+        """Return the (channels, height, width) of the map of this full name.
+
+        Raises:
+            WiringError: The feature is no map.
+        """
         return self._of_kind(name, "map", 3)  # type: ignore[return-value]
 
     def vector(self, name: str) -> int:
-        """Length of a vector."""
+        """Return the length of the vector of this full name.
+
+        Raises:
+            WiringError: The feature is no vector.
+        """
         return self._of_kind(name, "vector", 1)[0]
 
     def _of_kind(self, name: str, kind: Kind, axes: int) -> tuple[int, ...]:
@@ -75,23 +121,48 @@ class Given:
         return found.shape
 
     def need(self, condition: bool, field: str, text: str) -> None:
-        """Refuse the value of `field` unless `condition`; `text` says what was found and what
-        would fit."""
+        """Refuse the value of a setting unless a condition holds.
+
+        Args:
+            condition: True if the value fits.
+            field: The setting; "" if it is no single one.
+            text: What was found and what would fit, behind the setting's name.
+
+        Raises:
+            WiringError: The condition does not hold.
+
+        Example:
+            >>> from reidcore.api import Given
+            >>> given = Given((256, 128), identities=751)
+            >>> given.need(given.identities >= 2, "", "needs at least two training identities")
+        """
         if not condition:
             raise WiringError(field, text)
 
     def need_column(self, column: str, where: Literal["train", "test"] = "test") -> None:
-        """Refuse data sets whose manifest has no such optional column."""
+        """Refuse data sets that do not fill an optional manifest column.
+
+        Args:
+            column: "camera", "time" or "modality".
+            where: "train" for the training set, "test" for every test set.
+
+        Raises:
+            WiringError: The column is not filled.
+        """
         columns = self.test_columns if where == "test" else self.train_columns
         if column not in columns:
             raise WiringError(
                 "",
                 f"needs the manifest column {column}; this data set has "
-                f"{_listing(sorted(columns))}.",
+                f"{', '.join(sorted(columns)) or 'none'}.",
             )
 
     def need_unit(self) -> None:
-        """For postprocessors: refuse distances that are not promised to lie in [0, 1]."""
+        """Refuse distances that are not promised to lie in [0, 1]; for postprocessors.
+
+        Raises:
+            WiringError: What comes before makes no such promise.
+        """
         if not self.unit:
             raise WiringError(
                 "",
@@ -100,8 +171,15 @@ class Given:
             )
 
     def need_matcher_distances(self) -> None:
-        """For postprocessors that use `Ranking.between`, `pairs` or `expanded`: must be first in
-        the chain, of distances that compare between all pictures and are all there."""
+        """Refuse a ranking in which the matcher's own distances cannot be asked for.
+
+        For postprocessors that call `Ranking.between`, `within`, `pairs` or `expanded`. They must
+        be the first of their ranking, which must not scale distances row by row and must have no
+        shortlist.
+
+        Raises:
+            WiringError: One of these does not hold.
+        """
         if self.by_row:
             raise WiringError(
                 "",
@@ -122,18 +200,33 @@ class Given:
             )
 
     def need_logits(self, field: str, matcher: str) -> None:
-        """For losses on logits: refuse a matcher that has none."""
+        """Refuse a matcher that has no logits; for losses that train them.
+
+        Args:
+            field: The setting that names the matcher.
+            matcher: Name of the matcher.
+
+        Raises:
+            WiringError: The matcher does not promise `Matching.logits`.
+        """
         if not self.matchers[matcher].logits:
             able = [name for name, found in self.matchers.items() if found.logits]
             raise WiringError(
                 field,
                 f"needs a matcher with logits, but {matcher!r} has none. "
-                f"Matchers with logits: {_listing(able)}.",
+                f"Matchers with logits: {', '.join(able) or 'none'}.",
             )
 
     def file(self, field: str, value: str) -> str:
-        """The absolute path of a file that setting `field` names, looked up under REID_WEIGHTS,
-        else under the current folder."""
+        """Return the absolute path of a file that a setting names.
+
+        Args:
+            field: The setting.
+            value: Its value: a path, looked up under REID_WEIGHTS, else under the current folder.
+
+        Raises:
+            WiringError: There is no such file.
+        """
         if self.find_file is None:
             return value
         found, path = self.find_file(value)
@@ -142,13 +235,23 @@ class Given:
         return path
 
     def weights(self, field: str, value: str, published: str = IMAGENET) -> str:
-        """What a part starts from, as its setting `field` says: the absolute path of a checkpoint,
-        looked up under REID_WEIGHTS, else under the current folder, or `published` as it is, the
-        part's word for weights that somebody publishes and it finds itself.
+        """Return the absolute path of the checkpoint that a part starts from.
 
-        "" if `value` is empty, or where the weights of a trained run are loaded afterwards. The
-        wiring method calls this, so that the core knows the file and stops a run without it; the
-        build function asks `Context.weights` again.
+        A wiring method calls it, so that the core knows the file and stops a run without it; the
+        build function calls `Context.weights`.
+
+        Args:
+            field: The setting that names the checkpoint.
+            value: Its value: "" for random weights, `published`, or a path, looked up under
+                REID_WEIGHTS, else under the current folder.
+            published: The part's word for published weights, which it finds itself.
+
+        Returns:
+            The path; `published` if that is the value; "" for random weights, and where the weights
+            of a trained run are loaded afterwards.
+
+        Raises:
+            WiringError: The value is neither, and does not end as checkpoints do.
         """
         if value not in ("", published):
             self.need(

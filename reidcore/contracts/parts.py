@@ -1,4 +1,4 @@
-"""What losses and matchers are built from, and what every part's build function is given."""
+"""Base classes of losses and matchers, and the context in which every part is built."""
 
 from __future__ import annotations
 
@@ -13,21 +13,36 @@ from reidcore.contracts.pictures import Batch, Rows
 from reidcore.contracts.settings import IMAGENET
 
 Initial = Literal["need", "offer", "none"]
-
+"""Use of published weights: required, used where they are there, or left out."""
 
 Template = dict[str, Tensor]
-"""Stored representation of images: name -> tensor whose leading axis is the images."""
+"""Template of N pictures, what a matcher keeps of them: tensors [N, ...] by name."""
 
 
 class Context:
-    """What `build(config, context)` gets: everything of the finished `Given` (image, identities,
-    features, ...) plus what is known only when parts are built.
+    """The finished run as a part's build function sees it: `build(config, context)`.
 
-    name: the instance's name. wanted: the part's own output names that somebody reads; compute no
-    others. matchers: built matcher modules by name (for losses; hold them `Unowned`). initial: what
-    to do about published weights to start from: "need" them, as a run does, take them where they
-    are there ("offer"), as a check does, or leave them, because trained weights follow ("none").
-    `reidcore.networks.initial_weights` does it.
+    Everything of `Given` is there too: `context.image`, `context.identities`, `context.features`,
+    `context.map(name)` and so on.
+
+    Args:
+        given: The finished `Given` of the run.
+        name: Name of the part in the run file.
+        wanted: Names of the part's own outputs that somebody reads; compute no others.
+        matchers: Built matchers by name, for losses, which hold them `Unowned`.
+        initial: Use of published weights to start from: "need" them, as a run does; use them where
+            they are there ("offer"), as a check does; or leave them out, because trained weights
+            follow ("none"). `reidcore.networks.initial_weights` acts on it.
+
+    Example:
+        >>> from reidcore.api import Feature, Given
+        >>> from reidcore.modules import Context
+        >>> given = Given((256, 128), features={"backbone.layer4": Feature.map(2048, 16, 8)})
+        >>> context = Context(given, "cut", wanted=["vector"])
+        >>> context.map("backbone.layer4")
+        (2048, 16, 8)
+        >>> "vector" in context.wanted
+        True
     """
 
     def __init__(
@@ -46,11 +61,21 @@ class Context:
         self.notes: list[str] = []
 
     def weights(self, field: str, value: str, published: str = IMAGENET) -> str:
-        """As `Given.weights`, "" also where trained weights follow."""
+        """Return the checkpoint to start from, as `Given.weights` does, or "" for none.
+
+        Args:
+            field: The setting that names the checkpoint.
+            value: Its value.
+            published: The part's word for published weights.
+
+        Returns:
+            An absolute path; `published` if that is the value; "" for random weights, and where
+            trained weights follow.
+        """
         return "" if self.initial == "none" else self.given.weights(field, value, published)
 
     def say(self, text: str) -> None:
-        """Tells the user something about how the part was built."""
+        """Tell the user something about how the part was built."""
         self.notes.append(text)
 
     def __getattr__(self, name: str) -> Any:
@@ -60,19 +85,43 @@ class Context:
 
 
 class Extract(Protocol):
-    """Runs the model over pictures in eval mode with the test transform, without gradients.
+    """Function that runs the model over pictures in eval mode, without gradients."""
 
-    Yields (features, batch) in row order; the default rows are the training set.
-    """
+    def __call__(self, rows: Rows | None = None) -> Iterator[tuple[Mapping[str, Tensor], Batch]]:
+        """Yield the features of pictures and the pictures themselves, batch by batch.
 
-    def __call__(
-        self, rows: Rows | None = None
-    ) -> Iterator[tuple[Mapping[str, Tensor], Batch]]: ...
+        Pictures are read with the test transform, without augmentation.
+
+        Args:
+            rows: Pictures in the wanted order; None for the whole training set.
+
+        Yields:
+            Features [B, ...] by full name, and the batch with its labels.
+        """
 
 
 class Unowned:
-    """Holds a module without registering it, so that a loss that trains a matcher neither saves it
-    twice nor hands its parameters to the optimizer twice. Call it to get the module."""
+    """A reference to a module that belongs to somebody else; call it to get the module.
+
+    A loss that trains a matcher holds it so: registered as a submodule, it would be saved twice and
+    its parameters would reach the optimizer twice.
+
+    Args:
+        module: The module.
+
+    Example:
+        >>> from torch import nn
+        >>> from reidcore.modules import Loss, Unowned
+        >>> class Pairs(Loss):
+        ...     def __init__(self, matcher):
+        ...         super().__init__()
+        ...         self.matcher = Unowned(matcher)
+        >>> loss = Pairs(nn.Linear(4, 4))
+        >>> loss.matcher()
+        Linear(in_features=4, out_features=4, bias=True)
+        >>> list(loss.parameters())
+        []
+    """
 
     def __init__(self, module: nn.Module):
         self._module = module
@@ -82,32 +131,74 @@ class Unowned:
 
 
 class Loss(nn.Module):
-    """Base of losses. May own parameters and buffers; all its state is in `state_dict`.
+    """Base class of losses, which alone see identities.
 
-    `forward` changes no state but that of norm layers. State changes in the three moments, which
-    the procedure calls outside autograd.
+    A loss may own parameters and buffers; all its state is in `state_dict`. `forward` changes no
+    state but that of norm layers: other state changes in `before_training`, `after_step` and
+    `after_epoch`, which the procedure calls outside autograd.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.modules import Batch, Images, Loss
+        >>> class Length(Loss):
+        ...     def forward(self, features, batch):
+        ...         lengths = features["neck.pooled"].norm(dim=1)
+        ...         return lengths.mean(), {"longest": lengths.max()}
+        >>> zeros = torch.zeros(2).long()
+        >>> batch = Batch(Images(torch.zeros(2, 3, 8, 8), zeros, zeros), torch.tensor([0, 1]))
+        >>> Length()({"neck.pooled": torch.tensor([[3.0, 4.0], [0.0, 1.0]])}, batch)
+        (tensor(3.), {'longest': tensor(5.)})
     """
 
     def forward(
         self, features: Mapping[str, Tensor], batch: Batch
     ) -> Tensor | tuple[Tensor, Mapping[str, Tensor]]:
-        """The scalar loss, or (loss, {term: scalar to log})."""
+        """Return the loss of one batch.
+
+        Args:
+            features: float32 features [B, ...] by full name.
+            batch: The pictures and their labels.
+
+        Returns:
+            The loss, a scalar; or the loss and further scalars to log, by name.
+        """
         raise NotImplementedError
 
     def identity_scores(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """{vector's name: [B, identities]}: how much each vector speaks for every training
-        identity, by which `reid explain` shows where in a picture that comes from. Empty for a
-        loss that classifies nothing."""
+        """Return how much each vector speaks for every training identity.
+
+        `reid explain` shows where in a picture that comes from.
+
+        Args:
+            features: Features [B, ...] by full name, with their graph.
+
+        Returns:
+            float [B, identities], with their graph, by the vector's full name; empty for a loss
+            that classifies nothing.
+        """
         return {}
 
     def before_training(self, extract: Extract) -> None:
-        """Once before the first epoch; not repeated when a run is resumed."""
+        """Prepare before the first epoch; not called again when a run is resumed.
+
+        Args:
+            extract: Gives the features of any training pictures.
+        """
 
     def after_step(self, features: Mapping[str, Tensor], batch: Batch) -> None:
-        """After every optimizer step, with the step's detached features."""
+        """Update state after an optimizer step.
+
+        Args:
+            features: The step's features [B, ...] by full name, detached.
+            batch: The step's pictures and labels.
+        """
 
     def after_epoch(self, means: Mapping[str, float]) -> None:
-        """After every epoch, with {term: unweighted mean of the epoch}."""
+        """Update state after an epoch.
+
+        Args:
+            means: Unweighted means over the epoch of all losses and what they log, by name.
+        """
 
 
 def _at_least_float32(value: Tensor) -> Tensor:
@@ -115,16 +206,46 @@ def _at_least_float32(value: Tensor) -> Tensor:
 
 
 class Matcher(nn.Module):
-    """Base of matchers. May own parameters; `distance` is differentiable. May have
-    `explain(a, b)`, as every other part `explain(features, images)`: see docs/contracts.md."""
+    """Base class of matchers, which turn features into templates and templates into distances.
+
+    A matcher may own parameters. It may have `explain(a, b)`, as every other part may have
+    `explain(features, images)`: see docs/contracts.md.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.modules import Matcher
+        >>> class Manhattan(Matcher):
+        ...     def template(self, features):
+        ...         return {"vector": features["neck.bn"]}
+        ...     def distance(self, a, b):
+        ...         return torch.cdist(a["vector"].float(), b["vector"].float(), p=1)
+        >>> matcher = Manhattan()
+        >>> a = matcher.template({"neck.bn": torch.tensor([[0.0, 1.0]])})
+        >>> b = matcher.template({"neck.bn": torch.tensor([[0.0, 1.0], [2.0, 3.0]])})
+        >>> matcher.distance(a, b)
+        tensor([[0., 4.]])
+    """
 
     def template(self, features: Mapping[str, Tensor]) -> Template:
-        """What is kept of each image: name -> tensor [B, ...] as `Matching.template` declares."""
+        """Return the template of B pictures.
+
+        Args:
+            features: Features [B, ...] by full name.
+
+        Returns:
+            Tensors [B, ...] by name, as `Matching.template` declares them.
+        """
         raise NotImplementedError
 
     def merge(self, views: Sequence[Template]) -> Template:
-        """Joins the templates of one image's test views; always called at inference, also for one
-        view, and its result is what is stored. Default: the mean, in the declared dtype."""
+        """Return one template for several test views of the same pictures.
+
+        It is called at inference, for a single view too, and its result is what is stored. By
+        default it is the mean, in the views' dtype.
+
+        Args:
+            views: Template of the pictures in each view.
+        """
         if len(views) == 1:
             return dict(views[0])
         return {
@@ -135,11 +256,28 @@ class Matcher(nn.Module):
         }
 
     def distance(self, a: Template, b: Template) -> Tensor:
-        """float32 [len(a), len(b)], under autocast too, finite, >= 0, smaller is closer; `a` is
-        the query side."""
+        """Return the distances of every query to every gallery picture.
+
+        Args:
+            a: Template of Q queries.
+            b: Template of G gallery pictures.
+
+        Returns:
+            float32 [Q, G], under autocast too, differentiable, finite, at least 0, at most 1 if
+            `Matching.unit`; smaller is closer.
+        """
         raise NotImplementedError
 
     def logits(self, a: Template, b: Template) -> Tensor:
-        """[len(a), len(b)] unbounded, larger means same identity. One call is one batch for norm
-        layers; chunking inside is the matcher's own business. Only if `Matching.logits`."""
+        """Return logits of all pairs, for losses that train the matcher; only if `Matching.logits`.
+
+        One call is one batch for norm layers; a matcher that splits it must see to that.
+
+        Args:
+            a: Template of Q pictures.
+            b: Template of G pictures.
+
+        Returns:
+            float [Q, G], unbounded; larger where the identity is rather the same.
+        """
         raise NotImplementedError

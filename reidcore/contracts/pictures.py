@@ -1,4 +1,8 @@
-"""Pictures as parts, losses, rankings and samplers see them."""
+"""Pictures as parts, losses, rankings and samplers get them.
+
+Each class carries what its reader may know: `Images` no labels, `Batch` labels for losses, `Meta`
+what a ranking may use, `Rows` the list that samplers and procedures choose from.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,20 @@ from torch import Tensor
 
 @attrs.frozen(eq=False)
 class Images:
-    """All that inference may use of B pictures.
+    """B pictures with all that a network may use of them, at training and at inference.
 
-    pixels: float [B, 3, H, W]. modality: int64 [B], index into the run's modalities. camera: int64
-    [B], -1 if unknown.
+    Attributes:
+        pixels: float [B, 3, H, W], red, green and blue, normalised as the run file says.
+        modality: int64 [B], index into the run's modalities.
+        camera: int64 [B], number of the camera, -1 if unknown.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.modules import Images
+        >>> pixels = torch.zeros(4, 3, 256, 128)
+        >>> images = Images(pixels, modality=torch.zeros(4).long(), camera=torch.zeros(4).long())
+        >>> len(images), len(images[:2])
+        (4, 2)
     """
 
     pixels: Tensor
@@ -27,6 +41,7 @@ class Images:
         return self.pixels.shape[0]
 
     def to(self, device: torch.device | str) -> Images:
+        """Return these pictures on a device."""
         return Images(*(value.to(device, non_blocking=True) for value in self._values()))
 
     def __getitem__(self, index: Any) -> Images:
@@ -38,7 +53,20 @@ class Images:
 
 @attrs.frozen(eq=False)
 class Batch:
-    """Pictures with their identities, for losses only. pid: int64 [B], 0 .. identities - 1."""
+    """Training pictures with their identities, which losses alone may see.
+
+    Attributes:
+        images: The B pictures.
+        pid: int64 [B], labels from 0 to identities - 1.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.modules import Batch, Images
+        >>> zeros = torch.zeros(4).long()
+        >>> batch = Batch(Images(torch.zeros(4, 3, 8, 8), zeros, zeros), torch.tensor([0, 0, 1, 1]))
+        >>> len(batch)
+        4
+    """
 
     images: Images
     pid: Tensor
@@ -49,10 +77,19 @@ class Batch:
 
 @attrs.frozen(eq=False)
 class Meta:
-    """What ranking may know of N pictures; never their identity.
+    """Cameras, times and modalities of N pictures: what a ranking may know, never identities.
 
-    camera: int64 [N], -1 if unknown. time: float64 [N] seconds, NaN if unknown. modality: int64
-    [N].
+    Attributes:
+        camera: int64 [N], number of the camera, -1 if unknown.
+        time: float64 [N], seconds, NaN if unknown.
+        modality: int64 [N], index into the run's modalities.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.modules import Meta
+        >>> meta = Meta(torch.tensor([1, 2]), torch.tensor([0.0, 8.5]), torch.tensor([0, 0]))
+        >>> len(meta), meta[1:].camera.tolist()
+        (2, [2])
     """
 
     camera: Tensor
@@ -66,15 +103,39 @@ class Meta:
         return Meta(self.camera[index], self.time[index], self.modality[index])
 
     def to(self, device: torch.device | str) -> Meta:
+        """Return the same on a device."""
         return Meta(self.camera.to(device), self.time.to(device), self.modality.to(device))
 
 
 @attrs.frozen(eq=False)
 class Rows:
-    """A list of labelled training pictures: what samplers and procedures see.
+    """A list of N labelled training pictures, as samplers and procedures get it.
 
-    paths: absolute paths. pid: int64 [N], 0 .. identities - 1. camera, time, modality: as `Meta`.
-    names: the identities' names in the data set, by number. listed: where each row stands.
+    Attributes:
+        paths: Absolute paths of the pictures.
+        pid: int64 [N], labels from 0 to identities - 1.
+        camera: int64 [N], number of the camera, -1 if unknown.
+        time: float64 [N], seconds, NaN if unknown.
+        modality: int64 [N], index into the run's modalities.
+        names: Names of the identities in the data set, by label.
+        listed: Place each row comes from, for messages.
+
+    Example:
+        >>> import numpy as np
+        >>> from reidcore.modules import Rows
+        >>> zeros = np.zeros(3, dtype=np.int64)
+        >>> rows = Rows(
+        ...     paths=["/a.jpg", "/b.jpg", "/c.jpg"], pid=np.array([0, 1, 1]), camera=zeros,
+        ...     time=np.full(3, np.nan), modality=zeros, names=["7", "12"], listed=["", "", ""],
+        ... )
+        >>> len(rows), rows.identities
+        (3, 2)
+        >>> rows.where(rows.pid == 1).paths
+        ['/b.jpg', '/c.jpg']
+        >>> rows.take([2, 0]).pid.tolist()
+        [1, 0]
+        >>> rows.where(rows.pid == 1).relabelled([1]).names
+        ['12']
     """
 
     paths: Sequence[str]
@@ -94,13 +155,20 @@ class Rows:
         return len(self.names)
 
     def where(self, mask: Sequence[bool] | np.ndarray) -> Rows:
-        """The rows where `mask` [N] is true, in order, with labels unchanged."""
+        """Return the rows where a mask is true, in order, with labels unchanged.
+
+        Args:
+            mask: bool [N].
+
+        Raises:
+            ValueError: The mask has another length.
+        """
         if len(mask) != len(self):
             raise ValueError(f"mask has {len(mask)} entries for {len(self)} rows")
         return self.take(np.flatnonzero(np.asarray(mask, dtype=bool)))
 
     def take(self, indices: Sequence[int] | np.ndarray) -> Rows:
-        """The rows at `indices`, in that order, with labels unchanged."""
+        """Return the rows at these indices, in that order, with labels unchanged."""
         index = np.asarray(indices, dtype=np.int64)
         return attrs.evolve(
             self,
@@ -110,7 +178,14 @@ class Rows:
         )
 
     def relabelled(self, pids: Sequence[int]) -> Rows:
-        """The same rows with label pids[k] renamed to k; every row's label must be listed."""
+        """Return the same rows with label pids[k] changed to k.
+
+        Args:
+            pids: Every label that the rows have, in the order of the new labels.
+
+        Raises:
+            ValueError: A row has another label.
+        """
         number = {int(pid): new for new, pid in enumerate(pids)}
         missing = sorted({int(pid) for pid in self.pid} - number.keys())
         if missing:

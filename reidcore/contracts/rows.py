@@ -1,4 +1,7 @@
-"""The columns of a manifest, and how cameras and modalities are numbered."""
+"""Columns of a manifest, and the numbers that identities, cameras and modalities get.
+
+Torch-free.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +11,32 @@ from collections.abc import Iterable, Sequence
 from reidcore.contracts.component import Row
 
 REQUIRED = ("path", "pid", "split")
-
+"""Columns that every manifest has."""
 
 OPTIONAL = ("camera", "time", "modality")
-
+"""Columns that a manifest may have."""
 
 COLUMNS = ("path", "pid", "camera", "split", "time", "modality")
-
+"""All columns, in the order in which they are written."""
 
 SPLITS = ("train", "val", "query", "gallery", "test")
+"""Values of the column split."""
 
 
 def natural_key(text: str) -> tuple[list[str | int], str]:
-    """Sorting key by which "2" comes before "10"; distinct texts have distinct keys."""
+    """Return a sorting key by which "2" comes before "10"; distinct texts have distinct keys."""
     parts: list[str | int] = list(re.split("([0-9]+)", text))
     parts[1::2] = map(int, parts[1::2])
     return parts, text
 
 
 def label_names(rows: Iterable[Row]) -> list[str]:
-    """The distinct identities in natural order; an identity's index in it is its label."""
+    """Return the distinct identities in natural order; an identity's index is its label."""
     return sorted({row.pid for row in rows}, key=natural_key)
 
 
 def camera_numbers(rows: Iterable[Row]) -> dict[str, int]:
-    """The number of every camera name in `rows`; -1 for "", if some row has no camera.
+    """Return the number of every camera name in `rows`; -1 for "", if some row has no camera.
 
     Non-negative integers keep their value if all names are such (below 2**31, as numbers are
     stored in tensors); otherwise names are numbered from 0 in natural order.
@@ -47,7 +51,7 @@ def camera_numbers(rows: Iterable[Row]) -> dict[str, int]:
 
 
 def modality_names(rows: Iterable[Row]) -> tuple[str, ...]:
-    """The stated modalities: "visible", then "infrared", then others in natural order.
+    """Return the stated modalities: "visible", then "infrared", then others in natural order.
 
     ("visible",) if no row states one.
     """
@@ -57,7 +61,7 @@ def modality_names(rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def columns(rows: Sequence[Row]) -> frozenset[str]:
-    """Those of camera, time and modality that every row fills; none if there are no rows."""
+    """Return those of camera, time and modality that all rows fill; none without rows."""
     return frozenset(
         name
         for name in OPTIONAL

@@ -1,4 +1,7 @@
-"""What postprocessors, samplers and procedures may ask of a run."""
+"""Interfaces of a run that postprocessors, samplers and procedures are written against.
+
+The core implements them; a plugin calls their methods and makes none itself.
+"""
 
 from __future__ import annotations
 
@@ -13,61 +16,140 @@ from reidcore.contracts.pictures import Batch, Meta, Rows
 
 
 class Ranking(Protocol):
-    """What a postprocessor may ask. Sides are "query" and "gallery". Everything is on one device,
-    that of the distances, which is the CPU where they do not fit on the model's."""
+    """The ranking whose distances a postprocessor changes; it gives the matcher's own distances.
+
+    A side is "query" or "gallery", with Q and G pictures. Everything that a ranking holds and
+    returns is on one device, that of the distances: the model's, or the CPU where they do not fit
+    on the model's. Where several processes share an evaluation, each must call the same methods in
+    the same order.
+
+    Attributes:
+        query: Cameras, times and modalities of the queries.
+        gallery: Cameras, times and modalities of the gallery pictures.
+        symmetric: True if the distance of two pictures is the same whichever is the query.
+    """
 
     query: Meta
     gallery: Meta
     symmetric: bool
-    """Whether two pictures' distance does not depend on which of them is the query."""
 
     def between(self, a: str, b: str, start: int, stop: int) -> Tensor:
-        """Rows start..stop of the matcher's own distances between two sides, float32
-        [stop - start, len(b)]."""
+        """Return some rows of the matcher's distances from one side to another.
+
+        Args:
+            a: Side of the rows.
+            b: Side of the columns; it may be the same.
+            start: First row.
+            stop: End of the rows, which is not among them.
+
+        Returns:
+            float32 [stop - start, number of pictures on side b].
+        """
 
     def within(self, side: str, entries: int) -> Iterator[tuple[int, int, Tensor]]:
-        """All of the matcher's own distances within a side, as (start, first, block): float32 of
-        the rows `start` and following and the columns `first` and following, about `entries`
-        numbers at most. Where distances are `symmetric`, a pair of pictures comes once, apart from
-        blocks that begin on the diagonal. Several processes get a share each."""
+        """Yield the matcher's distances among the pictures of one side, block by block.
+
+        Where distances are `symmetric`, a pair of pictures comes once, but twice in blocks that
+        begin on the diagonal. Where several processes share an evaluation, each gets other blocks.
+
+        Args:
+            side: The side.
+            entries: Most numbers of a block, roughly.
+
+        Yields:
+            First row, first column, and the block, float32 [rows, columns].
+        """
 
     def everyone(self, value: Tensor) -> list[Tensor]:
-        """`value` of every process that shares this evaluation; one alone gets its own."""
+        """Return the values that all processes of this evaluation pass, in the same order in each.
+
+        Args:
+            value: This process's value; shapes may differ between processes.
+
+        Returns:
+            One value for each process; a single process gets its own back.
+        """
 
     def of_gallery(self, key: str, make: Callable[[], Any]) -> Any:
-        """What `make` returns, which follows from the gallery's distances alone; made once for as
-        long as this gallery is searched."""
+        """Return a value that depends on the gallery alone; it is made once for all searches of it.
+
+        Args:
+            key: Name of the value.
+            make: Function that makes it at the first call.
+        """
 
     def pairs(self, a: str, i: Tensor, b: str, j: Tensor) -> Tensor:
-        """The matcher's own distances of the listed pairs (i[k], j[k]), float32 [K]."""
+        """Return the matcher's distances of listed pairs of pictures.
+
+        Args:
+            a: Side of the first pictures.
+            i: int64 [K], their numbers.
+            b: Side of the second pictures.
+            j: int64 [K], their numbers.
+
+        Returns:
+            float32 [K].
+        """
 
     def expanded(self, neighbours: Tensor) -> Tensor:
-        """Query expansion: every query's template merged with those of its gallery pictures
-        `neighbours` int64 [Q, K], scored against the gallery again; float32 [Q, G]."""
+        """Return the distances of expanded queries to the gallery.
+
+        Every query's template is merged with those of some gallery pictures.
+
+        Args:
+            neighbours: int64 [Q, K], numbers of gallery pictures for each query.
+
+        Returns:
+            float32 [Q, G].
+        """
 
 
 class Ask(Protocol):
-    """What a sampler may ask about the training pictures, in eval mode without gradients."""
+    """The model as a sampler may ask it about training pictures, in eval mode without gradients."""
 
     def features(self, name: str, indices: Sequence[int]) -> Tensor:
-        """The feature `name` (`instance.output`) of the rows at `indices`, [len(indices), ...]."""
+        """Return a feature of some training pictures.
+
+        Args:
+            name: Full name `instance.output`.
+            indices: Numbers of N rows.
+
+        Returns:
+            The feature, [N, ...].
+        """
 
     def distances(self, matcher: str, a: Sequence[int], b: Sequence[int]) -> Tensor:
-        """The matcher's distances between the rows at `a` and at `b`, float32 [len(a), len(b)]."""
+        """Return a matcher's distances between training pictures.
+
+        Args:
+            matcher: Name of the matcher.
+            a: Numbers of N rows, the query side.
+            b: Numbers of M rows.
+
+        Returns:
+            float32 [N, M].
+        """
 
 
 class Run(Protocol):
-    """What a procedure is written against; the plain training of the core uses nothing else.
+    """A run as its procedure sees it; the core's plain training uses nothing else.
 
-    folder: the run folder. table: the resolved run file. device, seed: of the run. model: the
-    assembled model; `model(images) -> features`, `model.loss(features, batch) -> (scalar, terms)`,
-    `model.before_training(extract)`, `model.after_step(features, batch)`,
-    `model.after_epoch(means)`, and `model.backbone`. train: the training pictures.
+    Where several processes share a run, each calls the procedure, and all must come to the same
+    calls in the same order. A batch of `batches` is the whole batch in each process. A process
+    reads only the pixels whose features `model(images)` is to compute there; the features of the
+    others are gathered. So losses and labels need no thought, but gradients come from `update` or
+    `backward`, never from `loss.backward()`.
 
-    Where several processes share a run, each runs the procedure. A batch of `batches` is the whole
-    batch in each of them; of its pixels a process reads only those that `model(images)` is to
-    compute there, and gathers the features of the others, so that losses, labels and moments need
-    no thought. Every process must come to the same calls in the same order.
+    Attributes:
+        folder: The run folder.
+        table: The run file with all defaults filled in.
+        device: Device of the model.
+        seed: Seed of the run.
+        model: The assembled model. `model(images)` returns features by full name;
+            `model.loss(features, batch)` returns the sum of the losses and numbers to log;
+            `model.before_training(extract)`, `model.after_step(features, batch)` and
+            `model.after_epoch(means)` call those of the losses; `model.backbone` is the backbone.
+        train: The training pictures.
     """
 
     folder: Path
@@ -78,39 +160,75 @@ class Run(Protocol):
     train: Rows
 
     def batches(self, rows: Rows, epoch: int, stream: int = 0) -> Iterator[Batch]:
-        """One epoch of augmented batches of `rows` in the sampler's order. Order and augmentation
-        follow from seed, epoch and stream alone."""
+        """Yield one epoch of augmented batches in the sampler's order.
+
+        Order and augmentation follow from the run's seed, epoch and stream alone.
+
+        Args:
+            rows: The pictures to draw from.
+            epoch: Number of the epoch.
+            stream: Number that tells several series of batches in one epoch apart.
+        """
 
     def extract(self, rows: Rows | None = None) -> Iterator[tuple[Mapping[str, Tensor], Batch]]:
-        """See `Extract`."""
+        """Yield features and pictures in eval mode, as `Extract` does.
+
+        Args:
+            rows: Pictures in the wanted order; None for the whole training set.
+        """
 
     def optimizer(self, parameters: Iterable[nn.Parameter] | None = None) -> torch.optim.Optimizer:
-        """The run file's optimizer over `parameters`, by default the whole model with the learning
-        rate scales of its roles; its learning rate follows the run file's schedule."""
+        """Return the run file's optimizer; its learning rate follows the run file's schedule.
+
+        Args:
+            parameters: The parameters to train; None for the whole model, with the learning-rate
+                scales of its roles.
+        """
 
     def update(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
-        """Clears gradients, `backward`, gradient clipping and one step of each optimizer."""
+        """Clear gradients, call `backward`, clip gradients and step each optimizer once.
+
+        Args:
+            loss: The loss of a batch, a scalar.
+            optimizers: The optimizers to step.
+        """
 
     def backward(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
-        """Adds the loss's gradients, as all processes have them together, which `loss.backward()`
-        would not, to those of the model, of `optimizer()`'s parameters and of what these
-        optimizers step."""
+        """Add the gradients of a loss, as all processes have them together.
+
+        Args:
+            loss: A scalar.
+            optimizers: Optimizers whose parameters get gradients, besides those of the model and of
+                `optimizer()`.
+        """
 
     def epochs(self, **state: Any) -> Iterator[int]:
-        """Counts epochs from where the last save stopped. Everything in `state` with a
-        `state_dict` is saved with the model after each epoch and restored on resume."""
+        """Yield the numbers of epochs, from where the last save stopped.
+
+        Args:
+            state: Objects with a `state_dict`, which are saved with the model after each epoch and
+                restored when the run is resumed.
+        """
 
     def log(self, /, **numbers: float | Tensor) -> None:
-        """Adds numbers to the current epoch's means."""
+        """Add numbers to the current epoch's means."""
 
     def means(self) -> dict[str, float]:
-        """The unweighted means of what was logged in the current epoch."""
+        """Return the unweighted means of what was logged in the current epoch."""
 
     def say(self, text: str) -> None:
-        """Shows the user a line that stays."""
+        """Show the user a line that stays."""
 
     def evaluate(self) -> dict[str, Any] | None:
-        """Scores on every test set now; None if the run has none."""
+        """Return the scores on every test set now; None if the run has none."""
 
     def write(self, name: str, data: str | bytes) -> Path:
-        """Writes a file into the run folder atomically."""
+        """Write a file into the run folder, complete or not at all.
+
+        Args:
+            name: Name of the file.
+            data: Its content.
+
+        Returns:
+            Path of the file.
+        """

@@ -1,45 +1,51 @@
-"""Settings of components: names of features, matchers and losses, and documented ranges."""
+"""Settings of components: fields with documented ranges, and types of settings that name things."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NewType
+from typing import Any, NewType, NoReturn
 
 import attrs
 
 MapName = NewType("MapName", str)
-"""A setting that names a feature map, `instance.output`, of shape (C, H, W)."""
-
+"""A setting that names a feature map, `instance.output`, of shape [C, H, W]."""
 
 VectorName = NewType("VectorName", str)
-"""A setting that names a vector feature of shape (D,)."""
-
+"""A setting that names a vector feature, of shape [D]."""
 
 TensorName = NewType("TensorName", str)
 """A setting that names a feature of kind tensor, of any shape."""
 
-
 FeatureName = NewType("FeatureName", str)
 """A setting that names a feature of any kind."""
-
 
 MatcherName = NewType("MatcherName", str)
 """A setting that names a `[[matcher]]`."""
 
-
 LossName = NewType("LossName", str)
 """A setting that names another `[[loss]]`."""
 
-
 IMAGENET = "imagenet"
-"""What a setting `weights` says for torchvision's published weights instead of a file."""
-
+"""Value of a setting `weights` that stands for torchvision's published weights, not for a file."""
 
 CHECKPOINTS = (".pth", ".pt", ".tar", ".safetensors")
-
+"""Endings of files with weights that `weights` may name."""
 
 INSTANCE = re.compile(r"[a-z][a-z0-9_]*")
+"""Names that a part of a run, and everything else a run file names, may have."""
+
+
+def refuse_value(attribute: attrs.Attribute[Any], text: str) -> NoReturn:
+    """Raise the ValueError by which a validator refuses the value of its attribute.
+
+    Args:
+        attribute: The attribute, as attrs hands it to a validator.
+        text: What would fit and what was found, such as "expected an odd number, got 4".
+    """
+    error = ValueError(text)
+    error.reid_field = attribute.name  # type: ignore[attr-defined]
+    raise error
 
 
 def setting(
@@ -52,17 +58,38 @@ def setting(
     below: float | None = None,
     check: Callable[[Any], str | None] | None = None,
 ) -> Any:
-    """One key of a component's table: an attrs field with a documented range.
+    """Return an attrs field for one key of a component's table, with a documented range.
 
-    `doc` is shown by `reid plugins NAME` and in the documentation. The bounds hold for numbers and
-    for every number in a list or table. `check` returns a complaint such as "expected an odd
-    number", or None. Mutable defaults (list, dict) are copied for every instance.
+    The bounds hold for a number and for every number in a list or table; booleans have none.
+
+    Args:
+        doc: Meaning of the key, which `reid plugins NAME` shows.
+        default: Value where the run file has no such key; without it the key is required. A list
+            or dict is copied for every instance.
+        at_least: Smallest allowed number.
+        above: Number that must be exceeded.
+        at_most: Largest allowed number.
+        below: Number that must not be reached.
+        check: Function of the value that returns a complaint such as "expected an odd number", or
+            None if the value is right.
+
+    Returns:
+        A field for the body of a class decorated with `attrs.frozen`; it is keyword-only. Making an
+        instance raises ValueError, with the key in `reid_field`, for a value that does not fit.
+
+    Example:
+        >>> import attrs
+        >>> from reidcore.api import setting
+        >>> @attrs.frozen
+        ... class Stripes:
+        ...     parts: int = setting("number of stripes", default=6, at_least=1)
+        >>> Stripes().parts
+        6
+        >>> Stripes(parts=0)
+        Traceback (most recent call last):
+        ...
+        ValueError: expected a number at least 1, got 0
     """
-
-    def refuse(attribute: Any, text: str) -> None:
-        error = ValueError(text)
-        error.reid_field = attribute.name  # type: ignore[attr-defined]
-        raise error
 
     def validate(instance: Any, attribute: Any, value: Any) -> None:
         if isinstance(value, Mapping):
@@ -79,10 +106,10 @@ def setting(
                 (below, lambda x, b: not x < b, "below"),
             ):
                 if bound is not None and fails(item, bound):
-                    refuse(attribute, f"expected a number {words} {bound:g}, got {item!r}")
+                    refuse_value(attribute, f"expected a number {words} {bound:g}, got {item!r}")
         complaint = check(value) if check is not None else None
         if complaint:
-            refuse(attribute, f"{complaint}, got {value!r}")
+            refuse_value(attribute, f"{complaint}, got {value!r}")
 
     bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     metadata = {"doc": doc, "bounds": {k: v for k, v in bounds.items() if v is not None}}

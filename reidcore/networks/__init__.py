@@ -1,4 +1,4 @@
-"""Networks that plugins build on, and what loads published weights into them.
+"""Networks that plugins build on, and functions that load published weights into them.
 
 Every stage is an attribute, so that a plugin can copy, replace or split it; shapes without torch
 are in `reidcore.sizes`.

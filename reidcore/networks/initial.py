@@ -28,11 +28,19 @@ COUNTER = "num_batches_tracked"
 
 @attrs.frozen
 class LoadReport:
-    """What `load_weights` did.
+    """Summary of what `load_weights` loaded; `str(report)` is a sentence for the user.
 
-    source: name of the file. matched: tensors of the module that were loaded, of `total`.
-    left_out: keys of the file that the module does not have. kept: keys of the module that the file
-    does not fill.
+    Attributes:
+        source: Name of the file.
+        matched: Number of the module's tensors that were loaded.
+        total: Number of tensors that the module has.
+        left_out: Keys of the file that the module does not have.
+        kept: Keys of the module that the file does not fill.
+
+    Example:
+        >>> from reidcore.networks import LoadReport
+        >>> print(LoadReport("resnet50.pth", 265, 265, left_out=("fc.weight", "fc.bias")))
+        265 of 265 tensors from resnet50.pth (left out: fc)
     """
 
     source: str
@@ -52,13 +60,27 @@ class LoadReport:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by key, on the CPU.
+    """Return the tensors of a checkpoint by key, on the CPU.
 
-    `.safetensors` files and anything that `torch.save` wrote of tensors alone; a dict under the key
-    state_dict or model, and the prefix `module.` of every key, are unwrapped. Of a run folder's
-    weights, and of others with keys under `backbone.`, these are taken.
+    It reads `.safetensors` files and files that `torch.save` wrote of tensors alone. A dict under
+    the key state_dict or model, and a prefix `module.` of every key, are unwrapped. Where keys
+    begin with `backbone.`, as in a run's weights, only these are taken, without the prefix.
 
-    Raises DataError if the file is missing, damaged, or would have to execute code to be read.
+    Args:
+        path: The file.
+
+    Raises:
+        DataError: The file is missing, damaged, or would have to execute code to be read.
+
+    Example:
+        >>> import tempfile
+        >>> import torch
+        >>> from reidcore.networks import read_weights
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     torch.save({"state_dict": {"module.fc.weight": torch.eye(2)}}, f"{folder}/a.pth")
+        ...     read_weights(f"{folder}/a.pth")
+        {'fc.weight': tensor([[1., 0.],
+                [0., 1.]])}
     """
     path = Path(path).absolute()
     if not path.is_file():
@@ -104,7 +126,7 @@ def _load_pickled(path: Path) -> Any:
 
 
 def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefixes of torch.nn.DataParallel and of a run folder's backbone."""
+    """Return the tensors without the prefixes of torch.nn.DataParallel and of a run's backbone."""
     own = {key: value for key, value in state.items() if key.startswith("backbone.")} or dict(state)
     for prefix in ("module.", "backbone.", "network."):
         if all(key.startswith(prefix) for key in own):
@@ -119,15 +141,38 @@ def load_weights(
     allow: Sequence[str] = (),
     name: str = "",
 ) -> LoadReport:
-    """Loads published weights into a module; whatever does not match is an error.
+    """Load published weights into a module; every key that does not match is an error.
 
-    source: a file, see `read_weights`, or tensors by key. rename: the module's own name of a key of
-    the source, or None for what is left out without a word, such as a classifier; the networks of
-    this package have it as `own_name`. allow: shell patterns, or leading components, of keys of
-    either side that may stay unmatched: those of the module keep their values. name: what messages
-    call the source, by default its path.
+    Args:
+        module: The module, whose tensors are overwritten.
+        source: A file, see `read_weights`, or tensors by key.
+        rename: Function that returns the module's own key for a key of the source, or None for a
+            tensor to leave out, such as the classifier's. Networks of this package have it as
+            `own_name`.
+        allow: Shell patterns, or leading components, of keys on either side that may stay
+            unmatched. Tensors of the module then keep their values.
+        name: Name of the source in messages; by default its path.
 
-    Raises DataError, which lists the first unmatched keys and tells which `allow` lets them pass.
+    Returns:
+        A report, whose text `context.say` should tell the user.
+
+    Raises:
+        DataError: Keys or shapes do not match. The text lists the first of them and says which
+            `allow` lets them pass.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> from reidcore.networks import load_weights
+        >>> layer = nn.Linear(2, 2)
+        >>> report = load_weights(layer, {"weight": torch.eye(2)}, allow=["bias"], name="eye.pth")
+        >>> print(report)
+        1 of 2 tensors from eye.pth (not in the file: bias)
+        >>> load_weights(layer, {"weight": torch.eye(2)}, name="eye.pth")
+        Traceback (most recent call last):
+        ...
+        reidcore.errors.DataError: eye.pth: these weights do not fit the network. \
+Missing in the file: bias. If that is meant, allow = ["bias"] leaves these as they are.
     """
     if not isinstance(source, Mapping):
         name = name or str(Path(source).absolute())
@@ -181,7 +226,7 @@ def _allowed(allow: Sequence[str], *names: str | None) -> bool:
 
 
 def _in_words(unmatched: Mapping[str, list[str]], allow: Sequence[str]) -> str:
-    """Which keys do not match, and the `allow` that lets them pass."""
+    """Return a sentence with the keys that do not match and the `allow` that lets them pass."""
     text = " ".join(f"{what}: {_some(keys)}." for what, keys in unmatched.items() if keys)
     every = [*allow, *_prefixes(key for keys in unmatched.values() for key in keys)]
     entries = ", ".join(f'"{one}"' for one in dict.fromkeys(every))
@@ -189,7 +234,7 @@ def _in_words(unmatched: Mapping[str, list[str]], allow: Sequence[str]) -> str:
 
 
 def _prefixes(keys: Iterable[str]) -> list[str]:
-    """For the keys under each first component, the leading components that all of them have."""
+    """Return, for the keys of each first component, the leading components they share."""
     prefixes: dict[str, list[str]] = {}
     for key in keys:
         parts = key.split(".")
@@ -210,12 +255,28 @@ def initial_weights(
     allow: Sequence[str] = (),
     published: str = "",
 ) -> None:
-    """Gives a network the weights that its setting `weights` names: nothing for "", torchvision's
-    ImageNet weights of the model `published` for "imagenet", else those of a checkpoint.
+    """Load the weights into a network that its setting `weights` names.
 
-    Does what `context.initial` says where they are absent, and says what was loaded. Call it before
-    stages are copied or replaced. Raises DataError for weights that are absent in a run, damaged,
-    or made for another network.
+    Call it in a build function before stages are copied or replaced. What was loaded is told to the
+    user. Where weights are not there, a run stops and a check goes on with random ones.
+
+    Args:
+        network: The network.
+        context: The build function's context.
+        weights: Value of the setting: "" for random weights, "imagenet" for torchvision's, or a
+            checkpoint's path.
+        allow: Value of the setting `allow`, see `load_weights`.
+        published: torchvision's name of the model, such as "resnet50".
+
+    Raises:
+        DataError: The weights are absent in a run, damaged, or made for another network.
+
+    Example:
+        >>> from reidcore.api import Given
+        >>> from reidcore.modules import Context
+        >>> from reidcore.networks import ResNet, initial_weights
+        >>> context = Context(Given((256, 128)), "backbone")
+        >>> initial_weights(ResNet(18, width=0.125), context, weights="", published="resnet18")
     """
     source = context.weights("weights", weights)
     if not source:

@@ -1,4 +1,4 @@
-"""MobileNetV2 with its stages as attributes."""
+"""MobileNetV2 with its stages as attributes, made of torchvision's layers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,27 @@ from reidcore.sizes import MOBILENET_V2_STAGES
 
 
 class MobileNetV2(Staged):
-    """MobileNetV2 without the classifier (Sandler et al. 2018, table 2), made of torchvision's
-    layers.
+    """MobileNetV2 without the classifier (Sandler et al. 2018, table 2).
 
-    last_stride: stride of the last block that shrinks, 1 or 2; with 1 the map of layer4 has twice
-    the resolution. width: factor on channel numbers, made multiples of 8. until: the last stage
-    that is built. The stages are the modules `stem`, `layer1` ... `layer4`, cut so that `layer1` to
-    `layer4` have a ResNet's strides; `reidcore.sizes.MOBILENET_V2_STAGES` tells which of
-    torchvision's `features` each holds, `mobilenet_v2_shapes` gives their shapes.
-    Raises ValueError for another stage.
+    The stages are the modules `stem`, `layer1` ... `layer4`, cut so that `layer1` to `layer4` have
+    a ResNet's strides. `reidcore.sizes.MOBILENET_V2_STAGES` says which of torchvision's `features`
+    each holds, `mobilenet_v2_shapes` gives their shapes.
+
+    Args:
+        last_stride: Stride of the last block that shrinks, 1 or 2; with 1 the map of layer4 has
+            twice the resolution.
+        width: Factor on channel numbers, which become multiples of 8.
+        until: The last stage that is built.
+
+    Raises:
+        ValueError: There is no stage `until`.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.networks import MobileNetV2
+        >>> network = MobileNetV2(width=0.25, until="layer2")
+        >>> network(torch.zeros(2, 3, 64, 32))["layer2"].shape
+        torch.Size([2, 8, 8, 4])
     """
 
     cuts = MOBILENET_V2_STAGES

@@ -11,6 +11,7 @@ from reidcore.networks.common import Staged, conv, init_convolutions
 from reidcore.sizes import OSNET_FEATURE, OSNET_STAGES, osnet_channels
 
 STREAMS = 4
+"""Streams of a block, of 1 to 4 convolutions."""
 
 
 def _conv_norm(inputs: int, outputs: int, kernel: int, stride: int = 1) -> OrderedDict:
@@ -22,7 +23,7 @@ def _conv_norm_relu(inputs: int, outputs: int, kernel: int, stride: int = 1) -> 
 
 
 def _lite(channels: int) -> nn.Sequential:
-    """Lite 3x3: a linear 1x1 and a depthwise 3x3 convolution (Zhou et al. 2019, fig. 3b)."""
+    """Return a lite 3x3: a 1x1 and a depthwise 3x3 convolution (Zhou et al. 2019, fig. 3b)."""
     return nn.Sequential(
         OrderedDict(
             pointwise=conv(channels, channels, 1),
@@ -34,8 +35,10 @@ def _lite(channels: int) -> nn.Sequential:
 
 
 class ChannelGate(nn.Module):
-    """Scales every channel by a factor in (0, 1) that follows from all channels' means (Zhou et al.
-    2019, section 3.2, the aggregation gate). [B, C, H, W] -> [B, C, H, W]."""
+    """Aggregation gate: it scales every channel by a factor in (0, 1) (Zhou et al. 2019, sec. 3.2).
+
+    The factors follow from the means of all channels. [B, C, H, W] -> [B, C, H, W].
+    """
 
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
@@ -48,8 +51,11 @@ class ChannelGate(nn.Module):
 
 
 class OSBlock(nn.Module):
-    """Four streams of 1 to 4 lite 3x3 convolutions, each weighted by one shared gate, summed, with
-    a shortcut (Zhou et al. 2019, fig. 4b). [B, inputs, H, W] -> [B, outputs, H, W]."""
+    """Omni-scale residual block: four streams, weighted by one gate and added (fig. 4b).
+
+    A stream has 1 to 4 lite 3x3 convolutions (Zhou et al. 2019).
+    [B, inputs, H, W] -> [B, outputs, H, W].
+    """
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -75,7 +81,7 @@ class OSBlock(nn.Module):
 
 
 def _stage(inputs: int, outputs: int, shrink: bool) -> nn.Sequential:
-    """Two blocks; with `shrink`, then a 1x1 convolution and average pooling to half the extents."""
+    """Return two blocks; with `shrink`, then a 1x1 convolution and pooling to half the extents."""
     blocks: list[nn.Module] = [OSBlock(inputs, outputs), OSBlock(outputs, outputs)]
     if shrink:
         last = OrderedDict(_conv_norm_relu(outputs, outputs, 1), pool=nn.AvgPool2d(2))
@@ -84,7 +90,7 @@ def _stage(inputs: int, outputs: int, shrink: bool) -> nn.Sequential:
 
 
 def _small_linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer as the published network starts it: weights of deviation 0.01, no shift."""
+    """Return a linear layer as the published network starts it: deviation 0.01, bias 0."""
     linear = nn.Linear(inputs, outputs)
     nn.init.normal_(linear.weight, std=0.01)
     nn.init.zeros_(linear.bias)
@@ -94,11 +100,24 @@ def _small_linear(inputs: int, outputs: int) -> nn.Linear:
 class OSNet(Staged):
     """OSNet without the classifier (Zhou et al. 2019, table 1).
 
-    width: factor on all channel numbers, published are 0.25, 0.5, 0.75 and 1. until: the last stage
-    that is built. The stages are the modules `stem` (published as conv1 and the max pooling),
-    `layer1` and `layer2` (conv2 and conv3, each with the pooling after it), `layer3` (conv4),
-    `layer4` (conv5, a 1x1 convolution) and `fc`, the vector [B, 512]: average pooling, linear,
-    batch norm, ReLU. `osnet_shapes` gives their shapes. Raises ValueError for another stage.
+    The stages are the modules `stem` (published as conv1 and the max pooling), `layer1` and
+    `layer2` (conv2 and conv3, each with the pooling after it), `layer3` (conv4), `layer4` (conv5, a
+    1x1 convolution) and `fc`, the vector [B, 512]: average pooling, linear, batch norm, ReLU.
+    `osnet_shapes` gives their shapes.
+
+    Args:
+        width: Factor on all channel numbers; published are 0.25, 0.5, 0.75 and 1.
+        until: The last stage that is built.
+
+    Raises:
+        ValueError: There is no stage `until`.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.networks import OSNet
+        >>> network = OSNet(width=0.25).eval()
+        >>> network(torch.zeros(2, 3, 64, 32))["fc"].shape
+        torch.Size([2, 512])
     """
 
     renamed = (

@@ -1,4 +1,7 @@
-"""The only module that imports torchvision, and that only where it is used."""
+"""Layers and published weights of torchvision, which is imported where it is used.
+
+No other module of the core imports it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from reidcore.sizes import mobilenet_v2_blocks
 
 
 def mobilenet_v2_features(width: float, last_stride: int) -> nn.Sequential:
-    """torchvision's `features` of a MobileNetV2, with its initial random weights."""
+    """Return torchvision's `features` of a MobileNetV2, with its initial random weights."""
     from torchvision.models import MobileNetV2
 
     blocks = [list(block) for block in mobilenet_v2_blocks(last_stride)]
@@ -29,12 +32,16 @@ def _weights(model: str) -> Any:
 
 
 def published_file(model: str) -> Path:
-    """Where torchvision keeps its ImageNet weights of `model`, such as resnet50."""
+    """Return the path at which torchvision keeps its ImageNet weights of a model like resnet50."""
     return Path(torch.hub.get_dir(), "checkpoints", Path(_weights(model).url).name).absolute()
 
 
 def download_weights(model: str) -> dict[str, Tensor]:
-    """torchvision's ImageNet weights of `model`, downloaded and kept. Raises DataError."""
+    """Download and keep torchvision's ImageNet weights of a model, and return its tensors.
+
+    Raises:
+        DataError: The download failed.
+    """
     path, weights = published_file(model), _weights(model)
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))

@@ -1,4 +1,4 @@
-"""ResNet, with the norm and attention that re-identification adds to it."""
+"""ResNet, with the norms and the attention that re-identification adds to it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,33 @@ from reidcore.networks.common import Staged, conv, init_convolutions
 from reidcore.sizes import RESNET_BLOCKS, RESNET_STAGES, resnet_base, resnet_expansion
 
 Norm = Literal["batch", "ibn_a", "ibn_b"]
+"""Norm of a network: batch norm, or with instance norm as in IBN-a or IBN-b (Pan et al. 2018)."""
+
 Attention = Literal["none", "se"]
-_NORMED: dict[Norm, tuple[str, ...]] = {
+"""Attention of a network: none, or squeeze-and-excitation (Hu et al. 2018)."""
+
+NORMED_STAGES: dict[Norm, tuple[str, ...]] = {
     "batch": (),
     "ibn_a": ("layer1", "layer2", "layer3"),
     "ibn_b": ("layer1", "layer2"),
 }
-"""Stages whose blocks have the norm."""
+"""Stages in whose blocks each norm replaces batch norm."""
 
 
 class IBN(nn.Module):
-    """IBN-a: instance norm on the first floor(C / 2) channels, batch norm on the others (Pan et
-    al. 2018, fig. 3a). Instance norm uses the picture's own statistics in both modes.
+    """Instance norm for half of the channels, batch norm for the others (Pan et al. 2018, fig. 3a).
 
-    [B, C, H, W] -> [B, C, H, W]; H * W is at least 2.
+    The first floor(C / 2) channels get instance norm, which uses the picture's own statistics in
+    training and evaluation. [B, C, H, W] -> [B, C, H, W]; H * W is at least 2.
+
+    Args:
+        channels: C.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.networks import IBN
+        >>> IBN(64)(torch.rand(2, 64, 16, 8)).shape
+        torch.Size([2, 64, 16, 8])
     """
 
     def __init__(self, channels: int):
@@ -39,10 +52,20 @@ class IBN(nn.Module):
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales every channel by a factor in (0, 1) that follows from all channels' means: linear,
-    ReLU, linear, sigmoid, with shifts (Hu et al. 2018, section 3).
+    """Channel attention: it scales every channel by a factor in (0, 1) (Hu et al. 2018, section 3).
 
-    [B, C, H, W] -> [B, C, H, W]. The inner length is C / reduction, rounded down, at least 1.
+    The factors follow from the means of all channels: linear, ReLU, linear, sigmoid, with biases.
+    [B, C, H, W] -> [B, C, H, W].
+
+    Args:
+        channels: C.
+        reduction: C divided by the length of the inner vector, which is rounded down, at least 1.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.networks import SqueezeExcitation
+        >>> SqueezeExcitation(64)(torch.rand(2, 64, 16, 8)).shape
+        torch.Size([2, 64, 16, 8])
     """
 
     def __init__(self, channels: int, reduction: int = 16):
@@ -82,11 +105,23 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut (He et al. 2016, fig. 5 left).
+    """Residual block of two 3x3 convolutions (He et al. 2016, fig. 5 left).
 
-    [B, inputs, H, W] -> [B, channels, H / stride, W / stride], rounded up. norm: "ibn_a" is that of
-    the first convolution, "ibn_b" an instance norm of the sum, before the last ReLU. attention: on
-    the residual, before it is added to the shortcut.
+    [B, inputs, H, W] -> [B, channels, H / stride, W / stride], rounded up.
+
+    Args:
+        inputs: Channels of the input.
+        channels: Channels of the output.
+        stride: Stride of the first convolution.
+        norm: "ibn_a" puts `IBN` behind the first convolution, "ibn_b" instance norm behind the sum,
+            before the last ReLU.
+        attention: "se" puts `SqueezeExcitation` on the residual, before the shortcut is added.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.networks import BasicBlock
+        >>> BasicBlock(64, 128, stride=2)(torch.rand(2, 64, 16, 8)).shape
+        torch.Size([2, 128, 8, 4])
     """
 
     expansion = 1
@@ -110,7 +145,7 @@ class BasicBlock(nn.Module):
         self.instance = _last_norm(channels, norm)
 
     def residual(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut."""
+        """Return the residual, which is added to the shortcut."""
         x = self.relu(self.norm1(self.conv1(x)))
         return self.attention(self.norm2(self.conv2(x)))
 
@@ -119,11 +154,22 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions with a shortcut (He et al. 2016, fig. 5 right). The stride is
-    the 3x3 convolution's, as in the published ImageNet weights of torchvision.
+    """Residual block of 1x1, 3x3 and 1x1 convolutions (He et al. 2016, fig. 5 right).
 
-    [B, inputs, H, W] -> [B, 4 * channels, H / stride, W / stride], rounded up. norm and attention
-    as in `BasicBlock`.
+    [B, inputs, H, W] -> [B, 4 * channels, H / stride, W / stride], rounded up.
+
+    Args:
+        inputs: Channels of the input.
+        channels: Inner channels, a quarter of the output's.
+        stride: Stride of the 3x3 convolution, as in torchvision's ImageNet weights.
+        norm: As in `BasicBlock`.
+        attention: As in `BasicBlock`.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.networks import Bottleneck
+        >>> Bottleneck(64, 64, norm="ibn_a")(torch.rand(2, 64, 16, 8)).shape
+        torch.Size([2, 256, 16, 8])
     """
 
     expansion = 4
@@ -150,7 +196,7 @@ class Bottleneck(nn.Module):
         self.instance = _last_norm(outputs, norm)
 
     def residual(self, x: Tensor) -> Tensor:
-        """What is added to the shortcut."""
+        """Return the residual, which is added to the shortcut."""
         x = self.relu(self.norm1(self.conv1(x)))
         x = self.relu(self.norm2(self.conv2(x)))
         return self.attention(self.norm3(self.conv3(x)))
@@ -168,8 +214,26 @@ def resnet_stage(
     norm: Norm = "batch",
     attention: Attention = "none",
 ) -> nn.Sequential:
-    """`blocks` residual blocks, the first with `stride`; channels * block.expansion come out. The
-    norm "ibn_b" is that of the last block alone."""
+    """Return a stage of residual blocks.
+
+    [B, inputs, H, W] -> [B, channels * block.expansion, H / stride, W / stride], rounded up.
+
+    Args:
+        block: `BasicBlock` or `Bottleneck`.
+        inputs: Channels of the input.
+        channels: Inner channels of the blocks.
+        blocks: Number of blocks.
+        stride: Stride of the first block.
+        norm: As in `BasicBlock`; "ibn_b" is for the last block alone.
+        attention: As in `BasicBlock`.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.networks import Bottleneck, resnet_stage
+        >>> layer2 = resnet_stage(Bottleneck, 256, 128, blocks=2, stride=2)
+        >>> layer2(torch.rand(2, 256, 16, 8)).shape
+        torch.Size([2, 512, 8, 4])
+    """
     outputs = channels * block.expansion
     norms: list[Norm] = [norm] * blocks
     if norm == "ibn_b":
@@ -181,17 +245,32 @@ def resnet_stage(
 
 
 class ResNet(Staged):
-    """ResNet of 18, 34, 50, 101 or 152 layers without the classifier (He et al. 2016).
+    """ResNet without the classifier (He et al. 2016, table 1).
 
-    depth: layers. last_stride: stride of layer4, 1 or 2; with 1 its map has twice the resolution
-    (Sun et al. 2018). width: factor on all channel numbers. until: the last stage that is built.
-    norm: "ibn_a" replaces the first norm of every block of layer1 to layer3 by `IBN`, in basic
-    blocks as in bottlenecks; "ibn_b" puts an instance norm into the stem, in place of its batch
-    norm, and behind the sum of the last block of layer1 and layer2 (Pan et al. 2018). attention:
-    "se" puts a `SqueezeExcitation` on every block's residual (Hu et al. 2018). The stages are the
-    modules `stem`, `layer1` ... `layer4`, their maps are after the ReLU; `resnet_shapes` gives
-    their shapes.
-    Raises ValueError for another depth or stage.
+    The stages are the modules `stem`, `layer1` ... `layer4`; their maps are taken after the ReLU,
+    and `resnet_shapes` gives their shapes.
+
+    Args:
+        depth: Number of layers: 18, 34, 50, 101 or 152.
+        last_stride: Stride of layer4, 1 or 2; with 1 its map has twice the resolution (Sun et al.
+            2018).
+        width: Factor on all channel numbers.
+        until: The last stage that is built.
+        norm: "ibn_a" replaces the first norm of every block of layer1 to layer3 by `IBN`; "ibn_b"
+            puts instance norm into the stem, in place of its batch norm, and behind the sum of the
+            last block of layer1 and of layer2 (Pan et al. 2018).
+        attention: "se" puts `SqueezeExcitation` on every block's residual (Hu et al. 2018).
+
+    Raises:
+        ValueError: There is no such depth or stage.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.networks import ResNet
+        >>> network = ResNet(18, width=0.25)
+        >>> maps = network(torch.zeros(2, 3, 64, 32))
+        >>> list(maps), maps["layer4"].shape
+        (['stem', 'layer1', 'layer2', 'layer3', 'layer4'], torch.Size([2, 128, 4, 2]))
     """
 
     renamed = (
@@ -233,7 +312,7 @@ class ResNet(Staged):
         for stage, blocks, stride in zip(
             self.stages[1:], RESNET_BLOCKS[depth], strides, strict=False
         ):
-            used = norm if stage in _NORMED[norm] else "batch"
+            used = norm if stage in NORMED_STAGES[norm] else "batch"
             self.add_module(
                 stage, resnet_stage(block, inputs, channels, blocks, stride, used, attention)
             )

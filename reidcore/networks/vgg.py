@@ -1,4 +1,4 @@
-"""VGG-19 with batch norm, its blocks as stages."""
+"""VGG-19 with batch norm, with its blocks of convolutions as stages."""
 
 from __future__ import annotations
 
@@ -23,20 +23,32 @@ def _stage(inputs: int, channels: int, convolutions: int, pool: bool) -> nn.Sequ
 
 
 def _cuts() -> dict[str, tuple[int, int]]:
-    """torchvision numbers three layers for each convolution and one for the pooling."""
+    """Return the indices of each stage: three layers for a convolution, one for the pooling."""
     counts = (3 * convolutions + 1 for convolutions, _ in VGG19_BN_BLOCKS.values())
     return dict(zip(VGG19_BN_BLOCKS, pairwise(accumulate(counts, initial=0)), strict=True))
 
 
 class VGG19BN(Staged):
-    """VGG-19 with batch norm, without the classifier (Simonyan and Zisserman 2015,
-    table 1, column E; torchvision's `vgg19_bn().features`).
+    """VGG-19 with batch norm, without the classifier (Simonyan and Zisserman 2015, table 1, E).
 
-    last_stride: stride of layer4, 1 or 2; with 1 it goes without the last max pooling. width:
-    factor on channel numbers. until: the last stage that is built. The stages are the modules
-    `stem`, `layer1` ... `layer4`, one block of convolutions each with the max pooling after it, so
-    that `layer1` to `layer4` have a ResNet's strides; `vgg19_bn_shapes` gives their shapes.
-    Raises ValueError for another stage.
+    It computes what torchvision's `vgg19_bn().features` does. The stages are the modules `stem`,
+    `layer1` ... `layer4`, one block of convolutions each with the max pooling after it, so that
+    `layer1` to `layer4` have a ResNet's strides. `vgg19_bn_shapes` gives their shapes.
+
+    Args:
+        last_stride: Stride of layer4, 1 or 2; with 1 it goes without the last max pooling.
+        width: Factor on channel numbers.
+        until: The last stage that is built.
+
+    Raises:
+        ValueError: There is no stage `until`.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.networks import VGG19BN
+        >>> network = VGG19BN(width=0.125)
+        >>> network(torch.zeros(2, 3, 64, 32))["layer4"].shape
+        torch.Size([2, 64, 4, 2])
     """
 
     cuts = _cuts()

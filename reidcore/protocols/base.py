@@ -1,4 +1,4 @@
-"""What a protocol says of a test set. Torch-free."""
+"""Base class of evaluation protocols, which choose a test set's queries and gallery. Torch-free."""
 
 from __future__ import annotations
 
@@ -10,16 +10,26 @@ import attrs
 from reidcore.contracts.component import Row
 
 SamePlace = Literal["drop", "drop_all", "keep"]
+"""Gallery pictures of the query's own place: drop those of its identity, drop all, or keep all."""
+
 CMC = Literal["picture", "identity", "single_shot"]
+"""Unit that a rank of the CMC curve counts, see `Protocol`."""
+
 SIDES = ("query", "gallery")
-"""The splits that state both sides."""
+"""Splits of a test set that lists queries and gallery by themselves."""
+
 POOL = ("test",)
-"""The split that a protocol takes both sides from."""
+"""Split from which a protocol takes both queries and gallery."""
 
 
 @attrs.frozen
 class Trial:
-    """Queries and gallery of one trial: numbers of rows of the test set, ascending."""
+    """Queries and gallery of one trial.
+
+    Attributes:
+        query: Numbers of the test set's rows, ascending.
+        gallery: Likewise.
+    """
 
     query: tuple[int, ...]
     gallery: tuple[int, ...]
@@ -27,10 +37,11 @@ class Trial:
 
 @attrs.frozen
 class Task:
-    """What scores are given for under one name: their mean over the trials, and their deviation
-    where there are several.
+    """One or several trials whose scores are averaged and stand under one name.
 
-    name: behind the test set's and a slash in the scores, "" where a test set has one task.
+    Attributes:
+        name: Name that follows the test set's and a slash; "" where a test set has one task.
+        trials: The trials.
     """
 
     name: str
@@ -39,14 +50,17 @@ class Task:
 
 @attrs.frozen
 class Protocol:
-    """Base of protocols, whose fields are their settings.
+    """Base class of protocols, whose fields are their settings.
 
-    A match has the query's identity. Pictures of the query's own place, and its own file, may be
-    left out of its list, see `same_place`; a place is a camera unless a protocol says otherwise.
+    A match is a gallery picture of the query's identity. Pictures of the query's own place, and its
+    own file, may be left out of its list, see `same_place`. A place is a camera unless a protocol
+    says otherwise.
 
-    name: in run files. columns: what the rows must state. cmc: what a rank in the CMC curve
-    counts: pictures, identities by their nearest picture, or pictures where one is drawn of each
-    identity. draw: name and version of the function that draws trials, "" where nothing is drawn.
+    Attributes:
+        name: Name in run files.
+        columns: Optional manifest columns that the rows must fill.
+        cmc: Unit that a rank of the CMC curve counts: pictures; identities, each by its nearest
+            picture; or pictures of galleries with one drawn of each identity.
     """
 
     name: ClassVar[str]
@@ -55,22 +69,26 @@ class Protocol:
 
     @property
     def draw(self) -> str:
+        """Name and version of the function that draws trials; "" where nothing is drawn."""
         return ""
 
     def splits(self, have: Collection[str]) -> tuple[str, ...]:
-        """The splits that it takes of a test set that has these."""
+        """Return the splits that are used of a test set that has these."""
         return POOL
 
     def tasks(self, rows: Sequence[Row]) -> list[Task]:
-        """What is scored of these rows of the splits; they follow from rows and settings alone.
+        """Return the tasks to score; they follow from the rows and the settings alone.
 
-        Raises `ReidError` for rows that do not fit.
+        Args:
+            rows: The rows of the protocol's splits.
+
+        Raises:
+            ReidError: The rows do not fit the protocol.
         """
         raise NotImplementedError
 
     def misfit(self, columns: Collection[str], modalities: Sequence[str]) -> str:
-        """Why a test set with these manifest columns and modalities cannot be scored, "" if it
-        can."""
+        """Return why a test set with these columns and modalities does not fit; "" if it does."""
         missing = sorted(self.columns - set(columns))
         if not missing:
             return ""
@@ -79,28 +97,29 @@ class Protocol:
         return f"needs the manifest {names} {' and '.join(missing)}; this data set has {has}"
 
     def same_place(self, same_camera: SamePlace) -> SamePlace:
-        """What happens to pictures of the query's place: matches are dropped, all are, or none is.
+        """Return what happens to gallery pictures of the query's own place.
 
-        same_camera: what [eval] says, for protocols that leave it open.
+        Args:
+            same_camera: Value of `same_camera` in [eval], for protocols that leave it open.
         """
         return "keep"
 
     @property
     def same_camera_key(self) -> str:
-        """The key that decides it in a run file, "" where none does."""
+        """Key of the run file that decides `same_place`; "" where none does."""
         return ""
 
     def place(self, row: Row) -> str:
-        """Name of the place a picture is from, "" if unknown; an unknown place is no other's."""
+        """Return the place a picture is from; "" if unknown, which is no other picture's place."""
         return row.camera
 
 
 def numbers(rows: Sequence[Row], split: str) -> tuple[int, ...]:
-    """Numbers of the rows of a split; of all rows where none has it."""
+    """Return the numbers of the rows of a split; of all rows where none has it."""
     found = tuple(number for number, row in enumerate(rows) if row.split == split)
     return found or tuple(range(len(rows)))
 
 
 def scored_name(test: str, task: Task) -> str:
-    """The name that a task's scores stand under."""
+    """Return the name under which a task's scores stand: the test set's and the task's."""
     return f"{test}/{task.name}" if task.name else test

@@ -1,7 +1,7 @@
-"""All evaluation protocols by the name that run files call them. Torch-free.
+"""All evaluation protocols, by the name that run files call them. Torch-free.
 
-They are the core's data, not plugins: published numbers must mean one thing. docs/evaluation.md
-defines them all; `reidcore.evaluation.labelled_set` is the torch half.
+They belong to the core, and plugins add none: published numbers must mean one thing.
+docs/evaluation.md defines them all; `reidcore.evaluation` scores test sets by them.
 """
 
 from __future__ import annotations
@@ -25,3 +25,4 @@ PROTOCOLS: Mapping[str, type[Protocol]] = {
         CrossModality,
     )
 }
+"""Class of each protocol by its name."""

@@ -1,4 +1,4 @@
-"""Queries and gallery as the splits state them, without pictures from the query's camera."""
+"""Protocols that search for the query's identity in other cameras; the splits list both sides."""
 
 from __future__ import annotations
 
@@ -11,16 +11,23 @@ from reidcore.contracts.component import Row
 from reidcore.contracts.settings import setting
 from reidcore.protocols.base import CMC, SIDES, Protocol, SamePlace, Task, Trial, numbers
 
-EVAL_KEY, OWN_KEY = "eval.same_camera", "protocol.same_camera"
+EVAL_KEY = "eval.same_camera"
+"""Key that holds for all test sets."""
+
+OWN_KEY = "protocol.same_camera"
+"""Key of one test set's protocol."""
+
 SAME_CAMERA = (
     "Of the query's own camera, drop its identity's pictures (Market-1501's rule), drop all "
     "pictures, or keep all; as `same_camera` in [eval] if not set."
 )
+"""Description of the setting."""
 
 
 @attrs.frozen
 class CrossCamera(Protocol):
-    """Splits query and gallery, other cameras than the query's (Zheng et al. 2015, section 5)."""
+    """Search of the split gallery for the split query's identities in other cameras (Zheng et al.
+    2015, section 5)."""
 
     name: ClassVar[str] = "cross_camera"
 
@@ -42,7 +49,8 @@ class CrossCamera(Protocol):
 
 @attrs.frozen
 class SingleGalleryShot(CrossCamera):
-    """As cross_camera, with CMC in galleries of one drawn picture each (CUHK03's older metric)."""
+    """The same with CMC in galleries of one drawn picture of each identity (CUHK03's older
+    metric)."""
 
     name: ClassVar[str] = "single_gallery_shot"
     cmc: ClassVar[CMC] = "single_shot"

@@ -1,4 +1,4 @@
-"""Queries of one modality, gallery of another."""
+"""Protocols that search for queries of one modality in a gallery of another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 from reidcore.contracts.component import Row
 from reidcore.contracts.rows import modality_names
-from reidcore.contracts.settings import setting
+from reidcore.contracts.settings import refuse_value, setting
 from reidcore.errors import nearest
 from reidcore.protocols.base import POOL, SIDES, Protocol, SamePlace, Task, Trial, numbers
 from reidcore.protocols.cross_camera import EVAL_KEY, OWN_KEY, SAME_CAMERA
@@ -18,7 +18,16 @@ from reidcore.protocols.cross_camera import EVAL_KEY, OWN_KEY, SAME_CAMERA
 def directions(
     modalities: Sequence[str], query: str | None, gallery: str | None
 ) -> tuple[list[tuple[str, str]], str]:
-    """(pairs of query and gallery modality, what is wrong or "")."""
+    """Return the pairs of query and gallery modality to score, and why there are none.
+
+    Args:
+        modalities: Modalities of the test set.
+        query: Modality of the queries; None for each in turn.
+        gallery: Modality of the gallery; None for the other.
+
+    Returns:
+        The pairs, and "" or what is wrong.
+    """
     listed = ", ".join(modalities) or "none"
     for key, name in (("query", query), ("gallery", gallery)):
         if name is not None and name not in modalities:
@@ -37,11 +46,11 @@ def directions(
 
 
 def tasks(rows: Sequence[Row], pairs: Sequence[tuple[str, str]]) -> list[Task]:
-    """A task of one trial for every pair of modalities."""
+    """Return a task of one trial for every pair of modalities."""
     sides = numbers(rows, "query"), numbers(rows, "gallery")
     return [
         Task(
-            f"{'-to-'.join(pair)}",
+            "-to-".join(pair),
             (
                 Trial(
                     *(
@@ -71,9 +80,7 @@ class CrossModality(Protocol):
     @gallery.validator
     def _another(self, attribute: attrs.Attribute[str], value: str | None) -> None:
         if value is not None and value == self.query:
-            error = ValueError(f"expected another modality than the query's, got {value!r}")
-            error.reid_field = attribute.name  # type: ignore[attr-defined]
-            raise error
+            refuse_value(attribute, f"expected another modality than the query's, got {value!r}")
 
     same_camera: SamePlace | None = setting(SAME_CAMERA, default=None)
 

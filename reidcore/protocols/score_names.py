@@ -1,4 +1,4 @@
-"""How scores may be counted, and names that say how they were. Torch-free."""
+"""Names of scores, which say in which of several ways a score was counted. Torch-free."""
 
 from __future__ import annotations
 
@@ -11,28 +11,36 @@ import attrs
 from reidcore.protocols.base import CMC
 
 Precision = Literal["step", "trapezoid"]
+"""Rule by which precision is integrated over recall."""
+
 Ties = Literal["gallery", "grouped", "optimistic", "pessimistic"]
+"""Order of gallery pictures at equal distances."""
+
 Counted = Literal["valid", "all"]
+"""Queries in the mean: those with a match in the gallery, or all."""
 
 METRICS = ("mAP", "mINP", "rank-1", "rank-5", "rank-10")
+"""Scores that are always given."""
+
 OTHERS = ("cmc", "queries", "queries_without_match")
-"""What stands beside the scores and is none."""
+"""Entries of a test set's results that are no scores."""
+
 _NAME = re.compile(r"(?P<metric>mAP|mINP|rank-(?P<rank>[1-9]\d*))(?:-[a-z_-]+)?")
 
 
 def metric_name(text: str) -> str | None:
-    """The text if it names a score, whichever way it is counted: mAP, mINP, rank-K; else None."""
+    """Return the text if it names a metric: mAP, mINP or rank-K; else None."""
     return text if text in METRICS or re.fullmatch(r"rank-[1-9]\d*", text) else None
 
 
 def metric_of(name: str) -> str:
-    """mAP, mINP or rank-K for a score's name; other names as they are."""
+    """Return the metric of a score's name: mAP, mINP or rank-K; other names as they are."""
     said = _NAME.fullmatch(name)
     return said["metric"] if said else name
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Names of scores, each once: mAP, ranks by number, then the rest."""
+    """Return names of scores, each once, in the order mAP, ranks by number, the rest."""
 
     def place(name: str) -> tuple[int, int]:
         said = _NAME.fullmatch(name)
@@ -45,7 +53,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 @attrs.frozen
 class Ways:
-    """How scores are counted; what is not the usual way is part of a score's name."""
+    """The way in which scores are counted; what is not usual becomes part of their names."""
 
     precision: Precision = "step"
     ties: Ties = "gallery"
@@ -53,7 +61,11 @@ class Ways:
     cmc: CMC = "picture"
 
     def name(self, metric: str) -> str:
-        """Such as `mAP`, `mAP-trapezoid-all` or `rank-1-identity`, for mAP, mINP or rank-K."""
+        """Return the name of a score, such as `mAP`, `mAP-trapezoid-all` or `rank-1-identity`.
+
+        Args:
+            metric: mAP, mINP or rank-K.
+        """
         marks: list[str] = []
         ordered = self.ties in ("optimistic", "pessimistic")
         if metric == "mAP":
@@ -69,8 +81,9 @@ class Ways:
 
 
 USUAL = Ways()
+"""The way that leaves no mark on names."""
 
 
 def tar_name(rate: float) -> str:
-    """Such as `TAR@FAR=0.0001`."""
+    """Return the name of a verification score, such as `TAR@FAR=0.0001`."""
     return f"TAR@FAR={rate:g}"

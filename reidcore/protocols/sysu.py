@@ -12,16 +12,25 @@ import attrs
 
 from reidcore.contracts.component import Row
 from reidcore.contracts.rows import natural_key
-from reidcore.contracts.settings import setting
+from reidcore.contracts.settings import refuse_value, setting
 from reidcore.errors import DataError, UsageError
 from reidcore.protocols.base import CMC, Protocol, SamePlace, Task, Trial
 
 QUERIES = ("3", "6")
+"""Cameras of the queries, which are infrared."""
+
 GALLERIES = {"all": ("1", "2", "4", "5"), "indoor": ("1", "2")}
+"""Cameras of the gallery by the setting `search`."""
+
 LOCATIONS = {"3": "2"}
-"""Cameras 2 and 3 are in one room."""
+"""Place of a camera that shares another's room: cameras 2 and 3 are in one."""
+
 SHOTS = {"single": 1, "multi": 10}
+"""Gallery pictures of each identity in each camera by the setting `shots`."""
+
 PERMUTATIONS = "exp/rand_perm_cam.mat"
+"""File of the official draws in the data set's folder."""
+
 TRIALS = 10
 """Published trials; the file of permutations holds as many."""
 
@@ -68,12 +77,11 @@ class SYSUProtocol(Protocol):
     @draws.validator
     def _defined(self, attribute: attrs.Attribute[str], value: str) -> None:
         if value == "seeded" and "multi" in self.shots:
-            error = ValueError(
+            refuse_value(
+                attribute,
                 'expected "official" for shots = "multi", for which the papers\' programs draw '
-                f"nothing, got {value!r}"
+                f"nothing, got {value!r}",
             )
-            error.reid_field = attribute.name  # type: ignore[attr-defined]
-            raise error
 
     @property
     def draw(self) -> str:
@@ -126,14 +134,19 @@ class SYSUProtocol(Protocol):
 
 
 def seeded(folders: dict[Folder, list[int]], trial: int) -> list[int]:
-    """One picture of every identity in every camera, as Python's `random.choice` draws them one
-    after another behind `random.seed(trial)`."""
+    """Return one picture of every identity in every camera, as the papers' programs draw them.
+
+    They call Python's `random.choice` for one folder after another behind `random.seed(trial)`.
+    """
     draw = random.Random(trial)
     return [pictures[_below(draw, len(pictures))] for pictures in folders.values()]
 
 
 def _below(draw: random.Random, count: int) -> int:
-    # What `random.choice` does in Python 3.2 to 3.14; written out, as no Python promises it.
+    """Return a random number below `count`, as `random.choice` does in Python 3.2 to 3.14.
+
+    It is written out because no Python promises it.
+    """
     bits = count.bit_length()
     while (number := draw.getrandbits(bits)) >= count:
         pass
@@ -143,10 +156,20 @@ def _below(draw: random.Random, count: int) -> int:
 def official(
     path: Path, folders: dict[Folder, list[int]], trials: int, shots: int
 ) -> list[list[int]]:
-    """The first `shots` pictures of every identity in every camera by the permutations of `path`,
-    of which a row belongs to each trial, and whose numbers from 1 count pictures by name.
+    """Return the gallery of each trial by the data set's own permutations.
 
-    Raises UsageError where scipy is missing, DataError where the file is, or does not fit.
+    The gallery has the first pictures of every identity in every camera.
+
+    Args:
+        path: The file of permutations: a row for each trial, of numbers from 1 that count a
+            folder's pictures by name.
+        folders: Row numbers of the pictures by identity and camera, in the order of file names.
+        trials: Number of trials.
+        shots: Pictures of each identity in each camera.
+
+    Raises:
+        UsageError: scipy is not installed.
+        DataError: The file is missing, or does not fit the pictures.
     """
     cells = _cells(path)
     galleries: list[list[int]] = [[] for _ in range(trials)]
@@ -170,7 +193,7 @@ def official(
 
 
 def _cell(cells: Any, number: str) -> Any:
-    """What stands at a number, which counts from 1, None if there is nothing."""
+    """Return the cell at a number, which counts from 1; None if there is nothing."""
     if not number.isdecimal() or not hasattr(cells, "ravel"):
         return None
     flat = cells.ravel()
@@ -178,6 +201,7 @@ def _cell(cells: Any, number: str) -> Any:
 
 
 def _cells(path: Path) -> Any:
+    """Return the permutations by camera and identity, as the file holds them."""
     try:
         from scipy.io import loadmat
     except ImportError:

@@ -15,18 +15,24 @@ from reidcore.errors import UsageError
 from reidcore.protocols.base import Protocol, Task, Trial
 
 DRAW = "vehicleid-1"
-"""Another function is another name: the lists that it draws are part of published scores."""
+"""Name and version of `digest`; its draws are part of published scores, so it may not change."""
 
 
 def digest(seed: int, trial: int, pid: str, file: str) -> bytes:
-    """SHA-256 of `vehicleid-1 SEED TRIAL PID FILE` in UTF-8; trials count from 0, and FILE is a
-    picture's name without its folder."""
+    """Return SHA-256 of `vehicleid-1 SEED TRIAL PID FILE` in UTF-8, by which pictures are drawn.
+
+    Args:
+        seed: Setting of the protocol.
+        trial: Number of the trial, from 0.
+        pid: Identity.
+        file: Name of the picture without its folder.
+    """
     return sha256(f"{DRAW} {seed} {trial} {pid} {file}".encode()).digest()
 
 
 @attrs.frozen
 class VehicleIDProtocol(Protocol):
-    """Of the pool test, one drawn picture of each identity is the gallery, the rest are queries.
+    """Draw of one picture of each identity as the gallery; the rest of the split test are queries.
 
     In a trial, the gallery has of each identity the picture whose digest is least; of files of one
     name, in several folders, the first path. So a draw is the same whatever other vehicles are in

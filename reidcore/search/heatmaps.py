@@ -52,24 +52,26 @@ def identity_score(scores: Tensor, identity: int | None = None) -> Tensor:
 
 
 def grad_cam(values: Tensor, gradient: Tensor) -> Tensor:
-    """Return how much each place of a map raises a score.
+    """Return Grad-CAM of a map: how much each place raises a number that depends on it.
 
-    It is the channels' sum, each weighted by its gradient's mean over all places, cut off below 0
-    (Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2).
+    It is the sum of the channels, each weighted by the mean of its gradient over all places, and
+    cut off below 0 (Selvaraju et al., Grad-CAM, ICCV 2017, equations 1 and 2).
 
     Args:
-        values: float [B, C, h, w], the map of B pictures.
-        gradient: float [B, C, h, w], the gradient of the score with respect to `values`.
+        values: The map, float [B, C, h, w].
+        gradient: Gradient of the number with respect to the map, [B, C, h, w].
 
     Returns:
         float [B, h, w], at least 0.
 
     Example:
-        >>> values = torch.tensor([[[[1.0, 3.0]]]], requires_grad=True)
-        >>> score = (2 * values).sum()
-        >>> gradient = torch.autograd.grad(score, values)[0]
-        >>> grad_cam(values, gradient).tolist()
-        [[[2.0, 6.0]]]
+        >>> import torch
+        >>> from reidcore.modules import grad_cam
+        >>> maps = torch.rand(1, 8, 4, 2, requires_grad=True)
+        >>> number = maps[:, :, 0].sum()  # depends on the top row alone
+        >>> (gradient,) = torch.autograd.grad(number, maps)
+        >>> grad_cam(maps, gradient).shape
+        torch.Size([1, 4, 2])
     """
     weights = gradient.mean((2, 3), keepdim=True)
     return (weights * values).sum(1).clamp(min=0)

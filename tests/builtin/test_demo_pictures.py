@@ -22,7 +22,7 @@ from reidcore.builtin.drawn_people.pictures import (
     plan_sightings,
     write_demo,
 )
-from reidcore.builtin.drawn_people.wardrobe import _dye, _second_dye, generator, lightness
+from reidcore.builtin.drawn_people.wardrobe import dye, generator, lightness, second_dye
 
 SMALL = {"train_identities": 3, "test_identities": 4, "pictures": 7, "cameras": 3}
 TINY = {"train_identities": 2, "test_identities": 2, "pictures": 4, "cameras": 2}
@@ -171,14 +171,14 @@ def test_infrared_is_half_cloth_and_half_lightness():
     """Brightness follows lightness, but a dark garment may be as bright as a light one; two colours
     of a pattern, more often than not on one cloth, then keep half of their contrast."""
     rng = generator(11)
-    firsts = np.array([_dye(rng) for _ in range(1500)])
+    firsts = np.array([dye(rng) for _ in range(1500)])
     light, infrared = np.array([lightness(dye) for dye in firsts]), firsts[:, 3]
     assert 0.6 < np.corrcoef(light, infrared)[0, 1] < 0.9
     assert infrared[light < 60].max() > infrared[light > 190].min()
     cloth = 2 * infrared - light
     assert abs(np.corrcoef(light, cloth)[0, 1]) < 0.1
 
-    seconds = np.array([_second_dye(rng, tuple(map(int, first))) for first in firsts])
+    seconds = np.array([second_dye(rng, tuple(map(int, first))) for first in firsts])
     contrast = np.array([lightness(dye) for dye in seconds]) - light
     off = np.abs(seconds[:, 3] - infrared - contrast / 2)
     same = off < 14  # half of 25, and rounding

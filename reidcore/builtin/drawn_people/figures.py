@@ -1,11 +1,11 @@
-"""Articulated human figures painted with shaded, textured tubes.
+"""Articulated human figures, painted with shaded, textured tubes.
 
-A figure is a set of tubes (limbs, trunk, head, bags) placed by a small skeleton.  Every tube
+A figure is a set of tubes (limbs, trunk, head, bags) placed by a small skeleton. Every tube
 has a round cross-section and carries a texture over (position along it, angle around the
 body): a print on the chest is seen from the front only, a backpack from behind.
 
 Lengths of the skeleton are fractions of the body height: x to the person's right, y up from
-the ground, z forward.  Canvases are ``uint8`` arrays (rows, columns, 4) with the channels of
+the ground, z forward. Canvases are `uint8` arrays (rows, columns, 4) with the channels of
 the textures: red, green, blue and near infrared.
 
 Pixels depend on random integers, on IEEE additions, products and square roots and on small
@@ -20,10 +20,13 @@ from typing import Any
 
 import numpy as np
 
-from reidcore.builtin.drawn_people.wardrobe import COLUMNS, LIMB_ROWS, Person, soft_noise
+from reidcore.builtin.drawn_people.wardrobe import LIMB_ROWS, TEXTURE_COLUMNS, Person, soft_noise
 
-_LEVELS = 64  # resolution of the tables across a tube
-_STEPS = 192  # and along it
+_LEVELS = 64
+"""Resolution of the tables across a tube."""
+
+_STEPS = 192
+"""Resolution of the tables along a tube."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Pose:
 def _angles() -> np.ndarray:
     """Return the angle around the tube, in texture columns, for each level across it."""
     turns = [math.asin((2 * i + 1) / _LEVELS - 1) / math.tau for i in range(_LEVELS)]
-    return np.array([round(COLUMNS * turn) for turn in turns])
+    return np.array([round(TEXTURE_COLUMNS * turn) for turn in turns])
 
 
 @dataclass(frozen=True)
@@ -61,24 +64,33 @@ class Light:
         return np.array([round(256 * part) for part in lit], dtype=np.int32)
 
 
-def draw_tube(
-    canvas: np.ndarray,
-    start: tuple[float, float],
-    end: tuple[float, float],
-    radii: Sequence[float],
-    texture: np.ndarray,
-    lit: np.ndarray,
-    turn: float = 0.0,
-    folds: np.ndarray | None = None,
-    cap: float = 1.0,
-) -> None:
-    """Paint a tube from ``start`` to ``end`` (x, y in pixels) over the canvas.
+@dataclass(frozen=True)
+class Tube:
+    """A textured tube in the picture; its ends are half ellipses.
 
-    ``radii`` (pixels) are spaced evenly along the tube, ``turn`` (radians) is where the front
-    of the texture points, ``lit`` is a table of `Light`, ``folds`` a map of soft noise that
-    darkens the cloth.  The ends are half ellipses, a circle for a ``cap`` of 1 and the flatter
-    the larger ``cap`` is.
+    Attributes:
+        start: Pixel (x, y) of one end.
+        end: Pixel of the other end.
+        radii: Radii in pixels, spaced evenly along the tube.
+        texture: Texture along and around the tube.
+        folds: Map of soft noise that darkens the cloth; None for none.
+        cap: Flatness of the ends: 1 for half circles, more for flatter ones.
     """
+
+    start: tuple[float, float]
+    end: tuple[float, float]
+    radii: Sequence[float]
+    texture: np.ndarray
+    folds: np.ndarray | None = None
+    cap: float = 1.0
+
+
+def draw_tube(canvas: np.ndarray, tube: Tube, lit: np.ndarray, turn: float = 0.0) -> None:
+    """Paint a tube over the canvas.
+
+    `lit` is a table of `Light`, `turn` (radians) the direction of the texture's front.
+    """
+    start, end, radii, texture, cap = tube.start, tube.end, tube.radii, tube.texture, tube.cap
     height, width, _ = canvas.shape
     dx, dy = end[0] - start[0], end[1] - start[1]
     length = max(math.sqrt(dx * dx + dy * dy), 1e-3)
@@ -103,8 +115,8 @@ def draw_tube(
     radius = heights[node] + (heights[node + 1] - heights[node]) * (inner * nodes - node)
     beyond = (place - inner) * (length * cap)
     room = (radius * radius - beyond * beyond).astype(np.float32)
-    rows = (inner * (len(texture) - 0.01)).astype(np.int64) * COLUMNS
-    fold_rows = (inner * 63).astype(np.int64) * COLUMNS
+    rows = (inner * (len(texture) - 0.01)).astype(np.int64) * TEXTURE_COLUMNS
+    fold_rows = (inner * 63).astype(np.int64) * TEXTURE_COLUMNS
 
     x = np.arange(left, right) - start[0]
     y = np.arange(top, bottom) - start[1]
@@ -129,12 +141,12 @@ def draw_tube(
 
     level = across * (_LEVELS / 2 / radius).astype(np.float32).take(step) + _LEVELS // 2
     level = level.astype(np.intp)
-    shift = COLUMNS // 2 - round(turn / math.tau * COLUMNS)
-    column = ((_angles() + shift) % COLUMNS).take(level, mode="clip")
+    shift = TEXTURE_COLUMNS // 2 - round(turn / math.tau * TEXTURE_COLUMNS)
+    column = ((_angles() + shift) % TEXTURE_COLUMNS).take(level, mode="clip")
     colour = texture.view(np.uint32).take(rows.take(step) + column).view(np.uint8).reshape(-1, 4)
     bright = lit.take(level, mode="clip")
-    if folds is not None:
-        bright = bright * folds.take(fold_rows.take(step) + column) >> 8
+    if tube.folds is not None:
+        bright = bright * tube.folds.take(fold_rows.take(step) + column) >> 8
     # Halved, the brightness of at most 290 / 256 leaves the product within 16 bits.
     product = colour * (bright >> 1).astype(np.uint16)[:, None] >> 7
     flat[pixel] = np.minimum(product, 255).astype(np.uint8).view(np.uint32).ravel()
@@ -143,8 +155,8 @@ def draw_tube(
 @cache
 def _folds(seed: int) -> np.ndarray:
     """Return one of a few maps of cloth folds: brightness in 1/256, about 170..290."""
-    coarse = soft_noise(64, COLUMNS, 12, seed % 12).astype(np.int32)
-    fine = soft_noise(64, COLUMNS, 5, seed % 7).astype(np.int32)
+    coarse = soft_noise(64, TEXTURE_COLUMNS, 12, seed % 12).astype(np.int32)
+    fine = soft_noise(64, TEXTURE_COLUMNS, 5, seed % 7).astype(np.int32)
     return 290 - (coarse + fine) * 4 // 16
 
 
@@ -208,7 +220,7 @@ class _Skeleton:
         return joint[0] * self.sin + joint[2] * self.cos
 
     def girth(self, wide: float, deep: float) -> float:
-        """Return the half width seen of a body that is ``wide`` across and ``deep`` through."""
+        """Return the half width seen of a body that is `wide` across and `deep` through."""
         return math.sqrt((wide * self.cos) ** 2 + (deep * self.sin) ** 2)
 
 
@@ -220,10 +232,10 @@ def draw_person(
     height: float,
     light: Light,
 ) -> None:
-    """Paint a person who stands at pixel ``feet`` (x, y) and is ``height`` pixels tall."""
+    """Paint a person who stands at pixel `feet` (x, y) and is `height` pixels tall."""
     bones = _Skeleton(person, pose, feet, height)
     lit = light.table()
-    tasks: list[tuple[float, int, tuple]] = []
+    tubes: list[tuple[float, int, Tube]] = []
 
     def add(
         depth: float,
@@ -236,10 +248,9 @@ def draw_person(
     ) -> None:
         folds = None if fold is None else _folds((pose.folds + fold) % 84)
         pixels = [max(radius * height, 0.7) for radius in radii]
-        ends = (bones.place(start), bones.place(end))
+        tube = Tube(bones.place(start), bones.place(end), pixels, texture, folds, cap)
         # The counter keeps the order of equal depths and spares comparing arrays.
-        rest = (*ends, pixels, texture, lit, pose.heading, folds, cap)
-        tasks.append((depth, len(tasks), rest))
+        tubes.append((depth, len(tubes), tube))
 
     build = person.build
     half = LIMB_ROWS // 2
@@ -301,8 +312,9 @@ def draw_person(
 
     lean = 0.02  # the head sits a little before the spine
     if person.long_hair:
-        add(0.05 if bones.cos < 0.2 else -0.05, (0.0, 0.93, -0.025), (0.0, 0.8, -0.055),
-            (0.062, 0.066, 0.05), person.hair, 8)  # fmt: skip
+        behind = 0.05 if bones.cos < 0.2 else -0.05
+        locks = (0.062, 0.066, 0.05)
+        add(behind, (0.0, 0.93, -0.025), (0.0, 0.8, -0.055), locks, person.hair, 8)
     add(-0.01, (0.0, 0.9, 0.0), (0.0, 0.83, 0.0), (0.036, 0.042), person.skin)
     head = [bones.girth(0.056, 0.064) * part for part in (0.92, 1.06, 1.0, 0.82)]
     add(0.2, (0.0, 0.965, lean), (0.0, 0.898, lean), head, person.head)
@@ -316,5 +328,5 @@ def draw_person(
             peak = ((0.0, 0.952, lean + 0.03), (0.0, 0.945, lean + 0.105))
             add(0.22 if bones.cos > -0.2 else 0.18, *peak, (0.045, 0.03), person.hat_cloth)
 
-    for _, _, rest in sorted(tasks, key=lambda task: task[:2]):
-        draw_tube(canvas, *rest)
+    for _, _, tube in sorted(tubes, key=lambda one: one[:2]):
+        draw_tube(canvas, tube, lit, pose.heading)

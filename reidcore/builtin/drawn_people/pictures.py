@@ -1,6 +1,6 @@
 """A procedural re-identification data set: walkers in the pictures of a camera network.
 
-`write_demo` draws everything itself, from integers alone: no network, no downloads.  People
+`write_demo` draws everything itself, from integers alone: no network, no downloads. People
 walk in groups over a ring of cameras which differ in light, colour cast, view, scenery,
 resolution and noise; some of the cameras may see near infrared only.
 """
@@ -20,28 +20,34 @@ from PIL import Image
 from reidcore.builtin.drawn_people.figures import Light, Pose, draw_person
 from reidcore.builtin.drawn_people.scenery import SCENE_SIZE, cast_shadow, make_scene, occlude
 from reidcore.builtin.drawn_people.wardrobe import Person, between, generator, make_person, pick
+from reidcore.contracts.rows import COLUMNS
 
-HEIGHT, WIDTH = 128, 64
-"""Size of the pictures in pixels."""
+HEIGHT = 128
+"""Height of the pictures in pixels."""
+
+WIDTH = 64
+"""Width of the pictures in pixels."""
 
 TRAVEL_SECONDS = (20.0, 180.0)
 """Shortest and longest walk of a group between two neighbouring cameras of the ring."""
 
-COLUMNS = ("path", "pid", "camera", "split", "time", "modality")
-"""Columns of the manifest."""
-
 _SCALE = 3  # supersampling
-_ROWS, _COLS = HEIGHT * _SCALE, WIDTH * _SCALE
+_ROWS = HEIGHT * _SCALE
+_COLS = WIDTH * _SCALE
 _PASS_SECONDS = 2700  # the groups' passes start within this long
 _BYSTANDERS = 40  # people who only ever get in the way
 
 # The first number of every random key, so that no two purposes share a stream.
-_PEOPLE, _PICTURES, _CAMERAS, _SCHEDULE, _STRANGERS = range(5)
+_PEOPLE = 0
+_PICTURES = 1
+_CAMERAS = 2
+_SCHEDULE = 3
+_STRANGERS = 4
 
 
 @dataclass(frozen=True)
 class Camera:
-    """What one camera does to a picture."""
+    """A camera: its view, its light and the errors of its sensor."""
 
     infrared: bool
     heading: float  # of people who walk the network forwards, radians
@@ -74,10 +80,10 @@ class Sighting:
 def plan_sightings(
     people: Sequence[int], cameras: int, pictures: int, rng: np.random.Generator
 ) -> list[Sighting]:
-    """Send ``people`` through the ring of cameras in groups of two to four.
+    """Send `people` through the ring of cameras in groups of two to four.
 
     The members of a group walk the same way twice, in either direction, and reach a camera
-    within seconds of one another.  A person gets ``pictures`` in all, at least one per camera
+    within seconds of one another. A person gets `pictures` in all, at least one per camera
     and pass: with few pictures the walk leads past some of the cameras only.
     """
     low, high = (10 * seconds for seconds in TRAVEL_SECONDS)
@@ -256,7 +262,7 @@ def _take(
 
 
 def _check(name: str, value: int, low: int, high: int | None = None) -> None:
-    """Refuse a ``value`` that is no whole number from ``low`` to ``high``."""
+    """Refuse a `value` that is no whole number from `low` to `high`."""
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or value < low or (high is not None and value > high):
         limit = f"of at least {low}" if high is None else f"from {low} to {high}"
@@ -274,21 +280,21 @@ def write_demo(
     difficulty: float = 1.0,
     seed: int = 0,
 ) -> None:
-    """Write a data set of drawn walkers: JPEG pictures and ``folder/manifest.csv``.
+    """Write a data set of drawn walkers: JPEG pictures and `folder/manifest.csv`.
 
     The manifest has the columns path (relative to it), pid, camera ("1", "2", ...), split
     (train, query, gallery), time (seconds on one clock) and modality (visible, infrared).
-    Every picture is 128 pixels high and 64 wide.  The last ``infrared_cameras`` of the
-    ``cameras`` see near infrared: there hues are gone, skin is bright, hair dark, and a garment
+    Every picture is 128 pixels high and 64 wide. The last `infrared_cameras` of the
+    `cameras` see near infrared: there hues are gone, skin is bright, hair dark, and a garment
     is as bright as its cloth and its colour's lightness make it, half and half, so shapes, what
-    is carried and most patterns carry over.  ``pictures`` counts an identity's pictures over all
+    is carried and most patterns carry over.  `pictures` counts an identity's pictures over all
     cameras; each test identity gives one query per camera it passes and always has gallery
-    pictures in another camera.  A further quarter as many people as there are test
-    identities appear in the gallery only.  ``difficulty`` scales the nuisance: 0 is clean, 1
+    pictures in another camera. A further quarter as many people as there are test
+    identities appear in the gallery only.  `difficulty` scales the nuisance: 0 is clean, 1
     the usual, 2 the most.
 
     The same arguments give the same bytes (for one release of Pillow, whose encoder writes
-    the files).  ``folder`` must not exist; it appears complete or not at all.
+    the files).  `folder` must not exist; it appears complete or not at all.
     """
     folder = Path(folder)
     _check("train_identities", train_identities, 2)
@@ -325,7 +331,7 @@ def _write(
     level: float,
     seed: int,
 ) -> None:
-    """Draw all pictures into ``folder`` and write the manifest."""
+    """Draw all pictures into `folder` and write the manifest."""
     strangers = [make_person(generator(_STRANGERS, seed, i)) for i in range(_BYSTANDERS)]
     last = train + test
     everyone = range(1, last + test // 4 + 1)

@@ -1,9 +1,9 @@
-"""What surrounds the walkers of the demo: scenes, shadows and things that stand in the way."""
+"""Surroundings of the walkers of the demo: scenes, shadows and things that stand in the way."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from reidcore.builtin.drawn_people.figures import draw_tube
+from reidcore.builtin.drawn_people.figures import Tube, draw_tube
 from reidcore.builtin.drawn_people.wardrobe import between, pick, soft_noise
 
 SCENE_SIZE = (900, 470)
@@ -11,9 +11,9 @@ SCENE_SIZE = (900, 470)
 
 
 def make_scene(rng: np.random.Generator, kind: str) -> np.ndarray:
-    """Paint what a camera sees without people: a canvas (rows, columns, 4).
+    """Paint the view of a camera without people: a canvas (rows, columns, 4).
 
-    ``kind`` is "street", "hall", "garden" or "brick".
+    `kind` is "street", "hall", "garden" or "brick".
     """
     width, height = SCENE_SIZE
     horizon = int(rng.integers(150, 250))
@@ -94,7 +94,7 @@ def make_scene(rng: np.random.Generator, kind: str) -> np.ndarray:
 def cast_shadow(
     canvas: np.ndarray, x: float, y: float, wide: float, high: float, depth: float
 ) -> None:
-    """Darken a soft ellipse of the ground; ``depth`` is the share of light lost at its centre."""
+    """Darken a soft ellipse of the ground; `depth` is the share of light lost at its centre."""
     rows, columns = canvas.shape[:2]
     top, bottom = max(int(y - high), 0), min(int(y + high), rows)
     left, right = max(int(x - wide), 0), min(int(x + wide), columns)
@@ -123,41 +123,31 @@ def occlude(canvas: np.ndarray, rng: np.random.Generator, lit: np.ndarray) -> No
     x, side = between(rng, 0.15, 0.85) * columns, pick(rng, (-1, 1))
     if kind == "pole":
         thick = between(rng, 6, 17)
-        draw_tube(
-            canvas,
-            (x, -20),
-            (x + between(rng, -9, 9), 400),
-            (thick, thick),
-            _coat(rng, 40, 190),
-            lit,
-        )
+        foot = (x + between(rng, -9, 9), 400)
+        draw_tube(canvas, Tube((x, -20), foot, (thick, thick), _coat(rng, 40, 190)), lit)
     elif kind == "car":
         level, body = between(rng, 0.78, 0.95) * rows, _coat(rng, 30, 220)
         # Around a lying tube the columns run from the roof down to the sill.
         body[:, 40:47] = _coat(rng, 25, 60)[0, 0]
         near = columns / 2 + side * between(rng, 0.0, 0.5) * columns
-        draw_tube(canvas, (near, level), (near + side * 400, level), (44, 52, 60), body, lit, 0.0)
-        draw_tube(
-            canvas,
-            (near + side * 60, level + 42),
-            (near + side * 61, level + 42),
-            (24, 24),
-            _coat(rng, 15, 40),
-            lit,
-        )
+        rear = (near + side * 400, level)
+        draw_tube(canvas, Tube((near, level), rear, (44, 52, 60), body), lit)
+        hub, rim = (near + side * 60, level + 42), (near + side * 61, level + 42)
+        draw_tube(canvas, Tube(hub, rim, (24, 24), _coat(rng, 15, 40)), lit)
     elif kind == "sign":
         low = between(rng, 0.6, 0.8) * rows
         edge = columns / 2 + side * between(rng, 0.25, 0.5) * columns
-        draw_tube(canvas, (edge, low), (edge, 420), (34, 36), _coat(rng, 60, 230), lit, 0, None, 9)
+        board = Tube((edge, low), (edge, 420), (34, 36), _coat(rng, 60, 230), cap=9)
+        draw_tube(canvas, board, lit)
     elif kind == "rail":
         low = between(rng, 0.6, 0.75) * rows
         metal = _coat(rng, 90, 200)
         for y in (low, low + 40):
-            draw_tube(canvas, (-20, y), (columns + 20, y - 6), (4, 4), metal, lit)
-        draw_tube(canvas, (x, low - 6), (x, 420), (5, 5), metal, lit)
+            draw_tube(canvas, Tube((-20, y), (columns + 20, y - 6), (4, 4), metal), lit)
+        draw_tube(canvas, Tube((x, low - 6), (x, 420), (5, 5), metal), lit)
     else:
         leaves = _coat(rng, 60, 90)
         for _ in range(16):
             spot = (x + side * between(rng, 0, 100), between(rng, 0.74, 1.0) * rows)
             leaves[..., 1] = int(rng.integers(80, 130))
-            draw_tube(canvas, spot, (spot[0] + 9, spot[1] + 6), (14, 17), leaves, lit)
+            draw_tube(canvas, Tube(spot, (spot[0] + 9, spot[1] + 6), (14, 17), leaves), lit)

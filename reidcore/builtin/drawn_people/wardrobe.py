@@ -1,11 +1,11 @@
-"""Who walks through the demo: bodies, garments and what people carry.
+"""People of the demo: bodies, garments and bags.
 
-A garment is a texture, a ``uint8`` array (rows along the body part, columns once around it, 4)
-with red, green, blue and near-infrared reflectance.  The middle column faces forward.
+A garment is a texture, a `uint8` array (rows along the body part, columns once around it, 4)
+with red, green, blue and near-infrared reflectance. The middle column faces forward.
 
 In near infrared a garment is as bright as its cloth and its colour's lightness make it, half and
-half; the hue shows in nothing.  So black on white stays a pattern, red on green of one lightness
-vanishes, and a black jacket may be as bright as a white one.  Skin is always bright, hair dark.
+half; the hue shows in nothing. So black on white stays a pattern, red on green of one lightness
+vanishes, and a black jacket may be as bright as a white one. Skin is always bright, hair dark.
 """
 
 import colorsys
@@ -20,9 +20,14 @@ from PIL import Image
 Colour = tuple[int, int, int, int]
 """Red, green, blue and near-infrared reflectance, each 0..255."""
 
-COLUMNS = 96  # of a texture, once around the body
+TEXTURE_COLUMNS = 96
+"""Columns of a texture, once around the body."""
+
 TRUNK_ROWS = 72
-LIMB_ROWS = 96  # the first half covers the upper, the second half the lower segment
+"""Rows of a trunk's texture."""
+
+LIMB_ROWS = 96
+"""Rows of a limb's texture: the upper segment's, then as many of the lower segment's."""
 
 # Weight, hue range (degrees), saturation range and value range (percent) of garment dyes.
 _DYES = (
@@ -57,18 +62,18 @@ def generator(*key: int) -> np.random.Generator:
 
 
 def between(rng: np.random.Generator, low: float, high: float) -> float:
-    """Return a uniform random number between ``low`` and ``high``."""
+    """Return a uniform random number between `low` and `high`."""
     return low + (high - low) * rng.random()
 
 
 def pick(rng: np.random.Generator, items: Sequence[Any]) -> Any:
-    """Return one of ``items``, each equally likely."""
+    """Return one of `items`, each equally likely."""
     return items[int(rng.integers(len(items)))]
 
 
 @cache
 def soft_noise(rows: int, columns: int, grid: int, seed: int) -> np.ndarray:
-    """Return smooth noise (rows, columns), 0..255, with bumps about ``grid`` pixels wide."""
+    """Return smooth noise (rows, columns), 0..255, with bumps about `grid` pixels wide."""
     shape = (max(rows // grid, 2), max(columns // grid, 2))
     coarse = generator(91, seed, rows, columns, grid).integers(0, 256, shape, dtype=np.uint8)
     smooth = Image.fromarray(coarse).resize((columns, rows), Image.Resampling.BICUBIC)
@@ -79,7 +84,7 @@ def soft_noise(rows: int, columns: int, grid: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Person:
-    """What stays the same about a person over all pictures."""
+    """A person: all that stays the same over all pictures."""
 
     build: float  # width relative to the average body, about 0.8..1.3
     shoulders: float  # extra width of the shoulders relative to the hips
@@ -111,14 +116,14 @@ def lightness(colour: Sequence[int]) -> int:
     return (2 * colour[0] + 5 * colour[1] + colour[2]) // 8
 
 
-def _dye(rng: np.random.Generator) -> Colour:
+def dye(rng: np.random.Generator) -> Colour:
     """Draw a garment colour on a cloth of its own."""
     choice = int(rng.integers(sum(entry[0] for entry in _DYES)))
-    dye = 0
-    while choice >= _DYES[dye][0]:
-        choice -= _DYES[dye][0]
-        dye += 1
-    _, hue, saturation, value = _DYES[dye]
+    number = 0
+    while choice >= _DYES[number][0]:
+        choice -= _DYES[number][0]
+        number += 1
+    _, hue, saturation, value = _DYES[number]
     shares = colorsys.hsv_to_rgb(
         between(rng, *hue) % 360 / 360,
         between(rng, *saturation) / 100,
@@ -129,10 +134,10 @@ def _dye(rng: np.random.Generator) -> Colour:
     return red, green, blue, (cloth + lightness((red, green, blue))) // 2
 
 
-def _second_dye(rng: np.random.Generator, first: Colour) -> Colour:
-    """Draw a colour that stands out from ``first``, more often than not on the same cloth."""
+def second_dye(rng: np.random.Generator, first: Colour) -> Colour:
+    """Draw a colour that stands out from `first`, more often than not on the same cloth."""
     for _ in range(20):
-        colour = _dye(rng)
+        colour = dye(rng)
         if sum(abs(a - b) for a, b in zip(colour[:3], first[:3], strict=True)) > 190:
             break
     infrared = colour[3]
@@ -144,19 +149,19 @@ def _second_dye(rng: np.random.Generator, first: Colour) -> Colour:
 
 def plain(colour: Colour, rows: int = 8) -> np.ndarray:
     """Return a texture of one colour."""
-    return np.full((rows, COLUMNS, 4), colour, dtype=np.uint8)
+    return np.full((rows, TEXTURE_COLUMNS, 4), colour, dtype=np.uint8)
 
 
 def _cloth(
     rng: np.random.Generator, pattern: str, colours: Sequence[Colour], rows: int
 ) -> np.ndarray:
-    """Return a texture (rows, columns, 4) with three ``colours`` laid out by ``pattern``."""
+    """Return a texture (rows, columns, 4) with three `colours` laid out by `pattern`."""
     texture = plain(colours[0], rows)
-    row, column = np.arange(rows)[:, None], np.arange(COLUMNS)[None, :]
-    front = abs(column - COLUMNS // 2)
+    row, column = np.arange(rows)[:, None], np.arange(TEXTURE_COLUMNS)[None, :]
+    front = abs(column - TEXTURE_COLUMNS // 2)
     period = int(rng.integers(7, 17))
     share = int(rng.integers(2, 5))
-    everywhere = np.ones((rows, COLUMNS), dtype=bool)
+    everywhere = np.ones((rows, TEXTURE_COLUMNS), dtype=bool)
     if pattern == "hoops":
         texture[everywhere & (row % period < period * share // 6)] = colours[1]
     elif pattern == "stripes":
@@ -175,7 +180,7 @@ def _cloth(
         distance = (row % period - period // 2) ** 2 + (shifted % period - period // 2) ** 2
         texture[distance < period * period // 11] = colours[1]
     elif pattern == "camouflage":
-        noise = soft_noise(rows, COLUMNS, 9, int(rng.integers(1 << 16)))
+        noise = soft_noise(rows, TEXTURE_COLUMNS, 9, int(rng.integers(1 << 16)))
         texture[noise > 140] = colours[1]
         texture[noise < 90] = colours[2]
     elif pattern == "block":
@@ -210,7 +215,7 @@ def _add_print(
     half = (int(rng.integers(7, 17)), int(rng.integers(7, 15)))
     motif, core = pick(rng, ("disc", "box", "diamond", "bars")), rng.random() < 0.6
     for centre in (48, 0) if rng.random() < 0.6 else (48,):
-        aside = abs((column - centre + 48) % COLUMNS - 48)
+        aside = abs((column - centre + 48) % TEXTURE_COLUMNS - 48)
         down = abs(row - middle)
         if motif == "disc":
             measure = (down * 16 // half[0]) ** 2 + (aside * 16 // half[1]) ** 2
@@ -229,7 +234,7 @@ def _add_print(
 def _head(rng: np.random.Generator, skin: Colour, hair: Colour, style: str) -> np.ndarray:
     """Return the texture of a head: hair on top and behind, a face in front."""
     texture = plain(skin, 32)
-    front = abs(np.arange(COLUMNS) - COLUMNS // 2)[None, :]
+    front = abs(np.arange(TEXTURE_COLUMNS) - TEXTURE_COLUMNS // 2)[None, :]
     row = np.arange(32)[:, None]
     if style != "bald":
         texture[(row < int(rng.integers(7, 12))) | ((front > 18) & (row < 26))] = hair
@@ -246,8 +251,8 @@ def make_person(rng: np.random.Generator) -> Person:
     red, green, blue = (int(part + rng.integers(-8, 9)) for part in pick(rng, _SKINS))
     skin = (red, green, blue, int(rng.integers(165, 215)))
     hair = (*pick(rng, _HAIRS), int(rng.integers(60, 130)))
-    upper, lower = _dye(rng), _dye(rng)
-    accents = [_second_dye(rng, upper) for _ in range(2)]
+    upper, lower = dye(rng), dye(rng)
+    accents = [second_dye(rng, upper) for _ in range(2)]
     pattern = pick(rng, _UPPER_PATTERNS)
     trunk = _cloth(rng, pattern, (upper, *accents), TRUNK_ROWS)
     trunk[:3, 30:67] = skin  # the neck opening
@@ -261,7 +266,7 @@ def make_person(rng: np.random.Generator) -> Person:
     reach = 96 if kind == "coat" else pick(rng, (96, 96, 96, 40, 34, 66, 8))
     arm[reach:] = skin
 
-    lower_colours = (lower, _second_dye(rng, lower), _dye(rng))
+    lower_colours = (lower, second_dye(rng, lower), dye(rng))
     lower_pattern = pick(rng, _LOWER_PATTERNS)
     leg = _cloth(rng, lower_pattern, lower_colours, LIMB_ROWS)
     skirt, hem = _cloth(rng, lower_pattern, lower_colours, 48), 0.0
@@ -278,22 +283,22 @@ def make_person(rng: np.random.Generator) -> Person:
         leg[int(rng.integers(76, 90)) :] = accents[1]  # socks
 
     bag = pick(rng, _BAGS)
-    bag_colour = _dye(rng)
+    bag_colour = dye(rng)
     bag_cloth = _cloth(
         rng,
         pick(rng, ("plain", "plain", "block", "band", "print")),
-        (bag_colour, _second_dye(rng, bag_colour), _dye(rng)),
+        (bag_colour, second_dye(rng, bag_colour), dye(rng)),
         40,
     )
     side = pick(rng, (-1, 1))
-    column, row = np.arange(COLUMNS)[None, :], np.arange(TRUNK_ROWS)[:, None]
+    column, row = np.arange(TEXTURE_COLUMNS)[None, :], np.arange(TRUNK_ROWS)[:, None]
     if bag == "backpack":
         straps = abs(abs(column - 48) - 12) < 3
         trunk[straps & (row < 46)] = bag_colour
     elif bag == "shoulder":
         along = (48 + side * (row - 34) * 2 // 3, 0 - side * (row - 34) * 2 // 3)
         for centre in along:
-            trunk[abs((column - centre + 48) % COLUMNS - 48) < 3] = bag_colour
+            trunk[abs((column - centre + 48) % TEXTURE_COLUMNS - 48) < 3] = bag_colour
     style = pick(rng, ("short", "short", "short", "bald", "beard", "short", "long", "long", "long"))
     return Person(
         build=between(rng, 0.8, 1.28),
@@ -315,8 +320,8 @@ def make_person(rng: np.random.Generator) -> Person:
         skirt=skirt,
         head=_head(rng, skin, hair, style),
         hair=plain(hair),
-        hat_cloth=plain(pick(rng, (accents[0], _dye(rng), upper))),
-        shoe=plain(_dye(rng)),
+        hat_cloth=plain(pick(rng, (accents[0], dye(rng), upper))),
+        shoe=plain(dye(rng)),
         skin=plain(skin),
         bag_cloth=bag_cloth,
     )

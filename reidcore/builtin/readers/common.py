@@ -1,6 +1,6 @@
-"""What readers of published archives share: looking for folders, listing pictures, refusing parts.
+"""Helpers for readers of published archives: find folders, list pictures, refuse incomplete copies.
 
-Imports neither torch nor numpy.
+Torch-free and NumPy-free.
 """
 
 from __future__ import annotations
@@ -17,11 +17,18 @@ import attrs
 from reidcore.errors import DataError
 
 Counts = Literal["published", "any"]
+"""Setting of readers: refuse numbers other than the published ones, or take any."""
 
 
 @attrs.frozen
 class Found:
-    """A picture of an archive, with what its name says."""
+    """A picture of an archive.
+
+    Attributes:
+        split: The split it belongs to.
+        file: Its name without the folder.
+        said: Match of the name, whose groups say identity, camera and so on.
+    """
 
     split: str
     file: str
@@ -32,8 +39,12 @@ class Found:
 class NamedPictures:
     """An archive with a folder for each split, in which names of pictures say everything else.
 
-    name: of the data set, and example: one of its file names, for messages. folders: by split.
-    pattern: fits a whole file name and has a group `pid`.
+    Attributes:
+        name: Name of the data set, for messages.
+        folders: Name of the folder of each split.
+        pattern: Pattern of a whole file name, with a group `pid`.
+        example: One of the file names, for messages.
+        ending: Ending of the file names.
     """
 
     name: str
@@ -43,7 +54,11 @@ class NamedPictures:
     ending: str = ".jpg"
 
     def read(self, root: Path) -> list[Found]:
-        """The pictures of all folders, by split and name. Raises `DataError`."""
+        """Return the pictures of all folders, by split and name.
+
+        Raises:
+            DataError: A folder is missing or empty, or a picture has another kind of name.
+        """
         folders = list(self.folders.values())
         check_layout(root, self.name, lambda near: lacking(near, folders), ", ".join(folders))
         found, strange = [], []
@@ -72,7 +87,7 @@ class NamedPictures:
         files: Mapping[str, int],
         identities: Mapping[str, int],
     ) -> None:
-        """DataError if a split has another number of pictures or identities than expected."""
+        """Raise DataError if a split has another number of pictures or identities than expected."""
         have = Counter(one.split for one in found)
         seen = Counter(split for split, _ in {(one.split, one.said["pid"]) for one in found})
         counted = [(self.folders[s], have[s], number, "pictures") for s, number in files.items()]
@@ -83,9 +98,13 @@ class NamedPictures:
 
 
 def check_layout(root: Path, name: str, lacks: Callable[[Path], str], need: str) -> None:
-    """DataError unless `root` lacks nothing; names a folder nearby that lacks nothing.
+    """Raise DataError unless a folder is the data set's; the text names one nearby that is.
 
-    lacks: what a folder has not, such as "folder query", or "". need: what `root` must hold.
+    Args:
+        root: The folder.
+        name: Name of the data set.
+        lacks: Function that returns what a folder lacks, such as "folder query", or "".
+        need: All that the folder must hold, in words.
     """
     if not root.is_dir():
         raise DataError(f"{root} is no folder; extract the archive and name the folder it makes")
@@ -102,7 +121,7 @@ def check_layout(root: Path, name: str, lacks: Callable[[Path], str], need: str)
 
 
 def lacking(root: Path, folders: Iterable[str], files: Iterable[str] = ()) -> str:
-    """Those folders and files that `root` has not, in words; "" if it has all."""
+    """Return, in words, the folders and files that are missing in `root`; "" if none is."""
     gone = {
         "folder": [name for name in folders if not os.path.isdir(root / name)],
         "file": [name for name in files if not os.path.isfile(root / name)],
@@ -111,7 +130,11 @@ def lacking(root: Path, folders: Iterable[str], files: Iterable[str] = ()) -> st
 
 
 def pictures(folder: Path, ending: str = ".jpg") -> list[str]:
-    """The names of a folder's pictures in order; other files, such as Thumbs.db, do not count."""
+    """Return the names of a folder's pictures in order, without other files such as Thumbs.db.
+
+    Raises:
+        DataError: There are none.
+    """
     names = sorted(name for name in os.listdir(folder) if name.endswith(ending) and name[0] != ".")
     if not names:
         raise DataError(f"{folder} has no {ending} pictures; extract the archive again")
@@ -120,7 +143,13 @@ def pictures(folder: Path, ending: str = ".jpg") -> list[str]:
 
 @attrs.frozen
 class Listed:
-    """A line of a list file, with what it says."""
+    """A line of a list file.
+
+    Attributes:
+        list: Name of the file.
+        line: Number of the line, from 1.
+        said: Match of the line, whose groups say file and identity.
+    """
 
     list: str
     line: int
@@ -131,9 +160,18 @@ class Listed:
 
 
 def read_list(path: Path, pattern: re.Pattern[str], example: str) -> list[Listed]:
-    """The lines of a list file, without empty ones. DataError unless all fit the pattern."""
+    """Return the lines of a list file, without empty ones.
+
+    Args:
+        path: The file.
+        pattern: Pattern of a whole line.
+        example: A line that fits, for messages.
+
+    Raises:
+        DataError: A line does not fit the pattern, or there are none.
+    """
     listed, strange = [], []
-    # What is not UTF-8 fits no pattern or names no picture, so that its line is told.
+    # What is not UTF-8 fits no pattern or names no picture, so that the error names its line.
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, text in enumerate(map(str.strip, file), 1):
             said = pattern.fullmatch(text)
@@ -153,7 +191,7 @@ def read_list(path: Path, pattern: re.Pattern[str], example: str) -> list[Listed
 
 
 def check_once(folder: Path, listed: Iterable[Listed]) -> None:
-    """DataError if a list has a picture twice, or two lists give it two identities.
+    """Raise DataError if a list has a picture twice, or two lists give it two identities.
 
     The patterns of the lists have the groups `file` and `pid`.
     """
@@ -172,8 +210,13 @@ def check_once(folder: Path, listed: Iterable[Listed]) -> None:
 
 
 def check_present(files: Iterable[tuple[str, Listed]], hint: str) -> None:
-    """DataError if a file, here with the line that names it, is not there."""
-    # Folders are listed, because asking for every picture takes minutes on a network's disk.
+    """Raise DataError if a listed file is not there.
+
+    Args:
+        files: Path of each file, with the line that lists it.
+        hint: Advice at the end of the message.
+    """
+    # Folders are listed, because asking for every picture takes minutes on a network drive.
     names: dict[str, frozenset[str]] = {}
     absent = []
     for path, listed in files:
@@ -194,9 +237,12 @@ def check_present(files: Iterable[tuple[str, Listed]], hint: str) -> None:
 
 
 def refuse_part(root: Path, name: str, counted: Iterable[tuple[str, int, int, str]]) -> None:
-    """DataError unless every number is as published.
+    """Raise DataError unless every number is as published.
 
-    counted: where, the number found, the number expected, and of what.
+    Args:
+        root: Folder of the data set.
+        name: Name of the data set.
+        counted: The place, the number found, the number expected, and the noun counted.
     """
     wrong = [
         f"{place} has {found:,} {what}, expected {expected:,}"

@@ -62,9 +62,13 @@ class CUHK03NP:
         )
 
     def rows(self, root: Path) -> list[Row]:
-        """Rows of train, query and gallery, by file name. Raises `DataError`.
+        """Return the rows of train, query and gallery, by file name.
 
-        root: the official archive, with the folders detected and labeled, or one of these two.
+        Args:
+            root: The official archive, with the folders detected and labeled, or one of these two.
+
+        Raises:
+            DataError: The folder is another one, or not the whole data set.
         """
         root = Path(root)
         need = f"{', '.join(FOLDERS.values())}, by themselves or in a folder {self.boxes}"

@@ -1,4 +1,4 @@
-"""The drawn demo data set. Imports neither torch nor numpy."""
+"""Reader of the demo data set, which is drawn on first use. Torch-free and NumPy-free."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 import attrs
 
 from reidcore.contracts.component import Facts, Row
-from reidcore.contracts.settings import setting
+from reidcore.contracts.settings import refuse_value, setting
 from reidcore.data.manifest import read_manifest
 from reidcore.version import __version__
 
-DRAWING = 2  # counts up when the same settings draw other pictures, so that no cache keeps old ones
+DRAWING = 2
+"""Version of the drawing; another number, so that no cache keeps pictures of another drawing."""
 
 
 @attrs.frozen
@@ -42,9 +43,7 @@ class Demo:
     @infrared_cameras.validator
     def _among_cameras(self, attribute: attrs.Attribute, value: int) -> None:
         if value > self.cameras:
-            error = ValueError(f"expected at most cameras = {self.cameras}, got {value}")
-            error.reid_field = attribute.name  # type: ignore[attr-defined]
-            raise error
+            refuse_value(attribute, f"expected at most cameras = {self.cameras}, got {value}")
 
     def facts(self) -> Facts:
         modalities = ["visible"] * (self.infrared_cameras < self.cameras)
@@ -59,14 +58,14 @@ class Demo:
         )
 
     def default_root(self) -> Path:
-        """A folder for these settings and this drawing under $REID_CACHE, or ~/.cache/reidcore."""
+        """Return the folder of these settings in $REID_CACHE, or in ~/.cache/reidcore."""
         cache = os.environ.get("REID_CACHE") or Path.home() / ".cache" / "reidcore"
         settings = json.dumps([DRAWING, attrs.asdict(self)], sort_keys=True)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
         return Path(cache) / f"demo-{__version__}-{digest}"
 
     def rows(self, root: Path) -> list[Row]:
-        """The manifest's rows; draws the data set into `root` if that does not exist."""
+        """Return the manifest's rows; draw the data set into `root` if that does not exist."""
         root = Path(root)
         if not root.exists():
             from reidcore.builtin.drawn_people.pictures import write_demo

@@ -15,6 +15,7 @@ FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding
 FILES = {"train": 16522, "query": 2228, "gallery": 17661}
 IDENTITIES = {"train": 702, "query": 702, "gallery": 1110}
 FRAMES_PER_SECOND = 59.94
+
 OFFSETS = {1: 5542, 2: 3606, 3: 27243, 4: 31181, 5: 0, 6: 22401, 7: 18967, 8: 46765}
 """The frame on the common clock at which each camera's film begins."""
 
@@ -48,7 +49,11 @@ class DukeMTMC:
         )
 
     def rows(self, root: Path) -> list[Row]:
-        """Rows of train, query and gallery, by file name. Raises `DataError`."""
+        """Return the rows of train, query and gallery, by file name.
+
+        Raises:
+            DataError: The folder is another one, or not the whole data set.
+        """
         root = Path(root)
         found = ARCHIVE.read(root)
         if self.counts == "published":
@@ -67,9 +72,9 @@ class DukeMTMC:
 
 
 def seconds(camera: int, frame: int) -> float:
-    """The time of a camera's frame on the clock that all eight cameras share.
+    """Return the time of a camera's frame, in seconds on the clock that all eight cameras share.
 
-    As Liao and Shao, Interpretable and Generalizable Person Re-identification with Query-adaptive
-    Convolution and Temporal Lifting (ECCV 2020), reckon it.
+    It is computed as in Liao and Shao, Interpretable and Generalizable Person Re-identification
+    with Query-adaptive Convolution and Temporal Lifting (ECCV 2020).
     """
     return (frame + OFFSETS[camera]) / FRAMES_PER_SECOND

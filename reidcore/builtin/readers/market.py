@@ -14,12 +14,22 @@ from reidcore.contracts.component import Facts, Row
 from reidcore.contracts.settings import setting
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+
 FILES = {"train": 12936, "query": 3368, "gallery": 19732}
 """Published numbers of pictures in each folder, junk included."""
+
 KEPT = {"train": 12936, "query": 3368, "gallery": 15913}
+"""The same without junk."""
+
 DISTRACTORS = 2798
 IDENTITIES = {"train": 751, "query": 750}
-JUNK, DISTRACTOR = "-1", "0000"
+
+JUNK = "-1"
+"""Identity of pictures that show no person, or only a part."""
+
+DISTRACTOR = "0000"
+"""Identity of gallery pictures that show nobody from the queries."""
+
 FRAMES_PER_SECOND = 25
 
 ARCHIVE = NamedPictures(
@@ -32,12 +42,22 @@ ARCHIVE = NamedPictures(
 
 Session = tuple[int, int]
 """Camera and session, both from 1."""
+
 Clock = Literal["authors", "cumulative"]
+"""Way in which the sessions of a camera are laid end to end, see `offsets`."""
 
 
 @attrs.frozen
 class Picture:
-    """What the name of a picture says; frame: raw frame number within the session."""
+    """A picture with all that its name says.
+
+    Attributes:
+        split: The split it belongs to.
+        file: Its name without the folder.
+        pid: Identity.
+        session: Camera and session.
+        frame: Number of the frame within the session.
+    """
 
     split: str
     file: str
@@ -81,9 +101,12 @@ class Market1501:
         )
 
     def rows(self, root: Path) -> list[Row]:
-        """Rows of train, query and gallery, by file name; junk, identity -1, is left out.
+        """Return the rows of train, query and gallery without junk, by file name.
 
-        Times are the same whichever splits are used. Raises `DataError`.
+        Times are the same whichever splits are used.
+
+        Raises:
+            DataError: The folder is another one, or not the whole data set.
         """
         root = Path(root)
         found = ARCHIVE.read(root)
@@ -111,7 +134,7 @@ def _picture(found: Found) -> Picture:
 
 
 def latest_frames(pictures: Iterable[Picture]) -> dict[Session, int]:
-    """The largest frame number of every session that has a picture."""
+    """Return the largest frame number of every session that has a picture."""
     latest: dict[Session, int] = {}
     for picture in pictures:
         latest[picture.session] = max(picture.frame, latest.get(picture.session, 0))
@@ -119,13 +142,15 @@ def latest_frames(pictures: Iterable[Picture]) -> dict[Session, int]:
 
 
 def offsets(latest: Mapping[Session, int], clock: Clock) -> dict[Session, int]:
-    """The frame at which each session starts on its camera's clock.
+    """Return the frame at which each session starts on its camera's clock.
 
-    latest: largest frame number by session; sessions without a picture are absent. "cumulative"
-    adds up the largest frame numbers of a camera's earlier sessions. "authors" is what the code of
-    Liao and Shao, Interpretable and Generalizable Person Re-identification with Query-adaptive
-    Convolution and Temporal Lifting (ECCV 2020), does: it adds the offset of the session before
-    twice, if that has pictures, so that sessions from the third on are farther apart.
+    Args:
+        latest: Largest frame number by session; sessions without a picture are absent.
+        clock: "cumulative" adds up the largest frame numbers of a camera's earlier sessions.
+            "authors" follows the code of Liao and Shao, Interpretable and Generalizable Person
+            Re-identification with Query-adaptive Convolution and Temporal Lifting (ECCV 2020): it
+            adds the offset of the session before twice, if that has pictures, so that sessions from
+            the third on are farther apart.
     """
     found: dict[Session, int] = {}
     for camera in {camera for camera, _ in latest}:

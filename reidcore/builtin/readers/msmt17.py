@@ -23,12 +23,19 @@ from reidcore.contracts.settings import setting
 from reidcore.errors import DataError
 
 VERSIONS = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
-"""The folders of the pictures to train on and to test with; those of V2 have masked faces."""
+"""Folders of the pictures to train on and to test with; those of V2 have masked faces."""
+
 LISTS = {split: f"list_{split}.txt" for split in ("train", "val", "query", "gallery")}
+
 LISTED = {"train": 30248, "val": 2373, "query": 11659, "gallery": 82161}
-TRAINING, TEST = ("train", "val"), ("query", "gallery")
+"""Published numbers of pictures in each list."""
+
+TRAINING = ("train", "val")
+TEST = ("query", "gallery")
+
 IDENTITIES = {("train",): 1041, TRAINING: 1041, ("query",): 3060, ("gallery",): 3060, TEST: 3060}
-"""Published numbers of identities in lists; val and gallery bring nobody new."""
+"""Published numbers of identities in lists; val and gallery show no further people."""
+
 CAMERAS = 15
 
 EXAMPLE = "0000/0000_000_01_0303morning_0008_0.jpg 0"
@@ -56,10 +63,12 @@ class MSMT17:
         )
 
     def rows(self, root: Path) -> list[Row]:
-        """Rows of train, val, query and gallery, in the order of the lists.
+        """Return the rows of train, val, query and gallery, in the order of the lists.
 
-        Lists number the people to test with from 0 again, so these are "test0" and so on. Raises
-        `DataError`.
+        Lists number the people to test with from 0 again, so these are "test0" and so on.
+
+        Raises:
+            DataError: The folder is another one, or not the whole data set.
         """
         root = Path(root)
         folders = VERSIONS[_version(root)]
@@ -78,7 +87,11 @@ class MSMT17:
 
 
 def _version(root: Path) -> str:
-    """The version of the data set in `root`. Raises `DataError` if it is none, or both."""
+    """Return the version of the data set in `root`.
+
+    Raises:
+        DataError: It is none, or both.
+    """
     there = [version for version in VERSIONS if not lacking(root, VERSIONS[version])]
     if len(there) > 1:
         first, second = (root / VERSIONS[version][0] for version in there)
@@ -93,7 +106,7 @@ def _version(root: Path) -> str:
 
 
 def _nearest(root: Path) -> tuple[str, ...]:
-    """The folders of the version of which `root` has more, of V1 where it has none."""
+    """Return the folders of the version of which `root` has more, of V1 where it has none."""
     return max(VERSIONS.values(), key=lambda names: sum((root / name).is_dir() for name in names))
 
 
@@ -109,8 +122,10 @@ def _row(folder: Path, split: str, listed: Listed) -> Row:
 
 
 def _check_counts(root: Path, lists: dict[str, list[Listed]]) -> None:
-    """DataError if lists or identities are not as many as published; files that no list names,
-    which V2 has, are not looked at."""
+    """Raise DataError if lists or identities are not as many as published.
+
+    Files that no list names, which V2 has, do not count.
+    """
     pids = {split: {one.said["pid"] for one in listed} for split, listed in lists.items()}
     counted = [(LISTS[s], len(listed), LISTED[s], "pictures") for s, listed in lists.items()]
     for splits, expected in IDENTITIES.items():

@@ -26,8 +26,12 @@ NAME = "RegDB"
 FOLDERS = {"visible": "Visible", "thermal": "Thermal"}
 MODALITIES = {"visible": "visible", "thermal": "infrared"}
 SPLITS = ("train", "test")
-IDENTITIES, EACH = 206, 10
-"""Published numbers of identities in every list, and of pictures of each of them."""
+
+IDENTITIES = 206
+"""Published number of identities in every list."""
+
+EACH = 10
+"""Published number of pictures of each identity in every list."""
 
 Lists = dict[tuple[str, str], list[Listed]]
 """Lines by split and kind."""
@@ -60,10 +64,13 @@ class RegDB:
         )
 
     def rows(self, root: Path) -> list[Row]:
-        """Rows of train and test of the trial, in the order of the lists, visible ones first.
+        """Return the rows of train and test of the trial, by list and line, visible ones first.
 
         Lists number the people to test with from 0 again, so these are "test0" and so on. The
-        protocol takes one modality of test as queries and the other as gallery. Raises `DataError`.
+        protocol takes one modality of test as queries and the other as gallery.
+
+        Raises:
+            DataError: The folder is another one, or not the whole data set.
         """
         root = Path(root)
         files = {(split, kind): self._list(split, kind) for split in SPLITS for kind in FOLDERS}
@@ -110,7 +117,7 @@ def _example(kind: str) -> str:
 
 
 def _check_lists(root: Path, lists: Lists) -> None:
-    """DataError if a picture is listed twice, or somebody both to train on and to test with."""
+    """Raise DataError if a picture is listed twice, or a person for training and for test."""
     trained: dict[str, Listed] = {}
     for (split, _), listed in lists.items():
         check_once(root, listed)
@@ -126,7 +133,7 @@ def _check_lists(root: Path, lists: Lists) -> None:
 
 
 def _check_counts(root: Path, lists: Lists) -> None:
-    """DataError if lists or identities are not as many as published."""
+    """Raise DataError if lists or identities are not as many as published."""
     counted = []
     for split in SPLITS:
         people: set[str] = set()

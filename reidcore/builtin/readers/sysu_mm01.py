@@ -54,9 +54,12 @@ class SYSUMM01:
         )
 
     def rows(self, root: Path) -> list[Row]:
-        """Rows of train, val and test, by identity, camera and file name. Raises `DataError`.
+        """Return the rows of train, val and test, by identity, camera and file name.
 
         The protocol draws queries and gallery from test.
+
+        Raises:
+            DataError: The folder is another one, or not the whole data set.
         """
         root = Path(root)
         folders = [f"cam{camera}" for camera in CAMERAS]
@@ -76,9 +79,9 @@ class SYSUMM01:
 
 
 def _identities(path: Path) -> list[str]:
-    """The identities of a list, ascending, as their folders are named."""
+    """Return the identities of a list, ascending, as their folders are named."""
     numbers = set()
-    # What is not UTF-8 is no number, and is told as such.
+    # What is not UTF-8 is no number, and the error says so.
     for line, text in enumerate(path.read_text("utf-8-sig", "replace").splitlines(), 1):
         for piece in text.strip().removesuffix(",").split(",") if text.strip() else ():
             number = piece.strip()
@@ -94,7 +97,7 @@ def _identities(path: Path) -> list[str]:
 
 
 def _check_apart(root: Path, people: dict[str, list[str]]) -> None:
-    """DataError if two lists share an identity."""
+    """Raise DataError if two lists share an identity."""
     first: dict[str, str] = {}
     for split, pids in people.items():
         for pid in pids:
@@ -107,7 +110,7 @@ def _check_apart(root: Path, people: dict[str, list[str]]) -> None:
 
 
 def _rows(root: Path, split: str, pid: str) -> list[Row]:
-    """The pictures of a person; not everybody was seen by every camera."""
+    """Return the rows of a person; not everybody was seen by every camera."""
     rows = []
     for camera, modality in CAMERAS.items():
         folder = f"cam{camera}/{pid}"
@@ -131,7 +134,7 @@ def _rows(root: Path, split: str, pid: str) -> list[Row]:
 
 
 def _check_seen(root: Path, people: dict[str, list[str]], rows: Sequence[Row]) -> None:
-    """DataError if somebody who is listed has no picture."""
+    """Raise DataError if somebody who is listed has no picture."""
     seen = {row.pid for row in rows}
     for split, pids in people.items():
         unseen = [pid for pid in pids if pid not in seen]
@@ -144,7 +147,7 @@ def _check_seen(root: Path, people: dict[str, list[str]], rows: Sequence[Row]) -
 
 
 def _check_counts(root: Path, people: dict[str, list[str]], rows: Sequence[Row]) -> None:
-    """DataError if people or their pictures are not as many as published."""
+    """Raise DataError if people or their pictures are not as many as published."""
     have = Counter((row.split, row.modality) for row in rows)
     counted = [
         (LISTS[split], len(pids), IDENTITIES[split], "identities") for split, pids in people.items()

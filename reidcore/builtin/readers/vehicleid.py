@@ -25,8 +25,10 @@ from reidcore.errors import DataError
 NAME = "VehicleID"
 FOLDER = "image"
 LISTS = "train_test_split"
+
 IDENTITIES = 13164
 """Published number of vehicles to train on."""
+
 LINE = re.compile(r"(?P<file>[\w-]+)\s+0*(?P<pid>\d+)")
 
 
@@ -45,7 +47,7 @@ class VehicleID:
     )
 
     def facts(self) -> Facts:
-        # Numbers of pictures are told differently by different papers.
+        # Papers give different numbers of pictures.
         return Facts(
             identities=IDENTITIES,
             columns=frozenset(),
@@ -54,9 +56,12 @@ class VehicleID:
         )
 
     def rows(self, root: Path) -> list[Row]:
-        """Rows of train and of the chosen test list, in the order of the lists.
+        """Return the rows of train and of the chosen test list, in the order of the lists.
 
-        The protocol draws queries and gallery from test. Raises `DataError`.
+        The protocol draws queries and gallery from test.
+
+        Raises:
+            DataError: The folder is another one, or not the whole data set.
         """
         root = Path(root)
         files = {
@@ -85,7 +90,7 @@ class VehicleID:
         ]
 
     def _check_counts(self, root: Path, lists: dict[str, list[Listed]]) -> None:
-        """DataError if vehicles are not as many as published."""
+        """Raise DataError if vehicles are not as many as published."""
         expected = {"train": IDENTITIES, "test": self.test_list}
         refuse_part(
             root,
@@ -103,7 +108,7 @@ class VehicleID:
 
 
 def _check_lists(root: Path, lists: dict[str, list[Listed]]) -> None:
-    """DataError if a picture is listed twice, or a vehicle both to train on and to test with."""
+    """Raise DataError if a picture is listed twice, or a vehicle for training and for test."""
     check_once(root / LISTS, [one for listed in lists.values() for one in listed])
     trained = {one.said["pid"]: one for one in reversed(lists["train"])}
     for one in lists["test"]:

@@ -48,10 +48,13 @@ class VeRi776:
         )
 
     def rows(self, root: Path) -> list[Row]:
-        """Rows of train, query and gallery, by file name. Raises `DataError`.
+        """Return the rows of train, query and gallery, by file name.
 
         The gallery holds a copy of every query picture, as published: a protocol must drop the
         pictures of a query's identity in its camera.
+
+        Raises:
+            DataError: The folder is another one, or not the whole data set.
         """
         root = Path(root)
         found = ARCHIVE.read(root)
@@ -71,7 +74,7 @@ class VeRi776:
 
 
 def _check_queries(root: Path, found: list[Found]) -> None:
-    """DataError unless every query picture is in the gallery too."""
+    """Raise DataError unless every query picture is in the gallery too."""
     gallery = {one.file for one in found if one.split == "gallery"}
     alone = [one.file for one in found if one.split == "query" and one.file not in gallery]
     if alone:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import attrs
 
-from reidcore.contracts.settings import setting
+from reidcore.contracts.settings import refuse_value, setting
 
 
 def _probability(default: float) -> Any:
@@ -86,9 +86,7 @@ class Occlude:
     @smallest.validator
     def _below_area(self, attribute: attrs.Attribute, value: float) -> None:
         if value > self.area > 0:
-            error = ValueError(f"expected at most area = {self.area:g}, got {value!r}")
-            error.reid_field = attribute.name  # type: ignore[attr-defined]
-            raise error
+            refuse_value(attribute, f"expected at most area = {self.area:g}, got {value!r}")
 
 
 @attrs.frozen
