@@ -127,14 +127,14 @@ class Model(nn.Module):
                             part.eval()
         return self
 
-    def autocast(self) -> AbstractContextManager[Any]:
+    def _autocast(self) -> AbstractContextManager[Any]:
         """Return the context that training computes in: bfloat16 where torch holds it safe, if the
         run asks for mixed precision and the device has it. Evaluation stays float32."""
         if self.training and self.device.type == self.amp_device:
             return torch.autocast(self.amp_device, torch.bfloat16)
         return nullcontext()
 
-    def laid_out(self, images: Images) -> Images:
+    def _laid_out(self, images: Images) -> Images:
         """Return the images with their pixels in the convolutions' memory format."""
         if not self.channels_last:
             return images
@@ -150,14 +150,15 @@ class Model(nn.Module):
         """
         if isinstance(images, SharedImages):
             with images.forward_pass() as own:
-                made = self._widened(own)
+                made = self._computed(own)
             return Lazy(made, lambda name: images.division.whole(made[name]))
-        return self._widened(images)
+        return self._computed(images)
 
-    def _widened(self, images: Images) -> dict[str, Tensor]:
-        with self.autocast() if self.training else float32_convolutions():
-            features = self._features(self.laid_out(images))
-        return {name: widened(value) for name, value in features.items()}
+    def _computed(self, images: Images) -> dict[str, Tensor]:
+        """Return the features of pictures that are all computed in this process."""
+        with self._autocast() if self.training else float32_convolutions():
+            features = self._features(self._laid_out(images))
+        return {name: _in_float32(value) for name, value in features.items()}
 
     def _features(self, images: Images) -> dict[str, Tensor]:
         wanted = self.plan.wanted
@@ -190,10 +191,10 @@ class Model(nn.Module):
         total: Tensor | None = None
         terms: dict[str, Tensor] = {}
         for name, loss in self.losses.items():
-            with self.autocast():
+            with self._autocast():
                 result = loss(features, batch)
             value, extra = result if isinstance(result, tuple) else (result, {})
-            value = widened(value)
+            value = _in_float32(value)
             terms[name] = value.detach()
             for term, number in extra.items():
                 terms[f"{name}.{term}"] = torch.as_tensor(number).detach()
@@ -234,7 +235,7 @@ def float32_convolutions() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = allowed
 
 
-def widened(value: Tensor) -> Tensor:
+def _in_float32(value: Tensor) -> Tensor:
     """Return in float32 what autocast made half; everything else as it is."""
     return value.float() if value.dtype in (torch.bfloat16, torch.float16) else value
 
