@@ -252,7 +252,8 @@ def test_draw_is_the_same_in_another_process(tmp_path: Path) -> None:
     street(tmp_path / "set", identities=8)
     code = (
         "import sys; from pathlib import Path; from reidcore.data.index import *\n"
-        "from reidcore.data.manifest import manifest_hash\nfrom reidcore.data.splits import draw_splits\n"
+        "from reidcore.data.manifest import manifest_hash\n"
+        "from reidcore.data.splits import draw_splits\n"
         "rows = index_folder(Path(sys.argv[1]), sys.argv[2]).rows\n"
         "print(manifest_hash(draw_splits(rows, 0.5, 3).rows))"
     )
