@@ -38,7 +38,7 @@ class PackagedRun:
 
 
 def packaged_runs(plugins: Plugins, plugin: str | None = None) -> Iterator[PackagedRun]:
-    """The run files of one plugin, or of all that can be imported, sorted by name."""
+    """Yield the run files of one plugin, or of all that can be imported, sorted by name."""
     names = [plugin] if plugin is not None else plugins.names()
     for name in names:
         if plugin is None and plugins.status(name).plugin is None:

@@ -56,7 +56,7 @@ class SettingDoc:
 
 
 def describe_settings(config: type) -> list[SettingDoc]:
-    """The settings of a component's config class, in their order in the class."""
+    """Return the settings of a component's config class, in their order in the class."""
     try:
         hints = typing.get_type_hints(config)
     except Exception:

@@ -1,4 +1,4 @@
-"""What holds of every file with tables of a run, before they are looked at. Torch-free."""
+"""Checks and names that every file with tables of a run needs before it is read. Torch-free."""
 
 from __future__ import annotations
 
