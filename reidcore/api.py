@@ -28,6 +28,7 @@ from reidcore.contracts.settings import (
     setting,
 )
 from reidcore.hookspecs import hookimpl
+from reidcore.plugins.samples import sample_run
 
 __all__ = [
     "IMAGENET",
@@ -50,5 +51,6 @@ __all__ = [
     "VectorName",
     "WiringError",
     "hookimpl",
+    "sample_run",
     "setting",
 ]
