@@ -276,7 +276,7 @@ def test_reading_processes_end_with_a_killed_run(tmp_path: Path):
     """Processes do not outlive one that is killed and could not stop them."""
     code = """
 import sys, time
-from reidcore.reading_processes import ReadingProcesses
+from reidcore.data.reading_processes import ReadingProcesses
 import multiprocessing
 made = ReadingProcesses(2, None)
 print(*(child.pid for child in multiprocessing.active_children()), flush=True)

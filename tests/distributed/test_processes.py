@@ -24,14 +24,14 @@ RUN = (
 PARTS = """
 import attrs
 import torch
-from reidcore.cli import leave
+from reidcore.cli.main import leave
 from tests.builtin.test_rerank import matcher_ranking, vectors
 from reidcore.api import Feature, Given
 from reidcore.builtin import settings
 from reidcore.builtin.matchers import build_euclidean
 from reidcore.builtin.postprocessors import Rerank
 from reidcore.modules import Context
-from reidcore.processes import together
+from reidcore.distributed.processes import together
 
 config = settings.Euclidean(features=["x.x"])
 given = Given((1, 1), features={"x.x": Feature.vector(6)})

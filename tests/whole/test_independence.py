@@ -98,7 +98,7 @@ def test_the_core_runs_alone(core, tmp_path):
 
 CHECKS = """
 import contextlib, io, json, sys
-from reidcore.cli import main
+from reidcore.cli.main import main
 found = {}
 for run in sys.argv[1:]:
     said, plan = io.StringIO(), io.StringIO()

@@ -24,10 +24,11 @@ PUBLIC = {"reidcore.api", "reidcore.modules", "reidcore.testing"}
 
 SCORES = """
 import sys, torch
-from reidcore.cli import main
+from reidcore.cli.main import main
 from reidcore.modules import open_run
-from reidcore.pictures import PictureLoader, make_rows
-from reidcore.scoring import make_templates, score
+from reidcore.data.pictures import PictureLoader, make_rows
+from reidcore.ranking.distances import score
+from reidcore.ranking.templates import make_templates
 model = open_run(sys.argv[1], "cpu")
 plan = model.plan
 rows = make_rows(plan.data.test[0].rows, plan.data.camera_numbers, plan.given.modalities)
