@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reid_metric_learning.settings import MetricLoss
+from reid_metric_learning.wiring import MetricLoss
 from reidcore.api import Component, hookimpl, sample_run
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reid_metric_learning.classes import in_words
 from reid_metric_learning.loss import MetricLoss
-from reid_metric_learning.settings import MetricLoss as MetricLossSettings
+from reid_metric_learning.settings import MetricLossSettings
 from reidcore.api import BatchShape, Given, WiringError
 from reidcore.modules import Batch, Images
 

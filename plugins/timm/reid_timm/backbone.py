@@ -10,8 +10,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from reid_timm.models import as_maps, feature_network, on_meta, stage_name, whole_model
-from reid_timm.settings import PRETRAINED
-from reid_timm.settings import Features as FeaturesSettings
+from reid_timm.settings import PRETRAINED, FeaturesSettings
 from reidcore.errors import DataError
 from reidcore.modules import Context, Images
 from reidcore.networks import load_weights, read_weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from reid_timm.settings import Features
+from reid_timm.wiring import Features
 from reidcore.api import Component, hookimpl, sample_run
 
 
