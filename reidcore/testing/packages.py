@@ -90,7 +90,7 @@ def run_file_runs_dry(run: PackagedRun, plugins: Plugins) -> None:
     """A run file in the wheel is wired and passes the dry run, with or without its data: the demo's
     stand in for a manifest that is not there."""
     from reidcore.errors import DataError
-    from reidcore.testing.stands import run_dry
+    from reidcore.testing.samples import run_dry
 
     path = Path(f"{run.name}.toml")
     try:
