@@ -16,7 +16,7 @@ from reidcore.builtin.query_expansion import Expand
 from reidcore.cli.main import main
 from reidcore.modules import Context, Matcher
 from reidcore.ranking.matcher_ranking import MatcherRanking, Share
-from tests.ranking.test_fused_rankings import SCALE, Power, fused, meta, vectors
+from tests.fused_rankings import SCALE, Power, fused, meta, vectors
 
 SPEC = Matching({"v": TensorSpec((4,))}, pair_bytes=16)
 QUERIES, GALLERY = 5, 9

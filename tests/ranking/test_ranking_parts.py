@@ -13,7 +13,7 @@ from reidcore.ranking import matcher_ranking
 from reidcore.ranking.kept_blocks import KeptBlocks
 from reidcore.ranking.matcher_ranking import MatcherRanking, Share, Shortlisting
 from reidcore.support.progress import Silent
-from tests.ranking.test_fused_rankings import SCALE, Power, meta, vectors
+from tests.fused_rankings import SCALE, Power, meta, vectors
 
 QUERIES, GALLERY = 23, 31
 FREE = Matching({"v": TensorSpec((4,))}, pair_bytes=16)

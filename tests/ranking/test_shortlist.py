@@ -13,7 +13,7 @@ from reidcore.cli.main import main
 from reidcore.errors import PluginError
 from reidcore.ranking.matcher_ranking import MatcherRanking, Share, Shortlisting
 from reidcore.search.search import load
-from tests.ranking.test_fused_rankings import SCALE, Power, meta, vectors
+from tests.fused_rankings import SCALE, Power, meta, vectors
 
 QUERIES, GALLERY = 5, 40
 FREE = Matching({"v": TensorSpec((4,))}, pair_bytes=16)
