@@ -20,11 +20,13 @@ from reidcore.contracts.given import Given, WiringError
 from reidcore.contracts.settings import (
     IMAGENET,
     FeatureName,
+    FusedChoice,
     LossName,
     MapName,
     MatcherName,
     TensorName,
     VectorName,
+    fused_setting,
     setting,
 )
 from reidcore.hookspecs import hookimpl
@@ -37,6 +39,7 @@ __all__ = [
     "Facts",
     "Feature",
     "FeatureName",
+    "FusedChoice",
     "Given",
     "Heat",
     "Lines",
@@ -50,6 +53,7 @@ __all__ = [
     "TensorSpec",
     "VectorName",
     "WiringError",
+    "fused_setting",
     "hookimpl",
     "sample_run",
     "setting",

@@ -36,54 +36,64 @@ def sample_run(
     """Return the text of a small run file, for `Component.sample`.
 
     Only the tables that matter for the component have to be given; the defaults of the others are
-    parts of the core on a few drawn pictures. A table given takes the place of the default whole.
+    parts of the core on a few drawn pictures. A table that is given takes the place of the whole
+    default.
 
-    data: the entry of `data.train` and of `data.test`. image: (height, width) in pixels. augment,
-    batch: as in [data]. backbone, head, matcher, loss: tables of these names; a list of tables
-    where there are several, and an empty one where there shall be none. others: further tables by
-    name, such as post, procedure or eval; `train` and `optim` have defaults.
+    Args:
+        data: The entry of `data.train`, and of `data.test`.
+        image: Height and width of the pictures in pixels.
+        augment: Augmentations, as in `[data]`.
+        batch: The sampler, as in `[data]`.
+        backbone: The backbone.
+        head: One head, or a list of heads; an empty list for none.
+        matcher: Matchers, likewise.
+        loss: Losses, likewise.
+        others: Further tables by name, such as `post`, `procedure` and `eval`, or `train` and
+            `optim` in place of their defaults.
 
-    >>> print(sample_run(
-    ...     head=dict(name="gem", use="spots.gem", source="backbone.layer4", p=3.0),
-    ...     matcher=dict(name="look", use="core.cosine", features=["gem.vector"]),
-    ...     loss=dict(name="id", use="core.softmax", features=["gem.vector"]),
-    ... ))
-    format = 1
-    <BLANKLINE>
-    [data]
-    train = { read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8 }
-    test = [{ read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8 }]
-    image = [64, 32]
-    augment = []
-    batch = { use = "core.identities", ids = 2, per_id = 2 }
-    <BLANKLINE>
-    [backbone]
-    use = "core.resnet"
-    depth = 18
-    width = 0.125
-    <BLANKLINE>
-    [[head]]
-    name = "gem"
-    use = "spots.gem"
-    source = "backbone.layer4"
-    p = 3.0
-    <BLANKLINE>
-    [[matcher]]
-    name = "look"
-    use = "core.cosine"
-    features = ["gem.vector"]
-    <BLANKLINE>
-    [[loss]]
-    name = "id"
-    use = "core.softmax"
-    features = ["gem.vector"]
-    <BLANKLINE>
-    [train]
-    epochs = 1
-    <BLANKLINE>
-    [optim]
-    lr = 0.001
-    <BLANKLINE>
+    Example:
+        >>> from reidcore.api import sample_run
+        >>> print(sample_run(
+        ...     head=dict(name="gem", use="spots.gem", source="backbone.layer4", p=3.0),
+        ...     matcher=dict(name="look", use="core.cosine", features=["gem.vector"]),
+        ...     loss=dict(name="id", use="core.softmax", features=["gem.vector"]),
+        ... ))
+        format = 1
+        <BLANKLINE>
+        [data]
+        train = { read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8 }
+        test = [{ read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8 }]
+        image = [64, 32]
+        augment = []
+        batch = { use = "core.identities", ids = 2, per_id = 2 }
+        <BLANKLINE>
+        [backbone]
+        use = "core.resnet"
+        depth = 18
+        width = 0.125
+        <BLANKLINE>
+        [[head]]
+        name = "gem"
+        use = "spots.gem"
+        source = "backbone.layer4"
+        p = 3.0
+        <BLANKLINE>
+        [[matcher]]
+        name = "look"
+        use = "core.cosine"
+        features = ["gem.vector"]
+        <BLANKLINE>
+        [[loss]]
+        name = "id"
+        use = "core.softmax"
+        features = ["gem.vector"]
+        <BLANKLINE>
+        [train]
+        epochs = 1
+        <BLANKLINE>
+        [optim]
+        lr = 0.001
+        <BLANKLINE>
     """
     tables: dict[str, Tables] = {
         "data": {

@@ -1,4 +1,4 @@
-"""Which checks a plugin has to pass. Importing this imports no torch; the checks do."""
+"""List of the checks that a plugin has to pass. Importing this imports no torch; the checks do."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Check:
 def iter_checks(
     name: str, plugins: Plugins | None = None, known: Mapping[str, str] | None = None
 ) -> list[Check]:
-    """The checks of the plugin `name`, in the order of its kinds; nothing is run yet.
+    """Return the checks of the plugin `name`, in the order of its kinds; nothing is run yet.
 
     known: {name of a check: why it is known to fail}. Such a check must fail, and a name that there
     is not raises ValueError, so that the list holds nothing that is mended. Checks of a reader use
@@ -147,7 +147,7 @@ def _checks(name: str, plugins: Plugins) -> Iterator[Check]:
 def check_plugin(
     name: str, plugins: Plugins | None = None, known: Mapping[str, str] | None = None
 ) -> None:
-    """Runs every check of the plugin. Raises one `ConformanceError` that lists all that failed."""
+    """Run every check of the plugin. Raises one `ConformanceError` that lists all that failed."""
     failures: list[str] = []
     for check in iter_checks(name, plugins, known):
         try:

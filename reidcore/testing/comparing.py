@@ -14,7 +14,7 @@ _CLOSE = 1e-3
 
 
 def same(first: Any, second: Any) -> bool:
-    """Bit-identical tensors, in dicts and lists as well."""
+    """Return True if tensors are bit-identical, in dicts and lists as well."""
     if isinstance(first, Tensor):
         return isinstance(second, Tensor) and torch.equal(first, second)
     if isinstance(first, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ConformanceError(AssertionError):
-    """What a plugin does not keep; `failures` has one text for each failed check."""
+    """Promises that a plugin does not keep; `failures` has one text for each failed check."""
 
     def __init__(self, *failures: str):
         self.failures = failures

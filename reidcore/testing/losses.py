@@ -49,7 +49,7 @@ def forward_changes_nothing(sample: Sample) -> None:
 
 
 def _state(model: nn.Module) -> dict[str, Any]:
-    """Everything that a forward pass could change: tensors, registered or not, and plain
+    """Return all that a forward pass could change: tensors, registered or not, and plain
     attributes; norm layers left out."""
     plain = (bool, int, float, str, Tensor, list, tuple, dict)
     state: dict[str, Any] = {}

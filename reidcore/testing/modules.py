@@ -158,7 +158,7 @@ def _plain_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _outputs(
     model: Model, wired: Wired, features: Mapping[str, Tensor], images: Images
 ) -> dict[str, Tensor]:
-    """What the part makes of pictures and their features."""
+    """Return what the part makes of pictures and their features, by name."""
     part: Any = dict(model.parts())[wired.part.role]
     part.eval()
     if wired.part.where == "backbone":

@@ -73,7 +73,7 @@ def imports_only_the_public_modules_of_the_core(plugin: LoadedPlugin, plugins: P
 
 
 def _core_imports(file: Path) -> Iterator[tuple[int, str]]:
-    """(line, module) of every import of the core."""
+    """Yield (line, module) of every import of the core."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):

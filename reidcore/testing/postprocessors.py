@@ -31,7 +31,7 @@ Side = tuple[dict[str, Template], Meta]
 
 
 def _chains(sample: Sample, plan: Plan) -> list[tuple[RankingTable, str]]:
-    """(ranking, post) wherever the sample ranks with the component."""
+    """Return (ranking, name of the postprocessor) wherever the sample ranks with the component."""
     mine = {wired.part.name for wired in sample.instances(plan)}
     found = [(ranking, name) for ranking in plan.rankings for name in ranking.post if name in mine]
     if not found:
@@ -51,7 +51,7 @@ def _sides(plan: Plan, model: Model, ranking: RankingTable) -> tuple[Side, Side]
 
 
 def _pairs(plan: Plan, model: Model, ranking: RankingTable) -> dict[str, Pairs]:
-    """Distances of a random batch's pairs, for scales that are fitted."""
+    """Return the distances of a random batch's pairs, to which scales are fitted."""
     batch = batch_of(plan)
     same = batch.pid[:, None] == batch.pid
     found = {}
@@ -65,7 +65,7 @@ def _pairs(plan: Plan, model: Model, ranking: RankingTable) -> dict[str, Pairs]:
 def _apply(
     plan: Plan, model: Model, ranking: RankingTable, last: str, query: Side, gallery: Side
 ) -> Tensor:
-    """The distances after the post `last`."""
+    """Return the distances after the ranking's postprocessors up to `last`."""
     templates = {"query": query[0], "gallery": gallery[0]}
     pairs = _pairs(plan, model, ranking)
     context = ranking_of(model, ranking, query[1], gallery[1], templates, 0.5, pairs)

@@ -15,7 +15,7 @@ from reidcore.wiring.make_plan import make_plan
 
 
 class _Stop(BaseException):
-    """Ends a run as a kill does."""
+    """Raised to end a run as a kill does."""
 
 
 class _Stopping(Silent):

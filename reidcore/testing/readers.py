@@ -60,7 +60,7 @@ def _check_rows(config: Any, root: Path) -> None:
 
 
 def _groups(facts: Facts, rows: Sequence[Row]) -> Iterator[tuple[str, Any, Any]]:
-    """(what, declared, found) of groups of splits; those without rows are not at hand."""
+    """Yield (what, declared, found) of groups of splits; those without rows are not at hand."""
     seen: Counter[str] = Counter()
     for group, declared in facts.groups.items():
         people = {row.pid for row in rows if row.split in group}

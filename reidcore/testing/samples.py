@@ -24,7 +24,7 @@ from reidcore.wiring.plan import Plan, Wired
 
 
 class Sample:
-    """The run that a component's `sample` describes."""
+    """A component and the run that its `sample` describes."""
 
     def __init__(self, component: LoadedComponent, plugins: Plugins):
         self.component = component
@@ -37,15 +37,15 @@ class Sample:
         return parse_runfile(sample, Path("sample.toml"), sets)
 
     def plan(self, *sets: str) -> Plan:
-        """The sample's plan; data that are absent are assumed as their reader declares."""
+        """Return the plan of the run; data that are absent are assumed as their reader declares."""
         return make_plan(self.run(*sets), self.plugins, allow_missing=True)
 
     def instances(self, plan: Plan) -> list[Wired]:
-        """The component's own parts of the plan."""
+        """Return the component's own parts of the plan."""
         return [wired for wired in plan.parts if wired.part.use == self.component.name]
 
     def plans(self) -> Iterator[Plan]:
-        """The plan at the sample's picture size and at one half as large again, which the
+        """Yield the plan at the sample's picture size and at one half as large again, which the
         component may refuse by naming a setting of its own."""
         yield self.plan()
         height, width = self.run().data.image
@@ -61,14 +61,14 @@ class Sample:
 
 
 def run_dry(text: str, path: Path, plugins: Plugins, *sets: str) -> Plan:
-    """A run file's plan, wired and dry-run."""
+    """Return the plan of a run file after its dry run."""
     plan = make_plan(parse_runfile(text, path, sets), plugins, allow_missing=True)
     dry_run(plan, build_model(plan, 0))
     return plan
 
 
 def trained(plan: Plan, seed: int = 0) -> Model:
-    """A model after one step and all moments, so that nothing has its first value."""
+    """Return a model after one training step, so that no weight or state has its first value."""
     with seeded("conformance"):
         model = build_model(plan, seed)
         if plan.losses:

@@ -21,7 +21,7 @@ from reidcore.wiring.plan import Plan
 
 
 def pictures(plan: Plan, count: int, seed: int = 0) -> Images:
-    """At least `count` random pictures of all modalities and cameras."""
+    """Return at least `count` random pictures of all modalities and cameras."""
     images: list[Images] = []
     while sum(map(len, images)) < count:
         images.append(random_batch(plan, torch.device("cpu"), seed + len(images)).images)
@@ -33,26 +33,27 @@ def pictures(plan: Plan, count: int, seed: int = 0) -> Images:
 
 
 def batch_of(plan: Plan) -> Batch:
+    """Return a random batch, always the same one."""
     return random_batch(plan, torch.device("cpu"), seed=7)
 
 
 @torch.no_grad()
 def template_of(model: Model, matcher: Matcher, images: Images) -> Template:
-    """What ranking stores of the pictures."""
+    """Return the template that ranking stores of the pictures."""
     model.eval()
     views = [model(view_of(images, view)) for view in model.plan.given.views]
     return matcher.merge([matcher.template(features) for features in views])
 
 
 def meta_of(images: Images, seed: int) -> Meta:
-    """Cameras and modalities as they are, random times within an hour."""
+    """Return the cameras and modalities of pictures, with random times within an hour."""
     draw = torch.Generator().manual_seed(seed)
     times = torch.rand(len(images), generator=draw, dtype=torch.float64) * 3600
     return Meta(images.camera, times, images.modality)
 
 
 def toy_rows(given: Given, identities: int, each: int = 4) -> Rows:
-    """Rows without pictures: `each` of every identity for every modality, over all cameras."""
+    """Return rows without pictures: `each` of every identity in every modality, by all cameras."""
     count = identities * each * max(1, len(given.modalities))
     order = np.arange(count)
     return Rows(
@@ -82,11 +83,12 @@ class ToyAsk:
 
 
 def _noise(seed: int, shape: tuple[int, ...]) -> Tensor:
+    """Return normal random numbers that follow from the seed."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def with_global_seed(seed: int, function: Callable[[], Any]) -> Any:
-    """Calls with other states of the global generators, which must not matter."""
+    """Call a function with the global random generators in a state of this seed."""
     with seeded("conformance"):
         torch.manual_seed(seed)
         random.seed(seed)

@@ -68,7 +68,7 @@ class Parts(nn.Module):
             return {"x": self.norm(joined)}
 
     def explain(self, features: Mapping[str, Tensor], images: Images) -> dict[str, Heat]:
-        """How much of what is added to the whole comes from each part: with attention a and weights
+        """Return the share of each part in what is added to the whole: with attention a and weights
         w, the sum over i of w_i a_ij."""
         of_parts = self.shares() @ self.attend(self.pooled(features[self.source]))
         return {"parts": Heat(of_parts[:, :, None].detach().cpu().numpy())}

@@ -217,7 +217,7 @@ def stretched(maps: Tensor, heat: Literal["l2", "mean"]) -> Heat:
 
 
 class MutualGuided(Guided):
-    """What a pair's distance is made of: each picture's `vector` [B, C], the mean of its compressed
+    """Parts of a pair's distance: each picture's `vector` [B, C], the mean of its compressed
     map, and its `kernel` [B, C, C]."""
 
     def __init__(self, config: MutualGuidedSettings, context: Context):

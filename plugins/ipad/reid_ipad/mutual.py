@@ -76,7 +76,7 @@ def _unit_tile(ours: Tensor, theirs: Tensor, queries: Tensor, below: Tensor, out
 def differentiable_distances(
     kernels: tuple[Tensor, Tensor], vectors: tuple[Tensor, Tensor], post: bool = False
 ) -> Tensor:
-    """As `mutual_distances`, with gradients, for batches: all products [A, B, O] exist at once.
+    """Return `mutual_distances` with gradients, for batches: all products [A, B, O] exist at once.
     Pairs that are exactly equal have distance 0 and no gradient."""
     (ours, theirs), (queries, gallery) = kernels, vectors
     x = torch.einsum("aoc,bc->abo", ours, gallery)
@@ -151,7 +151,7 @@ class Mutual(Matcher):
             return mutual_distances(kernels, vectors, post)
 
     def _exact(self, *sides: Template) -> bool:
-        """Whether `_vectors` has the bits that are stored, and these are 16."""
+        """Return True if `_vectors` gives the bits that are stored, and these are 16."""
         stored = [side["vector"] for side in sides]
         # Halves of 16-bit numbers are such numbers, thirds are not.
         views = stored[0].shape[1] // self.length

@@ -13,11 +13,7 @@ class MetricLoss(MetricLossSettings):
     """Settings of `metric_learning.loss` that can be checked against a run."""
 
     def check(self, given: Given) -> None:
-        given.need(
-            given.identities >= 2,
-            "",
-            f"needs at least two training identities; the data have {given.identities}",
-        )
+        given.need_identities()
         given.need(
             bool(self.miner) or not self.miner_arguments,
             "miner_arguments",

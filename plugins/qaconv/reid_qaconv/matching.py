@@ -124,7 +124,7 @@ class _BestMatches(torch.autograd.Function):
 
 @attrs.frozen(eq=False)
 class Correspondences:
-    """What the locations of one side match on the other side, for A x B pairs, all [A, B, H, W].
+    """Best matches of one side's locations on the other side, for A x B pairs, all [A, B, H, W].
 
     index: int64, row-major location on the other side, the first of equally good ones. cosine: of
     the two locations. contribution: the normalised cosine times the location's weight, without the
@@ -221,7 +221,7 @@ class QAConv(Matcher):
         return locations.contiguous()
 
     def _evaluates(self, a: Tensor, b: Tensor) -> bool:
-        """Whether nothing of these maps' scores is training."""
+        """Return True if neither the matcher nor these maps are being trained."""
         if any(module.training for module in (self, self.bn, self.logit_bn)):
             return False
         learnt = (a, b, *self.parameters())
@@ -272,8 +272,9 @@ class QAConv(Matcher):
 
     @torch.no_grad()
     def correspondences(self, a: Template, b: Template) -> tuple[Correspondences, Correspondences]:
-        """What the query's locations match in the gallery's pictures and the gallery's in the
-        query's, by the running statistics; `a` is the query side. Both are [A, B, H, W]."""
+        """Return the matches of the query's locations in the gallery's pictures and of the
+        gallery's in the query's, by the running statistics; `a` is the query side. Both are
+        [A, B, H, W]."""
         with torch.autocast(a["map"].device.type, enabled=False):
             sides = (self._rounded(self._locations(side)) for side in (a, b))
             best, index = located_matches(*sides)

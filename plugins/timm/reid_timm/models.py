@@ -47,8 +47,9 @@ def check_model(config: FeaturesSettings) -> None:
 
 
 def _arguments(config: FeaturesSettings, image: tuple[int, int]) -> dict[str, Any]:
-    """What `timm.create_model` gets beside the name: the options, and the pictures' size where the
-    model is built for one, as vision transformers are for their position embedding."""
+    """Return the arguments of `timm.create_model` beside the name: the options, and the pictures'
+    size where the model is built for one, as vision transformers are for their position
+    embedding."""
     published = get_pretrained_cfg(config.model)
     sized = published is not None and published.fixed_input_size
     return {**config.options, **({"img_size": image} if sized else {})}
@@ -72,7 +73,7 @@ def feature_network(
 
 
 def as_maps(network: nn.Module, outputs: Sequence[Tensor]) -> list[Tensor]:
-    """What a feature network gives as [B, C, h, w]; some models compute with channels last."""
+    """Return a feature network's outputs as [B, C, h, w]; some models have channels last."""
     if getattr(network, "output_fmt", Format.NCHW) == Format.NHWC:
         return [output.permute(0, 3, 1, 2) for output in outputs]
     return list(outputs)
@@ -94,7 +95,7 @@ def on_meta(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _refusal(config: FeaturesSettings, image: tuple[int, int], error: Exception) -> WiringError:
-    """What to tell of a model that cannot be built or run, in timm's own words."""
+    """Return the error of a model that cannot be built or run, in timm's own words."""
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
     if config.options:
         try:

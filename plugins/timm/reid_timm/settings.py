@@ -9,7 +9,7 @@ import attrs
 from reidcore.api import setting
 
 PRETRAINED = "pretrained"
-"""What `weights` says for the weights that timm publishes."""
+"""Value of the setting `weights` that stands for the weights that timm publishes."""
 OWN_OPTIONS = (
     "cache_dir",
     "checkpoint_path",
