@@ -12,6 +12,7 @@ from typing import Any
 from reidcore.contracts.fused import Fused, Unfit
 from reidcore.contracts.parts import Context, Extract, Loss, Matcher, Template, Unowned
 from reidcore.contracts.pictures import Batch, Images, Meta, Rows
+from reidcore.contracts.precision import at_least_float32
 from reidcore.contracts.running import Ask, Ranking, Run
 from reidcore.search.heatmaps import grad_cam
 
@@ -31,6 +32,7 @@ __all__ = [
     "Template",
     "Unfit",
     "Unowned",
+    "at_least_float32",
     "grad_cam",
     "open_run",
 ]

@@ -76,8 +76,20 @@ _MODULES: dict[str, tuple[str, ...]] = {
 class Check:
     """One promise of one plugin or component. Calling it raises `ConformanceError` if it fails.
 
-    known: why it is known to fail, "" if it is not. Then calling it raises only if it does not
-    fail, because what is known is wrong.
+    Args:
+        name: Component and promise, such as "head spots.gem: state survives saving".
+        function: Function without arguments that raises if the promise is broken.
+        known: Reason why the check is known to fail; "" if it is not. A check that is known to fail
+            raises if it passes, because then the list of known failures is wrong.
+
+    Example:
+        >>> from reidcore.testing import Check
+        >>> def fits():
+        ...     raise ValueError("8 is not 9")
+        >>> Check("head spots.gem: fits", fits)()
+        Traceback (most recent call last):
+        ...
+        reidcore.testing.failures.ConformanceError: head spots.gem: fits: ValueError: 8 is not 9
     """
 
     name: str
@@ -115,10 +127,28 @@ def iter_checks(
 ) -> list[Check]:
     """Return the checks of the plugin `name`, in the order of its kinds; nothing is run yet.
 
-    known: {name of a check: why it is known to fail}. Such a check must fail, and a name that there
-    is not raises ValueError, so that the list holds nothing that is mended. Checks of a reader use
-    its data where the sample finds them (under REID_DATA) and hold without them. Raises `ReidError`
-    if the plugin is not installed or cannot be loaded.
+    Checks of a reader use its data where the sample finds them, under REID_DATA, and hold without
+    them.
+
+    Args:
+        name: Name of the plugin.
+        plugins: Plugins to look it up in; by default those that are installed.
+        known: Name of a check -> why it is known to fail. Such a check must fail, so that the list
+            holds nothing that is mended.
+
+    Returns:
+        Checks to call, and to name by `str`.
+
+    Raises:
+        ReidError: The plugin is not installed or cannot be loaded.
+        ValueError: `known` names a check that there is not.
+
+    Example:
+        >>> from reidcore.testing import iter_checks
+        >>> checks = [check for check in iter_checks("core") if "core.flip" in str(check)]
+        >>> print(checks[0])
+        augmentation core.flip: settings are documented
+        >>> checks[0]()
     """
     plugins = plugins if plugins is not None else Plugins()
     reasons = dict(known or {})
@@ -147,7 +177,22 @@ def _checks(name: str, plugins: Plugins) -> Iterator[Check]:
 def check_plugin(
     name: str, plugins: Plugins | None = None, known: Mapping[str, str] | None = None
 ) -> None:
-    """Run every check of the plugin. Raises one `ConformanceError` that lists all that failed."""
+    """Run every check of a plugin.
+
+    Args:
+        name: Name of the plugin.
+        plugins: Plugins to look it up in; by default those that are installed.
+        known: Name of a check -> why it is known to fail, as for `iter_checks`.
+
+    Raises:
+        ConformanceError: Checks failed; the error lists all of them.
+        ReidError: The plugin is not installed or cannot be loaded.
+        ValueError: `known` names a check that there is not.
+
+    Example:
+        >>> from reidcore.testing import check_plugin
+        >>> check_plugin("spots")  # doctest: +SKIP
+    """
     failures: list[str] = []
     for check in iter_checks(name, plugins, known):
         try:

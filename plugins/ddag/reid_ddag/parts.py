@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_ddag.precision import at_least_float32
 from reid_ddag.settings_parts import Parts as PartsSettings
 from reidcore.api import Heat
-from reidcore.modules import Context, Images
+from reidcore.modules import Context, Images, at_least_float32
 
 
 class Parts(nn.Module):

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_ipad.branches import EPSILON, at_least_float32
+from reid_ipad.branches import EPSILON
 from reid_ipad.settings_matchers import Mutual as MutualSettings
 from reidcore.api import Table
-from reidcore.modules import Context, Fused, Matcher, Template
+from reidcore.modules import Context, Fused, Matcher, Template, at_least_float32
 
 CACHED = (256, 512)
 """Queries and gallery pictures of a tile on a CPU: 1 MiB, about a core's second cache."""

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from reid_qaconv.local import unit_locations
 from reid_qaconv.settings_matching import Matcher as MatcherSettings
 from reidcore.api import Lines
-from reidcore.modules import Context, Fused, Matcher, Template
+from reidcore.modules import Context, Fused, Matcher, Template, at_least_float32
 
 CACHED = 2**17
 """Responses computed at a time on a CPU: 512 KiB, about what a core's second cache holds."""
@@ -149,10 +149,6 @@ def pixel_centres(locations: tuple[int, int], image: tuple[int, int]) -> Tensor:
     return torch.cartesian_prod(rows, columns).flip(1)
 
 
-def _at_least_float32(value: Tensor) -> Tensor:
-    return value.to(torch.promote_types(value.dtype, torch.float32))
-
-
 def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     """float64 [1] each: a norm's factor and summand by its running statistics."""
     mean, variance, weight, bias = (
@@ -191,11 +187,11 @@ class QAConv(Matcher):
             nn.init.constant_(self.fc.weight, 1 / self.fc.in_features)
 
     def template(self, features: Mapping[str, Tensor]) -> Template:
-        return {"map": _at_least_float32(features[self.feature])}
+        return {"map": at_least_float32(features[self.feature])}
 
     def merge(self, views: Sequence[Template]) -> Template:
         """The mean of the views' maps, scaled to unit vectors again if there are several."""
-        merged = super().merge([{"map": _at_least_float32(view["map"])} for view in views])["map"]
+        merged = super().merge([{"map": at_least_float32(view["map"])} for view in views])["map"]
         if len(views) > 1:
             merged = unit_locations(merged)
         # What is float64 belongs to somebody who asks for exact numbers.
@@ -207,7 +203,7 @@ class QAConv(Matcher):
         if maps.shape[1:] != self.shape:
             found, own = ("x".join(map(str, shape)) for shape in (maps.shape[1:], self.shape))
             raise ValueError(f"maps are {found}, but this matcher was built for {own}")
-        maps = _at_least_float32(maps)
+        maps = at_least_float32(maps)
         if self.kernel == 1:
             patches = maps.flatten(2)
         else:
