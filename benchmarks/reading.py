@@ -27,7 +27,8 @@ from startup import processor
 from reidcore.api import Row
 from reidcore.builtin import settings
 from reidcore.builtin.augmentations import Erase, Flip, PadCrop
-from reidcore.data.pictures import PictureLoader, decode, make_rows
+from reidcore.data.decoding import decode
+from reidcore.data.pictures import PictureLoader, make_rows
 from reidcore.modules import Rows
 from reidcore.runfiles.tables import Data
 from reidcore.support.seeds import generator

@@ -29,7 +29,8 @@ import torch.nn.functional as F
 from startup import processor
 from torch import Tensor, nn
 
-from reidcore.data.pictures import IMAGENET, make_rows
+from reidcore.data.decoding import IMAGENET_PIXELS
+from reidcore.data.pictures import make_rows
 from reidcore.model.building import build_part, make_loader
 from reidcore.networks import ResNet
 from reidcore.plugins.loading import Plugins
@@ -80,7 +81,8 @@ class BareLoop:
         self.pictures = torch.stack([loader.picture(rows, i) for i in range(len(rows))])
         self.pid = torch.from_numpy(rows.pid)
         self.device = device
-        self.mean, self.deviation = (torch.tensor(x).view(1, 3, 1, 1) for x in IMAGENET)
+        self.mean = torch.tensor(IMAGENET_PIXELS.mean).view(1, 3, 1, 1)
+        self.deviation = torch.tensor(IMAGENET_PIXELS.deviation).view(1, 3, 1, 1)
         sampler, seed = build_part(plan, plan.batch), plan.runfile.train.seed
         self.orders = [
             list(sampler.epoch(rows, generator(seed, "order", epoch, 0), None))

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reidcore.data.datasets import DataPlan, load_sources
+from reidcore.data.datasets import DataPlan
+from reidcore.data.load_data import load_sources
 from reidcore.runfiles.runfile import Source
 
 

@@ -16,6 +16,7 @@ import attrs
 
 from reidcore.plugins.loading import Plugins
 from reidcore.runfiles import tables
+from reidcore.runfiles.keys import COMPONENT_TABLES
 
 FILES = Path(__file__).with_name("run_files")
 
@@ -193,7 +194,7 @@ def classes(document: Document, plugins: Plugins) -> Iterator[tuple[int, type, t
         elif "use" in table.keys or "read" in table.keys:
             full = (table.keys.get("use") or table.keys["read"]).strip('"')
             kinds = {"data.batch": "sampler", "data.augment": "augmentation"}
-            kind = "reader" if "read" in table.keys else kinds.get(name) or tables.KINDS[name]
+            kind = "reader" if "read" in table.keys else kinds.get(name) or COMPONENT_TABLES[name]
             core = tuple(
                 sorted({"use", "name", "weight", "read", "root", "splits"} & table.keys.keys())
             )

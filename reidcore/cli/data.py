@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from reidcore.contracts.component import Row
-    from reidcore.data.check import Counts, Report
+    from reidcore.data.check import Counts, Findings
 
 _SHOWN = 10  # findings of one kind that are printed without --all
 _SECONDS = 10.0  # between two lines of progress, where stdout is no terminal
@@ -144,14 +144,9 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run_index(options: argparse.Namespace) -> int:
     """`reid data index`; returns 0 or raises `ReidError`."""
     from reidcore.data.check import count_rows
-    from reidcore.data.index import (
-        ONE_FOLDER_EACH,
-        compile_pattern,
-        draw_splits,
-        index_folder,
-        some,
-    )
+    from reidcore.data.index import ONE_FOLDER_EACH, compile_pattern, index_folder, some
     from reidcore.data.manifest import write_manifest
+    from reidcore.data.splits import draw_splits
     from reidcore.errors import UsageError
 
     _check_sets(options)
@@ -227,7 +222,8 @@ def configured(config: type, sets: Sequence[str]) -> Any:
     """An instance of a reader's class with the keys that `--set` gives. Raises `RunFileError`."""
     from reidcore.errors import RunFileError
     from reidcore.runfiles.overrides import apply_sets
-    from reidcore.runfiles.strict import dotted, structure
+    from reidcore.runfiles.strict import structure
+    from reidcore.runfiles.value_words import dotted
 
     table: dict[str, Any] = {"data": {}}
     apply_sets(table, [f"data.{item}" for item in sets])
@@ -301,7 +297,7 @@ def _print_counts(counts: Mapping[str, Counts]) -> None:
         print(f"{split:<8}{held.pictures:>11,}{held.identities:>12,}{held.cameras or '-':>9}")
 
 
-def _print_report(report: Report, most: int | None) -> None:
+def _print_report(report: Findings, most: int | None) -> None:
     """Findings by kind, what must be mended last, so that it is what a terminal still shows."""
     identity = ("identity", "identities")
     _print_list("warning: {} in both train and test", identity, report.overlap, most)

@@ -104,7 +104,7 @@ class _Command:
 
     def run_one(self, folder: Path, sets: Sequence[str]) -> dict[str, Any] | None:
         """Runs the file with the changes `sets` in the folder, and prints its scores."""
-        from reidcore.data.datasets import require_data
+        from reidcore.data.load_data import require_data
         from reidcore.runfiles.parse import parse_runfile
         from reidcore.runfolder.folder import prepared
         from reidcore.wiring.make_plan import make_plan

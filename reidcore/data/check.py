@@ -1,6 +1,6 @@
-"""Checking a data set's rows and pictures before a run is spent on them.
+"""Checks a data set's rows and pictures before a run is spent on them. Torch-free.
 
-This module imports neither torch nor numpy; Pillow is imported when pictures are decoded.
+Pillow is imported when pictures are decoded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Finding:
 
 @attrs.frozen
 class Counts:
-    """What one split holds; cameras: distinct names, 0 if none is stated."""
+    """Numbers of pictures, identities and cameras of a split; 0 cameras if none is stated."""
 
     pictures: int
     identities: int
@@ -41,8 +41,8 @@ class Counts:
 
 
 @attrs.frozen
-class Report:
-    """What `check_rows` found.
+class Findings:
+    """The findings of `check_rows`.
 
     counts: by split, in the order train, val, query, gallery, test. damaged: pictures that are
     missing, empty or cannot be decoded, each once. unmatched: queries that can never find a match.
@@ -60,7 +60,7 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """Whether the data must be mended: damaged pictures or queries without a match."""
+        """True if the data must be mended: damaged pictures or queries without a match."""
         return bool(self.damaged or self.unmatched)
 
 
@@ -69,8 +69,8 @@ def check_rows(
     decode: bool = True,
     threads: int | None = None,
     advance: Callable[[int], object] | None = None,
-) -> Report:
-    """Check rows and their pictures; nothing found is an error here, all is in the report.
+) -> Findings:
+    """Check rows and their pictures; nothing found is an error here, all of it is returned.
 
     With `decode` every distinct picture is read once, decoded in full and compared by content;
     without, only its existence and size are looked at and `duplicates` stays empty. `threads`
@@ -94,7 +94,7 @@ def check_rows(
             if advance is not None:
                 advance(len(chunk))
 
-    return Report(
+    return Findings(
         counts=count_rows(rows),
         damaged=damaged,
         unmatched=unmatched_queries(rows),
@@ -108,7 +108,7 @@ def check_rows(
 
 
 def unmatched_queries(rows: Iterable[Row]) -> list[Finding]:
-    """Queries that no gallery picture can match, with the reason.
+    """Return the queries that no gallery picture can match, with the reason.
 
     A match has the query's identity and, if the query states a camera, another camera; it is never
     the query's own file.
@@ -141,7 +141,7 @@ def unmatched_queries(rows: Iterable[Row]) -> list[Finding]:
 
 
 def count_rows(rows: Sequence[Row]) -> dict[str, Counts]:
-    """What each split holds, in the order train, val, query, gallery, test."""
+    """Return the counts of each split, in the order train, val, query, gallery, test."""
     pictures = Counter(row.split for row in rows)
     return {
         split: Counts(
@@ -171,7 +171,7 @@ def _threads() -> int:
 
 
 def _stat(path: str) -> tuple[str, bytes]:
-    """(what is wrong or "", no digest)."""
+    """Return a complaint about the file or "", and no digest."""
     try:
         if os.path.isdir(path):
             return "is a folder", b""
@@ -181,7 +181,7 @@ def _stat(path: str) -> tuple[str, bytes]:
 
 
 def _decode(path: str) -> tuple[str, bytes]:
-    """(what is wrong or "", digest of the file's content)."""
+    """Return a complaint about the picture or "", and the digest of the file's content."""
     from PIL import Image, UnidentifiedImageError
 
     try:

@@ -1,15 +1,10 @@
-"""Listing one's own pictures as manifest rows, from their file names, and drawing splits.
-
-This module imports neither torch nor numpy.
-"""
+"""Lists one's own pictures as manifest rows, from their file names. Torch-free."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from hashlib import sha256
 from pathlib import Path
 
 import attrs
@@ -30,7 +25,7 @@ PICTURES = frozenset(
 
 @attrs.frozen
 class Index:
-    """What a folder holds.
+    """The pictures of a folder.
 
     rows: the pictures that fit the pattern, in natural order of their paths. unmatched: the paths,
     relative to the folder, of those that do not. others: number of files that are no pictures, by
@@ -42,16 +37,8 @@ class Index:
     others: int
 
 
-@attrs.frozen
-class Draw:
-    """Rows with their drawn splits; without_query: test identities that could get no query."""
-
-    rows: list[Row]
-    without_query: list[str]
-
-
 def index_folder(folder: Path, pattern: str = ONE_FOLDER_EACH) -> Index:
-    """List the pictures under `folder`, in sub-folders too, by a pattern of their paths.
+    """Return the pictures under `folder`, in sub-folders too, by a pattern of their paths.
 
     In the pattern, `{pid}`, `{camera}`, `{time}` (seconds), `{modality}` and `{split}` stand for at
     least one character, `*` for any number and `?` for one, none of them for "/"; `**/` stands for
@@ -87,8 +74,11 @@ def index_folder(folder: Path, pattern: str = ONE_FOLDER_EACH) -> Index:
 
 
 def list_pictures(folder: Path) -> list[Row]:
-    """Every picture under `folder`, in sub-folders too, in natural order of their paths, without
-    labels. Hidden files are skipped. Raises `DataError` if there is none."""
+    """Return every picture under `folder`, in sub-folders too, without labels.
+
+    They are in natural order of their paths; hidden files are skipped. Raises `DataError` if there
+    is none.
+    """
     folder = _existing(folder)
     files = sorted(_files(str(folder)), key=natural_key)
     found = [name for name in files if os.path.splitext(name)[1].lower() in PICTURES]
@@ -113,7 +103,10 @@ def _no_pictures(folder: Path, others: int) -> DataError:
 
 
 def compile_pattern(pattern: str) -> Callable[[str], re.Match[str] | None]:
-    """The matcher of a pattern, see `index_folder`; raises `UsageError`."""
+    """Return the function that matches paths with a pattern, see `index_folder`.
+
+    Raises `UsageError` for a wrong pattern.
+    """
     expression = ""
     seen: set[str] = set()
     for token in re.findall(r"\{[^{}]*\}|\*\*/|[*?{}]|[^*?{}]+", pattern.removeprefix("./")):
@@ -143,80 +136,10 @@ def compile_pattern(pattern: str) -> Callable[[str], re.Match[str] | None]:
     return re.compile(expression, re.DOTALL).fullmatch
 
 
-def draw_splits(rows: Sequence[Row], fraction: float, seed: int = 0) -> Draw:
-    """Give `fraction` (0 to 1) of the identities to train, the others to query and gallery.
-
-    At least one identity stays on either side unless `fraction` is 0 or 1 (a single identity
-    trains). A test identity gets one query from each camera, as far as every query keeps a match
-    from another camera in the gallery; without cameras, one query if it has two pictures. The draw
-    follows from the seed and the pids, cameras and file names alone: the order of the rows and
-    where they lie change nothing, and a further identity moves hardly any other.
-    """
-    if not 0 <= fraction <= 1:
-        raise UsageError(f"the split must be a fraction from 0 to 1, got {fraction:g}")
-
-    def lot(*fields: str) -> bytes:
-        return sha256("\0".join((str(seed), *fields)).encode("utf-8", "surrogateescape")).digest()
-
-    pids = sorted({row.pid for row in rows}, key=lot)
-    count = int(fraction * len(pids) + 0.5)
-    if 0 < fraction < 1:
-        count = max(1, min(count, len(pids) - 1))
-    train = set(pids[:count])
-
-    cameras: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        if row.pid not in train:
-            cameras[row.pid][row.camera].append(row)
-
-    def picture_lot(row: Row) -> tuple[bytes, str]:
-        # Equal file names in several folders: the whole path decides, the same wherever they lie.
-        return lot(row.pid, row.camera, os.path.basename(row.path)), row.path
-
-    queries: set[str] = set()
-    without = []
-    for pid, seen in cameras.items():
-        drawn = [
-            min(seen[camera], key=picture_lot)
-            for camera in _query_cameras(
-                {camera: len(pictures) for camera, pictures in seen.items()},
-                lambda camera, pid=pid: lot(pid, camera),  # type: ignore[misc]
-            )
-        ]
-        queries.update(row.path for row in drawn)
-        if not drawn:
-            without.append(pid)
-
-    def split(row: Row) -> str:
-        if row.pid in train:
-            return "train"
-        return "query" if row.path in queries else "gallery"
-
-    result = [attrs.evolve(row, split=split(row)) for row in rows]
-    return Draw(result, sorted(without, key=natural_key))
-
-
 def some(names: Sequence[str], most: int = 3) -> str:
-    """The first names, for messages: "a, b, c and 4 more"."""
+    """Return the first names, for messages: "a, b, c and 4 more"."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
-
-
-def _query_cameras(pictures: dict[str, int], lot: Callable[[str], bytes]) -> list[str]:
-    """The cameras that give a query, of one identity's numbers of pictures by camera.
-
-    A query is matched by what the other cameras leave in the gallery, so two cameras must leave
-    something; a camera with a single picture leaves something only if it gives no query.
-    """
-    if set(pictures) == {""}:
-        return [""] if pictures[""] > 1 else []
-    giving = {camera: count for camera, count in pictures.items() if camera}
-    if len(giving) < 2:
-        return []
-    single = sorted((camera for camera, count in giving.items() if count == 1), key=lot)
-    if len(giving) - len(single) < 2:
-        del giving[single[0]]
-    return list(giving)
 
 
 def _row(fields: dict[str, str], path: str, inner: str, pattern: str) -> Row:
@@ -234,7 +157,7 @@ def _row(fields: dict[str, str], path: str, inner: str, pattern: str) -> Row:
 
 
 def _files(folder: str, inner: str = "", above: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Paths, relative to the first folder, of its files at any depth, with forward slashes."""
+    """Yield the paths of a folder's files at any depth, relative to it, with forward slashes."""
     real = os.path.realpath(folder)
     if real in above:  # a link to a folder that holds it
         return

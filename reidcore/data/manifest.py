@@ -2,12 +2,11 @@
 
 The header is `path,pid,camera,split[,time,modality]`, in any order; other columns are ignored.
 Paths are relative to the manifest's folder. `camera`, `time` and `modality` may be absent or have
-empty cells. This module imports neither torch nor numpy.
+empty cells. Torch-free.
 """
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
@@ -21,13 +20,14 @@ from pathlib import Path
 from reidcore.contracts.component import Row
 from reidcore.contracts.rows import COLUMNS, OPTIONAL, REQUIRED, SPLITS
 from reidcore.errors import DataError, nearest
+from reidcore.support.files import write_atomically
 
 MOST_PROBLEMS = 10
-"""How many problems of one manifest are listed before the rest is only counted."""
+"""Problems of one manifest that are listed before the rest is only counted."""
 
 
 def find_data(text: str, variable: str = "REID_DATA") -> Path:
-    """Absolute path of what a run file names `text`; whether it exists is not looked at.
+    """Return the absolute path of a file or folder that a run file names, there or not.
 
     A relative `text` is looked up under the folder in the environment variable `variable`
     (REID_DATA or REID_WEIGHTS), and under the current folder if that is unset or empty.
@@ -37,7 +37,7 @@ def find_data(text: str, variable: str = "REID_DATA") -> Path:
 
 
 def read_manifest(path: Path, labelled: bool = True) -> list[Row]:
-    """The pictures of the CSV file `path`, in its order. Pictures are not looked at.
+    """Return the rows of the CSV file `path`, in its order. Pictures are not looked at.
 
     Unless `labelled`, only the column path is required and pid and split are not read: every row
     has the pid "" and the split "gallery". `Row.path` is absolute and `Row.listed` is such as
@@ -81,8 +81,8 @@ def read_manifest(path: Path, labelled: bool = True) -> list[Row]:
 
 
 def unused_columns(path: Path) -> list[str]:
-    """Columns that `read_manifest` ignores, each with the unfilled column it may be meant for,
-    such as "camara, did you mean 'camera'?"."""
+    """Return the columns that `read_manifest` ignores, each with the absent one it may be meant
+    for, such as "camara, did you mean 'camera'?"."""
     header, _ = _table(Path(path).absolute())
     free = [column for column in COLUMNS if column not in header]
     return [name + nearest(name.lower(), free) for name in header if name and name not in COLUMNS]
@@ -101,33 +101,29 @@ def write_manifest(path: Path, rows: Sequence[Row], for_index: bool = False) -> 
     }
     required = REQUIRED[:1] if for_index else REQUIRED
     header = [name for name in COLUMNS if name in required or name in filled]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        cells = {
+            "path": row.path if for_index else _relative(row.path, path.parent),
+            "pid": row.pid,
+            "camera": row.camera,
+            "split": row.split,
+            "time": "" if row.time is None else repr(float(row.time)).removesuffix(".0"),
+            "modality": row.modality,
+        }
+        writer.writerow([cells[name] for name in header])
     try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(header)
-            for row in rows:
-                cells = {
-                    "path": row.path if for_index else _relative(row.path, path.parent),
-                    "pid": row.pid,
-                    "camera": row.camera,
-                    "split": row.split,
-                    "time": "" if row.time is None else repr(float(row.time)).removesuffix(".0"),
-                    "modality": row.modality,
-                }
-                writer.writerow([cells[name] for name in header])
-        os.replace(partial, path)
+        write_atomically(path, text.getvalue())
     except OSError as error:
         raise DataError(f"cannot write manifest {path}: {error.strerror or error}") from error
     except UnicodeEncodeError as error:
         raise DataError(f"cannot write manifest {path}: {error.object!a} is not Unicode") from error
-    finally:
-        with contextlib.suppress(OSError):  # replaced, or never made
-            partial.unlink()
 
 
 def manifest_hash(rows: Sequence[Row]) -> str:
-    """SHA-256 (hex) over every field of every row but `listed`.
+    """Return the SHA-256 (hex) of every field of every row but `listed`.
 
     Paths count relative to the rows' common folder, so moving a data set changes nothing. The
     order of the rows does matter: samplers draw by index, so another order is another run.
@@ -148,7 +144,7 @@ def manifest_hash(rows: Sequence[Row]) -> str:
 def _table(
     path: Path, required: Sequence[str] = REQUIRED
 ) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """The header, checked, and an iterator over (line number, cells) of the records below it."""
+    """Return the checked header, and an iterator over (line, cells) of the records below it."""
     records = _records(path, _text(path))
     _, header = next(records, (0, []))
     header = [name.strip() for name in header]
@@ -200,7 +196,7 @@ def _text(path: Path) -> str:
 
 
 def _line(data: bytes, offset: int) -> int:
-    """The line, from 1, of a byte, with every kind of line end."""
+    """Return the line, from 1, of the byte at `offset`, with every kind of line end."""
     return data[:offset].replace(b"\r\n", b"\n").replace(b"\r", b"\n").count(b"\n") + 1
 
 
@@ -223,7 +219,7 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 def _parse(
     cells: dict[str, str], folder: str, listed: str, labelled: bool
 ) -> tuple[Row, list[str]]:
-    """A row, and what is wrong with it."""
+    """Return a row, and complaints about its cells."""
     path = cells["path"]
     value = {name: cells.get(name, "").strip() for name in COLUMNS if name != "path"}
     complaints = []
@@ -251,7 +247,10 @@ def _parse(
 
 
 def _clashes(row: Row, path: str, earlier: Iterable[tuple[int, Row]]) -> list[str]:
-    """Query and gallery may share a picture; one split, or two identities, may not."""
+    """Return complaints if earlier rows list the same picture in one split or of another identity.
+
+    Query and gallery may share a picture.
+    """
     for line, other in earlier:
         if other.pid != row.pid:
             return [f"path {path!r} has pid {row.pid!r}, but pid {other.pid!r} in row {line}"]

@@ -1,4 +1,4 @@
-"""Reading pictures into batches: decode, resize, augment, in threads, with a cache in memory.
+"""Reads pictures into batches: decoded, resized, augmented, in threads, with a cache in memory.
 
 Threads rather than processes, unless `data.worker_kind` says otherwise: the cache is shared, they
 start at once, and Pillow releases the interpreter's lock while it decodes and resizes. What they
@@ -8,7 +8,6 @@ computes on the one before.
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,75 +17,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from reidcore.contracts.component import Row
 from reidcore.contracts.pictures import Batch, Images, Meta, Rows
+from reidcore.contracts.rows import label_names
+from reidcore.data.decoding import decode, normalized
 from reidcore.data.reading_processes import Read, ReadingProcesses
 from reidcore.distributed.processes import ALONE, Processes
 from reidcore.distributed.shared_batches import Division, SharedImages, divided
-from reidcore.errors import DataError
-from reidcore.runfiles.tables import Data, Normalize
+from reidcore.runfiles.tables import Data
 from reidcore.support.seeds import generator
 
-RESAMPLING = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 Key = tuple[int, int, int]
 """Epoch, stream and place in the epoch of a training batch's first picture."""
-IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225))
-
-
-def decode(path: str, listed: str, size: tuple[int, int], interpolation: str) -> Tensor:
-    """A picture as uint8 [3, H, W] RGB, resized. Raises DataError naming the file and its row."""
-    height, width = size
-    try:
-        # Read at once: each small read would hand the interpreter's lock to another thread.
-        with open(path, "rb", buffering=0) as raw:
-            content = io.BytesIO(raw.read())
-        with Image.open(content) as file:
-            picture = file if file.mode == "RGB" else file.convert("RGB")
-            picture = picture.resize((width, height), RESAMPLING[interpolation])
-    except FileNotFoundError:
-        raise DataError(f"picture {path} ({listed or 'not listed'}) is missing") from None
-    except UnidentifiedImageError:
-        raise DataError(
-            f"picture {path} ({listed or 'not listed'}) cannot be read: it is of no format that "
-            "Pillow knows"
-        ) from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(
-            f"picture {path} ({listed or 'not listed'}) cannot be read: {error}"
-        ) from None
-    except Image.DecompressionBombError as error:
-        raise DataError(
-            f"picture {path} ({listed or 'not listed'}) is too large: {error}"
-        ) from None
-    # A row's reds, greens and blues one after another, so that planes are copied row by row.
-    lines = np.frombuffer(picture.tobytes("raw", "RGB;L"), np.uint8).reshape(height, 3, width)
-    return torch.from_numpy(np.ascontiguousarray(lines.swapaxes(0, 1)))
-
-
-def normalized(pixels: Tensor, by: str | Normalize) -> Tensor:
-    """uint8 [B, 3, H, W] to float32: in [0, 1] by "none", else less a mean and divided by a
-    deviation, by "imagenet" ImageNet's."""
-    scaled = pixels.float().div_(255)
-    if by == "none":
-        return scaled
-    known = by if isinstance(by, Normalize) else IMAGENET
-    # Numbers instead of tensors: a tensor sent to a GPU would wait for its queue.
-    for channel, mean, deviation in zip(scaled.unbind(1), known.mean, known.deviation, strict=True):
-        channel.sub_(mean).div_(deviation)
-    return scaled
 
 
 def make_rows(rows: Sequence[Row], cameras: Mapping[str, int], modalities: Sequence[str]) -> Rows:
-    """Manifest rows as arrays; identities are numbered in natural order of their names."""
-    from reidcore.contracts.rows import label_names
+    """Return manifest rows as arrays, with numbers for the names of identities and all else.
 
+    cameras: number by name; -1 for others. modalities: names in the order of their numbers.
+    Identities are numbered in natural order of their names.
+    """
     names = label_names(rows)
     label = {name: number for number, name in enumerate(names)}
     kind = {name: number for number, name in enumerate(modalities)}
@@ -102,7 +54,7 @@ def make_rows(rows: Sequence[Row], cameras: Mapping[str, int], modalities: Seque
 
 
 def meta_of(rows: Rows, index: Any = slice(None)) -> Meta:
-    """What ranking may know of the rows."""
+    """Return the cameras, times and modalities of rows, which ranking may use."""
     return Meta(
         torch.from_numpy(rows.camera[index]),
         torch.from_numpy(rows.time[index]),
@@ -111,10 +63,10 @@ def meta_of(rows: Rows, index: Any = slice(None)) -> Meta:
 
 
 class PictureLoader:
-    """Turns rows into batches for one run, on `device`.
+    """Turns rows into batches of pictures on `device`, as a run's [data] says.
 
-    `augment` are built augmentations, applied in order to training pictures only. Of a training
-    batch that `processes` share each reads its own part.
+    augment: built augmentations, applied in order to training pictures only. processes: of a
+    training batch that they share, each reads its own part.
     """
 
     def __init__(
@@ -135,10 +87,10 @@ class PictureLoader:
         self._lock = Lock()
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self.ahead = self._stream is not None
-        """Whether a batch is sent to the device before the one ahead of it is used."""
+        """True if a batch is sent to the device before the one ahead of it is used."""
 
     def picture(self, rows: Rows, index: int) -> Tensor:
-        """uint8 [3, H, W], resized; from the cache where it is there."""
+        """Return the picture of a row, uint8 [3, H, W], resized; from the cache if it is there."""
         path = rows.paths[index]
         found = self._cache.get(path)
         if found is not None:
@@ -163,8 +115,8 @@ class PictureLoader:
     def _pixels(
         self, rows: Rows, index: np.ndarray, places: np.ndarray, key: Key | None, pinned: bool
     ) -> Tensor:
-        """uint8 [B, 3, H, W] of the rows at `index`; augmented by `key` and their places in the
-        batch, if there is a key."""
+        """Return the pictures of the rows at `index`, uint8 [B, 3, H, W]; with a key, augmented by
+        that and their places in the batch."""
         if key is None:
             pictures = [self.picture(rows, int(row)) for row in index]
         else:
@@ -180,7 +132,7 @@ class PictureLoader:
     def _batch(
         self, rows: Rows, indices: Sequence[int], key: Key | None, read: Read | None = None
     ) -> Batch:
-        """The batch with uint8 pixels, in pinned memory where it goes to a GPU."""
+        """Return a batch with uint8 pixels, in pinned memory where it goes to a GPU."""
         index = np.asarray(indices, dtype=np.int64)
         division = None
         if key is not None and self.processes.count > 1:
@@ -215,7 +167,7 @@ class PictureLoader:
         return SharedImages(images, division, modality, camera, all_pixels, (self.seed, *key))
 
     def _placed(self, batch: Batch) -> Batch:
-        """The batch on the device."""
+        """Return the batch on the device."""
         images = batch.images
         if isinstance(images, SharedImages):
             images = images.placed(self._on_device, self.device)
@@ -224,7 +176,10 @@ class PictureLoader:
         return Batch(images, batch.pid.to(self.device, non_blocking=True))
 
     def _on_device(self, images: Images) -> Images:
-        """With pixels as floats there. uint8 is a quarter of the way to a GPU."""
+        """Return the pictures on the device, with normalized float pixels.
+
+        They are sent as uint8, a quarter of the bytes.
+        """
         moved = images.to(self.device)
         pixels = normalized(moved.pixels, self.data.normalize)
         return Images(pixels, moved.modality, moved.camera)
@@ -232,8 +187,10 @@ class PictureLoader:
     def training(
         self, rows: Rows, batches: Iterable[Sequence[int]], epoch: int, stream: int
     ) -> Iterator[Batch]:
-        """Augmented batches in the given order; what is drawn follows from seed, epoch, stream and
-        place alone."""
+        """Yield augmented batches of the rows that `batches` lists, in that order.
+
+        What is drawn follows from the run's seed, epoch, stream and the place in the epoch alone.
+        """
 
         def jobs() -> Iterator[tuple[Sequence[int], Key]]:
             start = 0
@@ -244,7 +201,7 @@ class PictureLoader:
         return self._prefetched(rows, jobs())
 
     def plain(self, rows: Rows, size: int) -> Iterator[Batch]:
-        """Batches of up to `size` pictures in row order, without augmentation."""
+        """Yield batches of up to `size` pictures in row order, without augmentation."""
         chunks = (range(start, min(start + size, len(rows))) for start in range(0, len(rows), size))
         return self._prefetched(rows, ((list(chunk), None) for chunk in chunks))
 
@@ -290,8 +247,10 @@ class PictureLoader:
 
 
 class _Coming:
-    """A batch that is being read, and then sent to the device: on a GPU in `stream`, beside what
-    computes in the consumer's."""
+    """A batch that is being read, and then sent to the device.
+
+    stream: on a GPU, the one it is sent in, beside the consumer's, which computes meanwhile.
+    """
 
     def __init__(
         self,
@@ -304,7 +263,7 @@ class _Coming:
         self._event: torch.cuda.Event | None = None
 
     def send(self) -> None:
-        """Sends the batch if it has been read; a fault stays where `arrived` finds it."""
+        """Send the batch if it has been read; `arrived` raises what went wrong."""
         if self._sent is None and self._read.done() and self._read.exception() is None:
             self._send()
 
@@ -319,7 +278,7 @@ class _Coming:
         return self._sent
 
     def arrived(self) -> Batch:
-        """The batch, for the current stream to use. Raises what reading it raised."""
+        """Return the batch, for the current stream to use. Raises what reading it raised."""
         batch = self._send() if self._sent is None else self._sent
         if self._stream is not None and self._event is not None:
             consumer = torch.cuda.current_stream(self._stream.device)

@@ -25,7 +25,7 @@ from reidcore.errors import ReidError, UsageError
 
 Read = Callable[..., Tensor]
 _read: Read | None = None
-"""In a reading process, what it does."""
+"""In a reading process, the function that it runs."""
 
 
 class ReadingProcesses:
@@ -46,7 +46,7 @@ class ReadingProcesses:
         self._pool.submit(os.getpid).result()  # forks all of them, before reading threads exist
 
     def __call__(self, *given: Any) -> Tensor:
-        """What `read(*given)` returns, or raises, in one of the processes."""
+        """Return, or raise, what `read(*given)` does in one of the processes."""
         try:
             return self._pool.submit(_answer, given).result()
         except BrokenProcessPool:
@@ -69,7 +69,7 @@ def _begin(read: Read, parent: int) -> None:
 
 
 def _outlive_nobody(parent: int) -> None:
-    """Ends this process where the parent was killed and could not do it."""
+    """End this process once its parent is gone, which could not do it if it was killed."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -28,29 +28,13 @@ from reidcore.plugins.registration import (
     NAME,
     OBSERVERS,
     Found,
-    KindRule,
     LoadedComponent,
     Refused,
-    build_function,
     classify,
     hook_manager,
 )
 from reidcore.support.wording import a_or_an, in_words
 from reidcore.version import __version__
-
-__all__ = [
-    "CORE",
-    "KINDS",
-    "Found",
-    "KindRule",
-    "LoadedComponent",
-    "LoadedPlugin",
-    "Observers",
-    "Plugins",
-    "Status",
-    "build_function",
-    "find_plugins",
-]
 
 GROUP_PREFIX = hookspecs.GROUP.rstrip("0123456789")
 CORE = Found("core", "reidcore.builtin.plugin", "reidcore", __version__)
@@ -75,7 +59,7 @@ class LoadedPlugin:
 
 @attrs.frozen
 class Status:
-    """How one plugin name stands: `plugin` if the state is ok, `message` if it is not."""
+    """The state of one plugin name, with the plugin if it is ok and a message if it is not."""
 
     name: str
     state: Literal["ok", "broken", "other API", "twin"]
@@ -167,7 +151,7 @@ class Plugins:
         return sorted(self._claims)
 
     def status(self, name: str) -> Status:
-        """How the plugin stands; imports it if that is not settled by metadata."""
+        """Return the status of the plugin, which is imported unless its metadata decide it."""
         if name not in self._claims:
             hint = f"reid-plugin-{name.replace('_', '-')}"
             raise UsageError(

@@ -1,4 +1,4 @@
-"""What plugins register: the kinds of components, what makes one well formed, where it came from.
+"""The kinds of components that plugins register, the checks of one, and where it came from.
 
 Neither torch nor numpy is imported before `build_function` resolves what a component names.
 """
@@ -16,7 +16,7 @@ import pluggy
 from reidcore import hookspecs
 from reidcore.contracts.component import Component
 from reidcore.errors import PluginError, nearest
-from reidcore.support.wording import _line, a_or_an, in_words
+from reidcore.support.wording import a_or_an, in_words, one_line
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
@@ -25,7 +25,7 @@ _REFERENCE = re.compile(f"{_DOTTED}:{_DOTTED}")
 
 @attrs.frozen
 class KindRule:
-    """What the core asks of one kind of component.
+    """The core's demands on one kind of component.
 
     hook: registers it. methods: wiring methods its config must have. reserved: keys of its table
     that belong to the core, so that no setting may be called so.
@@ -145,7 +145,7 @@ def classify(found: Found, module: Any) -> tuple[tuple[LoadedComponent, ...], tu
     try:
         manager.register(module, found.name)
     except pluggy.PluginValidationError as error:
-        raise Refused([_line(error)]) from error
+        raise Refused([one_line(error)]) from error
     components: dict[str, LoadedComponent] = {}
     for kind, rule in KINDS.items():
         for implementation in getattr(manager.hook, rule.hook).get_hookimpls():

@@ -75,7 +75,7 @@ def run_source(text: str, plugins: Plugins) -> tuple[str, Path]:
     """
     path = Path(text)
     if os.path.isfile(path) or path.suffix == ".toml" or ("/" in text and ":" not in text):
-        from reidcore.runfiles.problems import read_text
+        from reidcore.runfiles.toml_files import read_text
 
         return read_text(path), path
     run = find_packaged(text, plugins)

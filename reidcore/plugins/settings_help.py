@@ -12,8 +12,6 @@ import attrs
 from reidcore.contracts import settings
 from reidcore.support.toml_values import toml_value
 
-__all__ = ["SettingDoc", "describe_settings", "toml_value", "type_name"]
-
 _NAMES = {
     bool: "true/false",
     int: "integer",

@@ -1,32 +1,60 @@
-"""The entries of data.train and data.test of a run file. Torch-free."""
+"""Reads the entries of data.train and data.test of a run file. Torch-free."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+import attrs
 
 from reidcore.contracts.rows import SPLITS
 from reidcore.errors import nearest
 from reidcore.protocols.base import Protocol
 from reidcore.protocols.by_name import PROTOCOLS
+from reidcore.runfiles.keys import SOURCE_KEYS, KeyPath
 from reidcore.runfiles.problems import Problems
-from reidcore.runfiles.runfile import Part, Source
-from reidcore.runfiles.strict import Fault, shown, structure
-from reidcore.runfiles.tables import SOURCE_KEYS
-
-Path_ = tuple[str | int, ...]
-"""Keys and list indices that lead to a place in a run file."""
+from reidcore.runfiles.runfile import Part, Role, Source
+from reidcore.runfiles.strict import Fault, structure
+from reidcore.runfiles.tables import Data, Eval
+from reidcore.runfiles.value_words import shown
 
 
-def read_source(
-    problems: Problems,
-    role: Literal["train", "test"],
-    entry: Mapping[str, Any],
-    path: Path_,
-    protocol: Protocol | None = None,
+def read_entries(data: Data | None, evaluation: Eval | None, problems: Problems) -> list[Source]:
+    """Return the entries of data.train and data.test.
+
+    Test sets that state no protocol have the one of [eval].
+    """
+    usual = None
+    if evaluation is not None and evaluation.protocol is not None:
+        usual = stated_protocol(problems, evaluation.protocol, ("eval", "protocol"), "[eval]")
+    if data is None:
+        return []
+    entries: list[Source] = []
+    role: Role
+    for role, value in (("train", data.train), ("test", data.test)):
+        tables = value if isinstance(value, list) else [value]
+        for index, table in enumerate(tables):
+            path = ("data", role, index) if isinstance(value, list) else ("data", role)
+            entry = read_entry(problems, role, table, path)
+            if entry is not None and role == "test" and entry.protocol is None:
+                entry = attrs.evolve(entry, protocol=usual)
+            entries += [entry] if entry is not None else []
+    names = [entry.name for entry in entries if entry.role == "test"]
+    for entry in entries:
+        if entry.role == "test" and names.count(entry.name) > 1:
+            problems.add(
+                (*entry.path, "name"),
+                f"[data] test {entry.name!r}",
+                "two test sets have this name; give each its own 'name'",
+            )
+    return entries
+
+
+def read_entry(
+    problems: Problems, role: Role, entry: Mapping[str, Any], path: KeyPath
 ) -> Source | None:
-    """One entry; None, with the problems told, if it is none. protocol: what [eval] says."""
+    """Return the entry that stands at the path; None, after noting the problem, if it is none."""
     place = f"[data] {role}"
     table = dict(entry)
     texts: dict[str, str] = {}
@@ -37,13 +65,11 @@ def read_source(
             return None
         texts[key] = value
     splits = table.pop("splits", [])
-    if not isinstance(splits, list) or not all(s in SPLITS for s in splits):
-        problems.add(
-            (*path, "splits"),
-            place,
-            f"expected a list of {', '.join(SPLITS)}, got {shown(splits)} at .splits",
-        )
+    if not isinstance(splits, list) or not all(one in SPLITS for one in splits):
+        text = f"expected a list of {', '.join(SPLITS)}, got {shown(splits)} at .splits"
+        problems.add((*path, "splits"), place, text)
         return None
+    protocol = None
     if "protocol" in table:
         stated = table.pop("protocol")
         if role == "train":
@@ -51,63 +77,62 @@ def read_source(
             problems.add((*path, "protocol"), place, text)
         else:
             protocol = stated_protocol(problems, stated, (*path, "protocol"), place)
-    if not texts["manifest"] and not texts["read"]:
+    if not _says_what_to_read(problems, entry, path, place):
+        return None
+    source = Source(role, path, splits=tuple(splits), protocol=protocol)
+    if texts["read"]:
+        return attrs.evolve(
+            source,
+            reader=Part(role, "reader", texts["name"], texts["read"], table, path),
+            root=texts["root"],
+            name=texts["name"] or texts["read"].rpartition(".")[2],
+        )
+    if texts["root"]:
+        table["root"] = texts["root"]
+    known = ("manifest", *SOURCE_KEYS[role])
+    for key in table:
+        near = nearest(key, [one for one in known if one not in entry])
+        hint = near or f"; the keys here are {', '.join(known)}"
+        problems.add((*path, key), place, f"unknown key {key!r} beside 'manifest'{hint}")
+    name = texts["name"] or _manifest_name(Path(texts["manifest"]))
+    return attrs.evolve(source, manifest=texts["manifest"], name=name)
+
+
+def _says_what_to_read(
+    problems: Problems, entry: Mapping[str, Any], path: KeyPath, place: str
+) -> bool:
+    """Return whether an entry has either a manifest or a reader; note the problem if not."""
+    manifest, read = entry.get("manifest"), entry.get("read")
+    if bool(manifest) != bool(read):
+        return True
+    if not manifest:
         for key in entry:
             if near := nearest(key, ("manifest", "read")):
                 problems.add((*path, key), place, f"unknown key {key!r}{near}")
-                return None
-    if bool(texts["manifest"]) == bool(texts["read"]):
-        problems.add(
-            path,
-            place,
-            "needs either 'manifest', a CSV file, or 'read', a reader such as "
-            "core.demo" + ("; it has both" if texts["manifest"] else f", got {shown(entry)}"),
-        )
-        return None
-    if texts["manifest"]:
-        if texts["root"]:
-            table["root"] = texts["root"]
-        known = ("manifest", *SOURCE_KEYS[role])
-        for key in table:
-            near = nearest(key, [one for one in known if one not in entry])
-            keys = f"; the keys here are {', '.join(known)}"
-            text = f"unknown key {key!r} beside 'manifest'{near or keys}"
-            problems.add((*path, key), place, text)
-        manifest = Path(texts["manifest"])
-        # pictures/manifest.csv is called by its folder.
-        own = manifest.parent.name if manifest.stem == "manifest" else manifest.stem
-        name = texts["name"] or own or manifest.stem
-        return Source(
-            role,
-            path,
-            manifest=texts["manifest"],
-            splits=tuple(splits),
-            name=name,
-            protocol=protocol,
-        )
-    reader = Part(role, "reader", texts["name"], texts["read"], table, path)
-    name = texts["name"] or texts["read"].rpartition(".")[2]
-    return Source(
-        role,
-        path,
-        reader=reader,
-        root=texts["root"],
-        splits=tuple(splits),
-        name=name,
-        protocol=protocol,
-    )
+                return False
+    found = "; it has both" if manifest else f", got {shown(entry)}"
+    text = f"needs either 'manifest', a CSV file, or 'read', a reader such as core.demo{found}"
+    problems.add(path, place, text)
+    return False
 
 
-def stated_protocol(problems: Problems, value: Any, path: Path_, place: str) -> Protocol | None:
-    """The protocol that stands at `path`; None, with the problems told, if it is none."""
+def _manifest_name(file: Path) -> str:
+    """Return the name of a data set without one; pictures/manifest.csv is called by its folder."""
+    return (file.parent.name if file.stem == "manifest" else file.stem) or file.stem
+
+
+def stated_protocol(problems: Problems, value: Any, path: KeyPath, place: str) -> Protocol | None:
+    """Return the protocol that stands at the path; None, after noting problems, if it is none."""
     protocol, faults = read_protocol(value)
-    problems.faults(path, f"{place}: protocol", faults)
+    problems.add_faults(path, f"{place}: protocol", faults)
     return protocol
 
 
 def read_protocol(value: Any) -> tuple[Protocol | None, list[Fault]]:
-    """(protocol, []) or (None, faults) for what a run file says: a name, or a table with `use` and
-    the protocol's settings."""
+    """Return (protocol, []) or (None, faults) for the protocol that a run file states.
+
+    value: its name, or a table with `use` and its settings.
+    """
     table = dict(value) if isinstance(value, Mapping) else {"use": value}
     use = table.pop("use", None)
     known = ", ".join(PROTOCOLS)

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reidcore.errors import UsageError, nearest
-from reidcore.runfiles.problems import Lines
-from reidcore.runfiles.strict import shown
-from reidcore.runfiles.tables import LISTS, TOP_KEYS
+from reidcore.runfiles.key_lines import KeyLines
+from reidcore.runfiles.keys import LISTS, TOP_KEYS, KeyPath
+from reidcore.runfiles.value_words import shown
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one with dotted keys: {"a": {"b": 1}} as {"a.b": 1}."""
     flat: dict[str, Any] = {}
     for key, value in table.items():
         if isinstance(value, dict) and value:
@@ -21,9 +22,11 @@ def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def apply_sets(table: dict[str, Any], sets: Sequence[str], lines: Lines | None = None) -> None:
-    """Applies `--set key=value`; values are TOML, or text where they are not. `lines` keeps what
-    was changed."""
+def apply_sets(table: dict[str, Any], sets: Sequence[str], lines: KeyLines | None = None) -> None:
+    """Apply `--set key=value` in place; values are TOML, or text where they are none.
+
+    lines: remembers what was changed, for messages.
+    """
     import tomli
 
     for item in sets:
@@ -42,11 +45,13 @@ def apply_sets(table: dict[str, Any], sets: Sequence[str], lines: Lines | None =
             raise UsageError(f"--set {item}: {error}") from None
 
 
-def set_value(table: dict[str, Any], key: str, value: Any) -> tuple[str | int, ...]:
-    """Sets `train.seed`, `data.batch.size` or, by instance name, `loss.graph.dim` in place.
-    Returns its path, with list indices in place of instance names."""
+def set_value(table: dict[str, Any], key: str, value: Any) -> KeyPath:
+    """Set `train.seed`, `data.batch.size` or, by instance name, `loss.graph.dim` in place.
+
+    Returns its path, with list indices in place of instance names.
+    """
     steps = key.split(".")
-    path: tuple[str | int, ...] = ()
+    path: KeyPath = ()
     here: Any = table
     for index, step in enumerate(steps[:-1]):
         if isinstance(here, dict):
@@ -76,13 +81,12 @@ def set_value(table: dict[str, Any], key: str, value: Any) -> tuple[str | int, .
 
 
 def _member(items: list[Any], step: str, kind: str) -> Any:
+    """Return the table of a list that a step of a dotted key means, by name or index."""
     names = [item.get("name") for item in items if isinstance(item, dict)]
     if step in names:
         return items[names.index(step)]
     if step.isdecimal() and int(step) < len(items):
         return items[int(step)]
     known = [name for name in names if isinstance(name, str)]
-    raise UsageError(
-        f"no {kind} named {step!r}{nearest(step, known)}"
-        + ("" if nearest(step, known) else f"; there are {', '.join(known) or 'none'}")
-    )
+    hint = nearest(step, known) or f"; there are {', '.join(known) or 'none'}"
+    raise UsageError(f"no {kind} named {step!r}{hint}")

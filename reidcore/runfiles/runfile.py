@@ -9,41 +9,39 @@ from typing import Any, Literal
 import attrs
 
 from reidcore.protocols.base import Protocol
-from reidcore.runfiles.problems import Lines
-from reidcore.runfiles.tables import (
-    LISTS,
-    SOURCE_KEYS,
-    Data,
-    Eval,
-    Optim,
-    RankingTable,
-    Train,
-)
+from reidcore.runfiles.key_lines import KeyLines
+from reidcore.runfiles.keys import LISTS, SOURCE_KEYS, KeyPath
+from reidcore.runfiles.tables import Data, Eval, Optim, RankingTable, Train
+
+Role = Literal["train", "test"]
 
 
 @attrs.frozen
 class Part:
-    """A component's table: `table` holds only the component's own keys."""
+    """A component's table.
+
+    where: head, matcher, ... or augment, batch, train, test for parts named inside [data]. kind: of
+    the component. use: its full name. table: the component's own keys only. weight: of a loss.
+    """
 
     where: str
-    """head, matcher, ... or augment, batch, train, test for parts named inside [data]."""
     kind: str
     name: str
     use: str
     table: Mapping[str, Any]
-    path: tuple[str | int, ...]
+    path: KeyPath
     weight: float = 1.0
 
     @property
     def role(self) -> str:
-        """backbone, head.NAME, matcher.NAME, loss.NAME, post.NAME."""
+        """The path by which settings name the part: backbone, head.NAME, matcher.NAME, ..."""
         return (
             self.where if self.where in ("backbone", "procedure") else f"{self.where}.{self.name}"
         )
 
     @property
     def core_keys(self) -> tuple[str, ...]:
-        """The keys of its table that are the core's."""
+        """The keys of the part's table that are the core's."""
         if self.kind == "reader":
             return ("read", "root", *SOURCE_KEYS[self.where])
         named = ("name",) if self.where in LISTS else ()
@@ -59,27 +57,33 @@ class Part:
 
 @attrs.frozen
 class Source:
-    """One entry of data.train or data.test."""
+    """One entry of data.train or data.test: a manifest, or a reader and the folder it reads.
 
-    role: Literal["train", "test"]
-    path: tuple[str | int, ...]
+    protocol: stated by the entry or [eval]; None leaves it to the reader.
+    """
+
+    role: Role
+    path: KeyPath
     manifest: str = ""
     reader: Part | None = None
     root: str = ""
     splits: tuple[str, ...] = ()
     name: str = ""
     protocol: Protocol | None = None
-    """What the entry or [eval] says; None leaves it to the reader."""
 
 
 @attrs.frozen
 class RunFile:
-    """A run file whose core tables are valid. `table` is the parsed TOML after `--set`."""
+    """A run file whose core tables are valid.
+
+    text: of the file. table: its TOML after `--set`. parts: backbone, heads, matchers, losses and
+    postprocessors. repeat: values by key, one for each repeat.
+    """
 
     path: Path
     text: str
     table: Mapping[str, Any]
-    lines: Lines
+    lines: KeyLines
     name: str
     plugins: tuple[str, ...]
     data: Data
@@ -95,4 +99,5 @@ class RunFile:
     repeat: Mapping[str, tuple[Any, ...]]
 
     def of(self, where: str) -> list[Part]:
+        """Return the parts of one kind of table, such as "head", in the file's order."""
         return [part for part in self.parts if part.where == where]

@@ -7,26 +7,15 @@ each basic type has its own hook here.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 import cattrs
 
 from reidcore.errors import nearest
-from reidcore.support.toml_values import toml_value
-
-TOML_NAMES = {
-    bool: "true or false",
-    int: "int",
-    float: "number",
-    str: "text",
-    list: "list",
-    dict: "table",
-}
-
-LONGEST = 60
-"""Characters of a list that a message quotes."""
+from reidcore.runfiles.keys import KeyPath
+from reidcore.runfiles.value_words import TOML_NAMES, literals, shown, type_in_words
 
 
 class Mismatch(ValueError):
@@ -37,7 +26,7 @@ class Mismatch(ValueError):
 class Fault:
     """One problem inside a table: path of keys (and list indices), and what is wrong."""
 
-    path: tuple[str | int, ...]
+    path: KeyPath
     text: str
 
 
@@ -47,24 +36,6 @@ class _Faults(ValueError):
     def __init__(self, faults: list[Fault]):
         self.faults = faults
         super().__init__("; ".join(fault.text for fault in faults))
-
-
-def shown(value: Any) -> str:
-    """A TOML value as "float 5.5", "text 'a'" or "table with keys a, b", for messages."""
-    if isinstance(value, bool):
-        return f"bool {str(value).lower()}"
-    if isinstance(value, int):
-        return f"int {value}"
-    if isinstance(value, float):
-        return f"float {value!r}"
-    if isinstance(value, str):
-        return f"text {value!r}"
-    if isinstance(value, Mapping):
-        return f"table with keys {', '.join(map(str, value)) or 'none'}"
-    if isinstance(value, list):
-        text = toml_value(value)
-        return f"list {text if len(text) <= LONGEST else text[:LONGEST] + ' ...'}"
-    return f"{type(value).__name__} {value}"
 
 
 def _exact(kind: type, accept: tuple[type, ...] = ()) -> Any:
@@ -94,7 +65,7 @@ def _faults(error: Exception) -> list[Fault]:
 
 
 def _fits(member: Any, value: Any) -> bool:
-    """Whether a member of a union is meant by this value, judged from the outside."""
+    """Return whether a value is of the form of this member of a union, its inside not looked at."""
     member = getattr(member, "__supertype__", member)
     base = get_origin(member) or member
     if base is Literal:
@@ -108,129 +79,119 @@ def _fits(member: Any, value: Any) -> bool:
     return isinstance(base, type) and isinstance(value, base) and type(value) is not bool
 
 
-def _choices(member: Any) -> tuple[Any, ...]:
-    return get_args(member) if get_origin(member) is Literal else ()
+_CONVERTER = cattrs.Converter()
 
 
-def _type_in_words(member: Any) -> str:
-    member = getattr(member, "__supertype__", member)
-    if _choices(member):
-        return " or ".join(map(toml_value, _choices(member)))
-    base = get_origin(member) or member
-    if isinstance(base, type) and attrs.has(base):
-        base = dict
-    return TOML_NAMES.get(list if base is tuple else base, getattr(base, "__name__", str(base)))
+def _structure_each(parts: Iterable[tuple[Any, Any, Any]], faults: list[Fault]) -> dict[Any, Any]:
+    """Return the sound ones of (key or index, value, type); faults of the others are appended."""
+    sound = {}
+    for step, value, kind in parts:
+        try:
+            sound[step] = value if kind is Any else _CONVERTER.structure(value, kind)
+        except Exception as error:
+            faults += [Fault((step, *fault.path), fault.text) for fault in _faults(error)]
+    return sound
 
 
-def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter()
+def _union(value: Any, declared: Any) -> Any:
+    members = [member for member in get_args(declared) if member is not type(None)]
+    if value is None and len(members) < len(get_args(declared)):
+        return None
+    fitting = [member for member in members if _fits(member, value)]
+    if type(value) in (bool, int) and type(value) in members:
+        fitting = [type(value)]
+    if len(members) == 1 or fitting:
+        return _CONVERTER.structure(value, (fitting or members)[0])
+    names = " or ".join(type_in_words(member) for member in members)
+    choices = [one for member in members for one in literals(member) if isinstance(one, str)]
+    near = nearest(value, choices) if type(value) is str else ""
+    raise Mismatch(f"expected {names}, got {shown(value)}{near}")
 
-    def each(parts: list[tuple[Any, Any, Any]], faults: list[Fault]) -> dict[Any, Any]:
-        """The sound ones of (step, value, type); the others' problems go into `faults`."""
-        sound = {}
-        for step, value, kind in parts:
+
+def _table_as(cls: Any) -> Callable[[Any, Any], Any]:
+    """Return the hook that makes an instance of an attrs class."""
+    resolve(cls)
+    fields = {field.alias or field.name: field for field in attrs.fields(cls) if field.init}
+
+    def hook(value: Any, _: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise Mismatch(f"expected table, got {shown(value)}")
+        faults: list[Fault] = []
+        given = [(key, value[key], field.type) for key, field in fields.items() if key in value]
+        sound = _structure_each(given, faults)
+        for key, field in fields.items():
+            if key not in value and field.default is attrs.NOTHING:
+                faults.append(Fault((), f"missing key {key!r}"))
+        faults += [_unknown(key, list(fields)) for key in sorted(value.keys() - fields.keys())]
+        if not faults:
             try:
-                sound[step] = value if kind is Any else converter.structure(value, kind)
+                return cls(**sound)
             except Exception as error:
-                faults += [Fault((step, *fault.path), fault.text) for fault in _faults(error)]
+                faults += _faults(error)
+        faults += [fault for fault in _complaints(cls, fields, sound) if fault not in faults]
+        raise _Faults(faults)
+
+    return hook
+
+
+def _sequence_as(declared: Any) -> Callable[[Any, Any], Any]:
+    """Return the hook that makes a list or tuple of a declared type."""
+    inner = get_args(declared)
+    origin = get_origin(declared) or declared
+    fixed = origin is tuple and inner and inner[-1] is not Ellipsis
+
+    def hook(value: Any, _: Any) -> Any:
+        if type(value) not in (list, tuple):
+            raise Mismatch(f"expected list, got {shown(value)}")
+        if fixed and len(value) != len(inner):
+            raise Mismatch(f"expected a list of {len(inner)}, got {shown(list(value))}")
+        kinds = inner if fixed else [inner[0] if inner else Any] * len(value)
+        faults: list[Fault] = []
+        sound = _structure_each(zip(range(len(value)), value, kinds, strict=True), faults)
+        if faults:
+            raise _Faults(faults)
+        return tuple(sound.values()) if origin is tuple else list(sound.values())
+
+    return hook
+
+
+def _mapping_as(declared: Any) -> Callable[[Any, Any], Any]:
+    """Return the hook that makes a dictionary of a declared type."""
+    arguments = get_args(declared)
+    kind = arguments[1] if len(arguments) == 2 else Any
+
+    def hook(value: Any, _: Any) -> Any:
+        if not isinstance(value, Mapping):
+            raise Mismatch(f"expected table, got {shown(value)}")
+        faults: list[Fault] = []
+        sound = _structure_each([(key, item, kind) for key, item in value.items()], faults)
+        if faults:
+            raise _Faults(faults)
         return sound
 
-    def union(value: Any, declared: Any) -> Any:
-        members = [member for member in get_args(declared) if member is not type(None)]
-        if value is None and len(members) < len(get_args(declared)):
-            return None
-        fitting = [member for member in members if _fits(member, value)]
-        if type(value) is bool and bool in members:
-            fitting = [bool]
-        if type(value) is int and int in members:
-            fitting = [int]
-        if len(members) == 1 or fitting:
-            return converter.structure(value, (fitting or members)[0])
-        names = " or ".join(_type_in_words(member) for member in members)
-        choices = [one for member in members for one in _choices(member) if isinstance(one, str)]
-        near = nearest(value, choices) if type(value) is str else ""
-        raise Mismatch(f"expected {names}, got {shown(value)}{near}")
+    return hook
 
-    def class_factory(cls: Any) -> Any:
-        resolve(cls)
-        fields = {field.alias or field.name: field for field in attrs.fields(cls) if field.init}
 
-        def hook(value: Any, _: Any) -> Any:
-            if not isinstance(value, Mapping):
-                raise Mismatch(f"expected table, got {shown(value)}")
-            faults: list[Fault] = []
-            sound = each([(k, value[k], f.type) for k, f in fields.items() if k in value], faults)
-            for key, field in fields.items():
-                if key not in value and field.default is attrs.NOTHING:
-                    faults.append(Fault((), f"missing key {key!r}"))
-            faults += [_unknown(key, list(fields)) for key in sorted(value.keys() - fields.keys())]
-            if not faults:
-                try:
-                    return cls(**sound)
-                except Exception as error:
-                    faults += _faults(error)
-            faults += [fault for fault in _complaints(cls, fields, sound) if fault not in faults]
-            raise _Faults(faults)
+def _is(*origins: Any) -> Callable[[Any], bool]:
+    """Return a test of a declared type: it is one of `origins`, or one of them with arguments."""
+    return lambda declared: declared in origins or get_origin(declared) in origins
 
-        return hook
 
-    def sequence_factory(declared: Any) -> Any:
-        inner = get_args(declared)
-        origin = get_origin(declared) or declared
-        fixed = origin is tuple and inner and inner[-1] is not Ellipsis
-
-        def hook(value: Any, _: Any) -> Any:
-            if type(value) not in (list, tuple):
-                raise Mismatch(f"expected list, got {shown(value)}")
-            if fixed and len(value) != len(inner):
-                raise Mismatch(f"expected a list of {len(inner)}, got {shown(list(value))}")
-            kinds = inner if fixed else [inner[0] if inner else Any] * len(value)
-            faults: list[Fault] = []
-            sound = each(list(zip(range(len(value)), value, kinds, strict=True)), faults)
-            if faults:
-                raise _Faults(faults)
-            return tuple(sound.values()) if origin is tuple else list(sound.values())
-
-        return hook
-
-    def mapping_factory(declared: Any) -> Any:
-        arguments = get_args(declared)
-        kind = arguments[1] if len(arguments) == 2 else Any
-
-        def hook(value: Any, _: Any) -> Any:
-            if not isinstance(value, Mapping):
-                raise Mismatch(f"expected table, got {shown(value)}")
-            faults: list[Fault] = []
-            sound = each([(key, item, kind) for key, item in value.items()], faults)
-            if faults:
-                raise _Faults(faults)
-            return sound
-
-        return hook
-
-    converter.register_structure_hook(bool, _exact(bool))
-    converter.register_structure_hook(int, _exact(int))
-    converter.register_structure_hook(float, _exact(float, (int,)))
-    converter.register_structure_hook(str, _exact(str))
-    converter.register_structure_hook_func(lambda t: get_origin(t) is Literal, _literal)
-    converter.register_structure_hook_func(
-        lambda t: get_origin(t) in (Union, types.UnionType), union
-    )
-    converter.register_structure_hook_factory(
-        lambda t: t in (list, tuple) or get_origin(t) in (list, tuple), sequence_factory
-    )
-    converter.register_structure_hook_factory(
-        lambda t: t is dict or get_origin(t) in (dict, Mapping),
-        mapping_factory,
-    )
-    converter.register_structure_hook_factory(attrs.has, class_factory)
-    return converter
+_CONVERTER.register_structure_hook(bool, _exact(bool))
+_CONVERTER.register_structure_hook(int, _exact(int))
+_CONVERTER.register_structure_hook(float, _exact(float, (int,)))
+_CONVERTER.register_structure_hook(str, _exact(str))
+_CONVERTER.register_structure_hook_func(_is(Literal), _literal)
+_CONVERTER.register_structure_hook_func(_is(Union, types.UnionType), _union)
+_CONVERTER.register_structure_hook_factory(_is(list, tuple), _sequence_as)
+_CONVERTER.register_structure_hook_factory(_is(dict, Mapping), _mapping_as)
+_CONVERTER.register_structure_hook_factory(attrs.has, _table_as)
 
 
 def _complaints(
     cls: Any, fields: Mapping[str, attrs.Attribute[Any]], sound: Mapping[Any, Any]
 ) -> list[Fault]:
-    """What the validators say of the sound values of a table that has some fault, one by one."""
+    """Return what the validators refuse among the sound values of a table that has a fault."""
     instance: Any = None
     try:
         with attrs.validators.disabled():
@@ -249,13 +210,11 @@ def _complaints(
     return found
 
 
-_CONVERTER = _converter()
-
-
 def structure(cls: type, table: Any, core_keys: Sequence[str] = ()) -> tuple[Any, list[Fault]]:
-    """(instance, []) or (None, faults) for an attrs class and a parsed TOML table.
+    """Return (instance, []) or (None, faults) for an attrs class and a parsed TOML table.
 
-    core_keys: further keys that the user may write beside the class's, for suggestions.
+    cls: its fields' types and validators say what fits. core_keys: further keys that the user may
+    write beside the class's, for suggestions.
     """
     if not isinstance(table, Mapping):
         return None, [Fault((), f"expected table, got {shown(table)}")]
@@ -270,8 +229,10 @@ def structure(cls: type, table: Any, core_keys: Sequence[str] = ()) -> tuple[Any
 
 
 def resolve(cls: type) -> type:
-    """The attrs class with its annotations evaluated (`from __future__ import annotations`),
-    nested attrs classes included."""
+    """Return the attrs class with the annotations of its fields, and of theirs, evaluated.
+
+    `from __future__ import annotations` leaves them as texts.
+    """
     if getattr(cls, "_reid_resolved", None) != cls.__qualname__:
         attrs.resolve_types(cls)
         for field in attrs.fields(cls):
@@ -290,11 +251,3 @@ def _inside(declared: Any) -> list[Any]:
 def _unknown(key: str, known: list[str]) -> Fault:
     keys = f"; the keys here are {', '.join(known)}" if known else "; this table takes no keys"
     return Fault((key,), f"unknown key {key!r}{nearest(key, known) or keys}")
-
-
-def dotted(path: tuple[str | int, ...]) -> str:
-    """(".k1" or ".steps.at[0]") for a path of keys and indices."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{str(part).lstrip('.')}"
-    return text

@@ -1,4 +1,4 @@
-"""The tables of a run file that belong to the core, and what is known of every part. Torch-free."""
+"""The tables of a run file that belong to the core, with their settings. Torch-free."""
 
 from __future__ import annotations
 
@@ -11,22 +11,6 @@ import attrs
 from reidcore.contracts.settings import setting
 from reidcore.protocols.base import SamePlace
 from reidcore.protocols.score_names import Counted, Precision, Ties
-
-FORMAT = 1
-KINDS = {
-    "backbone": "backbone",
-    "head": "head",
-    "matcher": "matcher",
-    "loss": "loss",
-    "post": "postprocessor",
-    "procedure": "procedure",
-}
-"""Run-file table -> kind of component."""
-LISTS = ("head", "matcher", "ranking", "loss", "post")
-SOURCE_KEYS = {"train": ("splits", "name"), "test": ("splits", "name", "protocol")}
-"""Keys of every entry of data.train and data.test."""
-MEANS = ("loss", "epoch", "lr", "seconds", "pictures_per_second")
-"""Columns of means.csv beside the losses' own, so that no loss may be called so."""
 
 
 @attrs.frozen
@@ -258,7 +242,7 @@ FITTED = ("constant", "logistic", "isotonic")
 
 @attrs.frozen
 class Shortlist:
-    """Of each query, the gallery pictures that a ranking scores."""
+    """The gallery pictures that a ranking compares with each query, where it is not all."""
 
     by: str = setting("Name of the [[matcher]] that chooses them, a fast one.")
     top: int = setting("How many, the nearest ones.", at_least=1)
@@ -293,17 +277,17 @@ class RankingTable:
 
     @property
     def weights(self) -> dict[str, float]:
-        """Weight by matcher, in the file's order."""
+        """The weight of each matcher in the sum of distances, in the file's order."""
         return dict(self.fuse) if self.fuse else {self.matcher: 1.0}
 
     @property
     def matchers(self) -> tuple[str, ...]:
-        """Every matcher whose templates it needs."""
+        """Every matcher whose templates the ranking needs."""
         chooses = (self.shortlist.by,) if self.shortlist is not None else ()
         return tuple(dict.fromkeys((*self.weights, *chooses)))
 
     def unit(self, promised: Mapping[str, bool]) -> bool:
-        """Whether the fused distances lie in [0, 1], given which matchers' own do."""
+        """Return whether the ranking's distances lie in [0, 1], given whether each matcher's do."""
         if sum(self.weights.values()) > 1 + 1e-6:
             return False
         if self.scale == "none":
@@ -312,15 +296,3 @@ class RankingTable:
 
 
 CORE_TABLES: dict[str, type] = {"data": Data, "train": Train, "optim": Optim, "eval": Eval}
-TOP_KEYS = (
-    "format",
-    "name",
-    "plugins",
-    "data",
-    *KINDS,
-    "ranking",
-    "train",
-    "optim",
-    "eval",
-    "repeat",
-)

@@ -21,7 +21,7 @@ def read_run(
     """The lock and the run file of a run folder; `other` and `sets` change its evaluation (see
     `runfile.parse_runfile`)."""
     from reidcore.runfiles.parse import parse_runfile
-    from reidcore.runfiles.problems import read_text
+    from reidcore.runfiles.toml_files import read_text
 
     lock = check_folder(folder)
     file = folder / "run.toml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import attrs
@@ -13,68 +14,85 @@ from reidcore.wiring.plan import Plan
 
 
 def describe_plan(plan: Plan) -> str:
-    """The plan as text: features, who reads them, and what ranking will cost."""
-    run = plan.runfile
-    lines = [f"run {run.name} ({run.path.name})"]
+    """Return the plan as text: data, features with who reads them, and the cost of ranking."""
+    tests = {name: sizes for one in plan.data.test for name, sizes in _sizes_by_task(one).items()}
+    heavy = [str(wired.part) for wired in plan.parts if wired.descriptor.heavy]
+    lines = [
+        f"run {plan.runfile.name} ({plan.runfile.path.name})",
+        *_data_lines(plan),
+        "features",
+        *_feature_lines(plan),
+        "rankings",
+        *(line for ranking in plan.rankings for line in _ranking_lines(plan, ranking, tests)),
+        *(f"note: {part}: its wiring imports torch" for part in heavy),
+        *(f"note: {note}" for note in plan.notes),
+    ]
+    return "\n".join(lines)
+
+
+def _data_lines(plan: Plan) -> Iterator[str]:
     for one in plan.data.loaded:
         counts = ", ".join(f"{split} {count}" for split, count in one.counts.items())
         state = "" if one.rows is not None else " (assumed)"
-        lines.append(f"  {one.source.role} {one.source.name}: {counts}{state}")
-    lines.append(
-        f"  {plan.given.identities} training identities, image {run.data.image[0]}x"
-        f"{run.data.image[1]}, columns in test data: "
-        f"{', '.join(sorted(plan.given.test_columns)) or 'none'}"
+        yield f"  {one.source.role} {one.source.name}: {counts}{state}"
+    height, width = plan.given.image
+    columns = ", ".join(sorted(plan.given.test_columns)) or "none"
+    yield (
+        f"  {plan.given.identities} training identities, image {height}x{width}, columns in test "
+        f"data: {columns}"
     )
     for part, path in plan.weights:
         state = "" if Path(path).is_file() else " (not there)"
-        lines.append(f"  {part} starts from {path}{state}")
-    lines.append("features")
+        yield f"  {part} starts from {path}{state}"
+
+
+def _feature_lines(plan: Plan) -> Iterator[str]:
     readers: dict[str, list[str]] = {}
     for wired in plan.parts:
         for _, name in wired.reads:
             readers.setdefault(name, []).append(wired.part.role)
     for provider in (plan.backbone, *plan.heads):
-        instance = provider.part.name or "backbone"
         for output, feature in provider.outputs.items():
-            name = f"{instance}.{output}"
+            name = f"{provider.instance}.{output}"
             who = ", ".join(readers.get(name, [])) or "nobody (not computed)"
-            lines.append(f"  {name:24} {feature!s:20} read by {who}")
-    lines.append("rankings")
-    tests = {name: sizes for one in plan.data.test for name, sizes in _pools(one).items()}
-    matching = {wired.part.name: wired.matching for wired in plan.matchers}
-    for ranking in plan.rankings:
-        used = [matching[name] for name in ranking.weights]
-        needed = [matching[name] for name in ranking.matchers]
-        stored = sum(spec.bytes for one in needed if one for spec in one.template.values())
-        flops = sum(one.pair_flops for one in used if one)
-        shortlist = ranking.shortlist
-        chain = " -> ".join([_mixture(ranking), *ranking.post])
-        lines.append(f"  {ranking.name}: {chain}; template {_bytes(stored)} per picture")
-        for test, sizes in tests.items():
-            if not sizes.queries or not sizes.gallery:
-                lines.append(f"    {test}: number of pairs known when the data are there")
-                continue
-            pairs = sizes.queries * sizes.gallery
-            scored, listed = pairs, ""
-            if shortlist is not None:
-                scored = sizes.queries * min(sizes.gallery, shortlist.top) * sizes.trials
-                listed = f" ({scored} of the shortlist)"
-            cost = f", {_flops(scored * flops)}" if flops else ""
-            held = f"matrix {_bytes(4 * pairs)}" if ranking.post else "no matrix held"
-            trials = f", {sizes.trials} trials of them" if sizes.trials > 1 else ""
-            lines.append(
-                f"    {test}: {sizes.queries} x {sizes.gallery} pairs{listed}, templates "
-                f"{_bytes(stored * sizes.pictures)}, {held}{cost}{trials}"
-            )
-    heavy = [str(wired.part) for wired in plan.parts if wired.descriptor.heavy]
-    lines += [f"note: {part}: its wiring imports torch" for part in heavy]
-    lines += [f"note: {note}" for note in plan.notes]
-    return "\n".join(lines)
+            yield f"  {name:24} {feature!s:20} read by {who}"
+
+
+def _ranking_lines(plan: Plan, ranking: RankingTable, tests: Mapping[str, _Sizes]) -> Iterator[str]:
+    matchings = [plan.matching(name) for name in ranking.matchers]
+    stored = sum(spec.bytes for one in matchings for spec in one.template.values())
+    flops = sum(plan.matching(name).pair_flops for name in ranking.weights)
+    chain = " -> ".join([_mixture(ranking), *ranking.post])
+    yield f"  {ranking.name}: {chain}; template {_bytes(stored)} per picture"
+    for test, sizes in tests.items():
+        if sizes.queries and sizes.gallery:
+            yield f"    {test}: {_cost(ranking, sizes, stored, flops)}"
+        else:
+            yield f"    {test}: number of pairs known when the data are there"
+
+
+def _cost(ranking: RankingTable, sizes: _Sizes, stored: int, flops: int) -> str:
+    """Return the pairs, memory and arithmetic of a ranking of one task.
+
+    stored: bytes of a picture's templates. flops: arithmetic of one pair.
+    """
+    scored = pairs = sizes.queries * sizes.gallery
+    listed = ""
+    if ranking.shortlist is not None:
+        scored = sizes.queries * min(sizes.gallery, ranking.shortlist.top) * sizes.trials
+        listed = f" ({scored} of the shortlist)"
+    cost = f", {_flops(scored * flops)}" if flops else ""
+    held = f"matrix {_bytes(4 * pairs)}" if ranking.post else "no matrix held"
+    trials = f", {sizes.trials} trials of them" if sizes.trials > 1 else ""
+    return (
+        f"{sizes.queries} x {sizes.gallery} pairs{listed}, templates "
+        f"{_bytes(stored * sizes.pictures)}, {held}{cost}{trials}"
+    )
 
 
 @attrs.frozen
 class _Sizes:
-    """Queries and gallery pictures over all trials of a task, and distinct pictures in both."""
+    """Queries and gallery pictures over all trials of a task; pictures: distinct ones in both."""
 
     queries: int
     gallery: int
@@ -82,8 +100,8 @@ class _Sizes:
     trials: int = 1
 
 
-def _pools(test: Loaded) -> dict[str, _Sizes]:
-    """The sizes of a test set's tasks; 0 where they are not known."""
+def _sizes_by_task(test: Loaded) -> dict[str, _Sizes]:
+    """Return the sizes of a test set's tasks by name; 0 where they are not known."""
     name, counts = test.source.name, test.counts
     if test.rows is None or test.protocol is None:
         queries, gallery = counts.get("query", 0), counts.get("gallery", 0)
@@ -100,6 +118,7 @@ def _pools(test: Loaded) -> dict[str, _Sizes]:
 
 
 def _mixture(ranking: RankingTable) -> str:
+    """Return the matchers of a ranking with their weights, its shortlist and its scale."""
     terms = [name if w == 1 else f"{w:g} {name}" for name, w in ranking.weights.items()]
     text = " + ".join(terms)
     if ranking.shortlist is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import attrs
@@ -16,13 +17,19 @@ from reidcore.runfiles.runfile import Part, RunFile
 from reidcore.runfiles.strict import structure
 from reidcore.support.wording import in_words
 from reidcore.wiring.plan import Wired
+from reidcore.wiring.references import reachable_heads
 from reidcore.wiring.trials import has_trials, with_trial
 
 Purpose = Literal["train", "eval", "rank"]
 
 
-class _Resolver:
-    """Loads components and settings, collecting problems by the exit code they deserve."""
+class PartLoader:
+    """Loads a run's parts and calls their wiring methods; collects every problem on the way.
+
+    problems: mistakes in the run file. broken: mistakes of plugins. failed: roles of parts that
+    have either. distributions: version by distribution. weights: (part, path) of each file of
+    weights that a part asks for.
+    """
 
     def __init__(self, run: RunFile, plugins: Plugins):
         self.run = run
@@ -33,7 +40,46 @@ class _Resolver:
         self.distributions: dict[str, str] = {}
         self.weights: dict[tuple[str, str], None] = {}
 
-    def component(self, part: Part) -> LoadedComponent | None:
+    def load(self, part: Part) -> Wired | None:
+        """Return the part with its settings, or None after noting the problem."""
+        component = self._component(part)
+        if component is None:
+            return None
+        try:
+            config, faults = structure(component.component.config, part.table, part.core_keys)
+        except Exception as error:
+            self.blame_plugin(Wired(part, component, None), "its settings class", error)
+            return None
+        self.problems.add_faults(part.path, str(part), faults)
+        if config is None:
+            self.failed.add(part.role)
+            return None
+        return Wired(part, component, config)
+
+    def load_all(self, parts: Sequence[Part]) -> list[Wired]:
+        """Return those of the parts that can be loaded."""
+        return [wired for part in parts if (wired := self.load(part)) is not None]
+
+    def load_reader(self, part: Part) -> Wired | None:
+        """Return a reader with its settings, among them the trial that [data] names."""
+        wired, trial = self.load(part), self.run.data.trial
+        if wired is None or trial is None or not has_trials(type(wired.config)):
+            return wired
+        return self.load(with_trial(self.problems, part, type(wired.config), trial))
+
+    def load_observers(self, names: Sequence[str]) -> None:
+        """Import the plugins that the run file's key `plugins` names."""
+        for name in names:
+            try:
+                self.plugins.observers([name])
+                found = self.plugins.load(name).found
+                self.distributions[found.distribution] = found.version
+            except PluginError as error:
+                self.broken.append(str(error))
+            except UsageError as error:
+                self.problems.add(("plugins",), "key 'plugins'", str(error))
+
+    def _component(self, part: Part) -> LoadedComponent | None:
         try:
             component = self.plugins.component(part.kind, part.use)
             self.distributions[component.distribution] = component.version
@@ -46,39 +92,14 @@ class _Resolver:
         self.failed.add(part.role)
         return None
 
-    def wired(self, part: Part) -> Wired | None:
-        component = self.component(part)
-        if component is None:
-            return None
-        try:
-            config, faults = structure(component.component.config, part.table, part.core_keys)
-        except Exception as error:
-            self.own_fault(Wired(part, component, None), "its settings class", error)
-            return None
-        self.problems.faults(part.path, str(part), faults)
-        if config is None:
-            self.failed.add(part.role)
-            return None
-        return Wired(part, component, config)
-
-    def reader(self, part: Part) -> Wired | None:
-        """As `wired`, with the trial of [data]."""
-        wired, trial = self.wired(part), self.run.data.trial
-        if wired is None or trial is None or not has_trials(type(wired.config)):
-            return wired
-        return self.wired(with_trial(self.problems, part, type(wired.config), trial))
-
-    def add(self, part: Part, field: str, text: str) -> None:
-        self.failed.add(part.role)
-        path = (*part.path, field) if field else part.path
-        self.problems.add(path, str(part), f"{field} {text}" if field else text)
-
     def call(self, wired: Wired, method: str, *given: Given) -> Any:
-        """A wiring method, with the user's mistakes and the plugin's own told apart. Notes which
-        weights it asks for."""
+        """Call a wiring method; None, after noting the problem, if it raises.
+
+        What is the user's mistake and what the plugin's is told apart by the exception.
+        """
 
         def find_weights(value: str) -> str:
-            path = _weights_path(value)
+            path = weights_path(value)
             self.weights[str(wired.part), path] = None
             return path
 
@@ -89,31 +110,74 @@ class _Resolver:
         try:
             return getattr(wired.config, method)(*given)
         except WiringError as error:
-            self.add(wired.part, error.field, error.text)
+            self.refuse(wired.part, error.field, error.text)
         except ReidError as error:
-            self.add(wired.part, "", str(error))
+            self.refuse(wired.part, "", str(error))
         except Exception as error:
-            self.own_fault(wired, f"{method}()", error)
+            self.blame_plugin(wired, f"{method}()", error)
         return None
 
-    def own_fault(self, wired: Wired, what: str, error: Exception | str) -> None:
-        """A mistake of the plugin, not of the user."""
+    def refuse(self, part: Part, field: str, text: str) -> None:
+        """Note a mistake in the part's table; `field` is its key, "" if it is no single one."""
+        self.failed.add(part.role)
+        path = (*part.path, field) if field else part.path
+        self.problems.add(path, str(part), f"{field} {text}" if field else text)
+
+    def blame_plugin(self, wired: Wired, what: str, error: Exception | str) -> None:
+        """Note a mistake of the plugin that the part comes from, as in "outputs() failed"."""
         self.failed.add(wired.part.role)
         owner = f"{wired.component.distribution} {wired.component.version}"
         text = error if isinstance(error, str) else in_words(error)
         self.broken.append(f"{wired.part}: {what} of {owner} failed: {text}")
 
-    def done(self) -> None:
+    def raise_problems(self) -> None:
+        """Raise `RunFileError` with every problem; `PluginError` if only plugins are at fault."""
         if self.broken and not self.problems.texts:
             raise PluginError("\n".join(self.broken))
         self.problems.texts += self.broken
-        self.problems.done()
+        self.problems.raise_any()
 
 
-def _weights_path(value: str) -> str:
+@attrs.frozen
+class LoadedParts:
+    """The parts of a run that could be loaded, in the run file's order."""
+
+    backbone: Wired | None
+    heads: Sequence[Wired]
+    matchers: Sequence[Wired]
+    losses: Sequence[Wired]
+    posts: Sequence[Wired]
+    batch: Wired | None
+    augment: Sequence[Wired]
+    procedure: Wired | None
+
+
+def load_parts(loader: PartLoader, purpose: Purpose) -> LoadedParts:
+    """Load what `purpose` needs: all for training, else what the rankings reach."""
+    run = loader.run
+    train = purpose == "train"
+    used = {name for ranking in run.rankings for name in ranking.matchers}
+    matchers = [part for part in run.of("matcher") if train or not used or part.name in used]
+    heads = loader.load_all(run.of("head") if train else reachable_heads(run, matchers))
+    backbone = next((loader.load(part) for part in run.of("backbone")), None)
+    return LoadedParts(
+        heads=heads,
+        backbone=backbone,
+        matchers=loader.load_all(matchers),
+        losses=loader.load_all(run.of("loss") if train else []),
+        posts=loader.load_all(run.of("post")),
+        augment=loader.load_all(run.augment if train else []),
+        batch=loader.load(run.batch) if train and run.batch is not None else None,
+        procedure=loader.load(run.procedure) if train and run.train.epochs > 0 else None,
+    )
+
+
+def weights_path(value: str) -> str:
+    """Return the absolute path of a file of weights, looked up under REID_WEIGHTS."""
     return str(find_data(value, "REID_WEIGHTS"))
 
 
-def _find_weights(value: str) -> tuple[bool, str]:
+def find_weights(value: str) -> tuple[bool, str]:
+    """Return whether a file under REID_WEIGHTS exists, and its absolute path."""
     path = find_data(value, "REID_WEIGHTS")
     return path.is_file(), str(path)

@@ -1,4 +1,4 @@
-"""The plan of a run: parts that fit together, and the plan as text. Torch-free."""
+"""The plan of a run: parts whose settings are valid and fit together. Torch-free."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from reidcore.runfiles.tables import RankingTable
 
 @attrs.frozen(eq=False)
 class Wired:
-    """A part whose settings are valid. outputs: its features by short name. wanted: those that
-    somebody reads. reads: (setting, full feature name)."""
+    """A part whose settings are valid.
+
+    outputs: its features by short name. reads: (setting, full feature name). matching: what a
+    matcher promises.
+    """
 
     part: Part
     component: LoadedComponent
@@ -31,15 +34,22 @@ class Wired:
 
     @property
     def descriptor(self) -> Component:
+        """The entry that the part's plugin registers."""
         return self.component.component
 
+    @property
+    def instance(self) -> str:
+        """The name before the dot in the names of its features: `backbone`, or a head's own."""
+        return self.part.name if self.part.where == "head" else self.part.role
+
     def build(self) -> Callable[..., Any]:
+        """Return the function that makes the part, imported now."""
         return build_function(self.component)
 
 
 @attrs.frozen(eq=False)
 class Plan:
-    """A run whose parts fit together."""
+    """A run whose parts fit together, ready to be built."""
 
     runfile: RunFile
     data: DataPlan
@@ -54,7 +64,7 @@ class Plan:
     batch: Wired | None
     augment: tuple[Wired, ...]
     wanted: Mapping[str, frozenset[str]]
-    """Role -> short names of the outputs that are computed."""
+    """Short names of the outputs that somebody reads, by role; no others are computed."""
     unread: tuple[str, ...]
     """Roles of heads that nothing reads; they are not built."""
     notes: tuple[str, ...]
@@ -65,16 +75,17 @@ class Plan:
 
     @property
     def parts(self) -> tuple[Wired, ...]:
+        """All parts, in the order in which they are built."""
         rest = (*((self.batch,) if self.batch else ()), *self.augment)
         last = (self.procedure,) if self.procedure else ()
         return (self.backbone, *self.heads, *self.matchers, *self.losses, *self.posts, *rest, *last)
 
     def matching(self, matcher: str) -> Matching:
-        """What the matcher of this name promises."""
+        """Return the promises of the matcher of this name."""
         return self.given.matchers[matcher]
 
     def resolved(self) -> dict[str, Any]:
-        """Every table with every default filled in, for the lock file."""
+        """Return every table with every default filled in, for the lock file."""
         run = self.runfile
         table: dict[str, Any] = {"format": 1, "name": run.name, "plugins": list(run.plugins)}
         for key in ("data", "train", "optim", "eval"):
@@ -96,7 +107,7 @@ class Plan:
 
 
 def require_weights(plan: Plan) -> None:
-    """DataError (exit code 4) if files of weights to start from are absent."""
+    """Raise `DataError` (exit code 4) if files of weights to start from are absent."""
     absent = [
         f"{part}: weights not found at {path}"
         for part, path in plan.weights

@@ -7,97 +7,109 @@ from typing import Any
 
 import attrs
 
-from reidcore.contracts.component import Matching
 from reidcore.contracts.given import Given, WiringError
-from reidcore.data.datasets import DataPlan
 from reidcore.errors import UsageError
 from reidcore.runfiles.tables import FITTED, RankingTable
-from reidcore.wiring.parts import _Resolver
+from reidcore.wiring.parts import PartLoader
 from reidcore.wiring.plan import Plan, Wired
-from reidcore.wiring.references import _suggest
+from reidcore.wiring.references import suggestion
 
 
-def _rankings(
-    resolver: _Resolver,
-    given: Given,
-    matchers: Mapping[str, Matching],
-    posts: Sequence[Wired | None],
-    data: DataPlan,
+def check_rankings(
+    loader: PartLoader, given: Given, posts: Sequence[Wired], has_tests: bool
 ) -> tuple[RankingTable, ...]:
-    run = resolver.run
-    names = [part.name for part in run.of("matcher")]
-    by_name = {post.part.name: post for post in posts if post is not None}
-    all_posts = [part.name for part in run.of("post")]
-    rankings = list(run.rankings)
+    """Return the run's rankings, after noting their problems.
+
+    Chains of postprocessors are checked if there are test sets, whose columns `given` has, or if
+    the run file has no data at all.
+    """
+    run = loader.run
+    rankings = list(run.rankings) or _usual_rankings(loader)
     if not rankings:
-        if len(names) > 1:
-            resolver.problems.add(
-                (),
-                "",
-                f"there are several [[matcher]] ({', '.join(names)}) and no [[ranking]] that says "
-                "which of them rank the gallery",
-            )
-            return ()
-        if not names:
-            if any(source.role == "test" for source in run.sources) or all_posts:
-                resolver.problems.add(
-                    (), "", "there is no [[matcher]], which ranking the test data needs"
-                )
-            return ()
-        rankings = [RankingTable(name="main", matcher=names[0], post=all_posts)]
-    used: set[str] = set()
+        return ()
+    by_name = {post.part.name: post for post in posts}
     for index, ranking in enumerate(rankings):
-        path, place = ("ranking", index), f"ranking {ranking.name!r}"
-        for name in ranking.weights:
-            if name not in names:
-                key = "fuse" if ranking.fuse else "matcher"
-                resolver.problems.add(
-                    (*path, key), place, f"{key} names {name!r}{_suggest(name, names)}"
-                )
-        if ranking.shortlist is not None:
-            by = ranking.shortlist.by
-            if by not in names:
-                text = f"shortlist.by names {by!r}{_suggest(by, names)}"
-                resolver.problems.add((*path, "shortlist"), place, text)
-            elif [by] == list(ranking.weights):
-                resolver.problems.add(
-                    (*path, "shortlist"),
-                    place,
-                    f"shortlist.by is the ranking's own matcher {by!r}, which scores all pictures "
-                    "to choose; name a faster one",
-                )
-        if ranking.scale in FITTED and not any(source.role == "train" for source in run.sources):
-            resolver.problems.add(
-                (*path, "scale"),
-                place,
-                f"scale = {ranking.scale!r} is fitted on training pairs, but [data] has no 'train'",
-            )
-        for name in ranking.post:
-            used.add(name)
-            if name not in all_posts:
-                resolver.problems.add(
-                    (*path, "post"), place, f"post names {name!r}{_suggest(name, all_posts)}"
-                )
-        twice = [name for name in all_posts if ranking.post.count(name) > 1]
-        if twice:
-            text = f"post names {', '.join(map(repr, twice))} more than once"
-            resolver.problems.add((*path, "post"), place, text)
-            continue
-        if not matchers.keys() >= set(ranking.matchers):
-            continue
-        if data.test or not run.sources:
-            promised = {name: found.unit for name, found in matchers.items()}
+        _check_matchers(loader, ranking, index)
+        whole = _check_posts(loader, ranking, index)
+        ready = given.matchers.keys() >= set(ranking.matchers)
+        if whole and ready and (has_tests or not run.sources):
+            promised = {name: found.unit for name, found in given.matchers.items()}
             follow_chain(
                 ranking,
                 promised,
                 given,
                 by_name,
-                lambda post, here: resolver.call(post, "check", here),
+                lambda post, here: loader.call(post, "check", here),
             )
+    used = {name for ranking in rankings for name in ranking.post}
     for part in run.of("post"):
-        if part.name not in used and part.role not in resolver.failed:
-            resolver.problems.add(part.path, str(part), "no [[ranking]] names it in its 'post'")
+        if part.name not in used and part.role not in loader.failed:
+            loader.problems.add(part.path, str(part), "no [[ranking]] names it in its 'post'")
     return tuple(rankings)
+
+
+def _usual_rankings(loader: PartLoader) -> list[RankingTable]:
+    """Return the ranking of a run that states none: its only matcher and all postprocessors."""
+    run = loader.run
+    names = [part.name for part in run.of("matcher")]
+    posts = [part.name for part in run.of("post")]
+    if len(names) == 1:
+        return [RankingTable(name="main", matcher=names[0], post=posts)]
+    if names:
+        text = (
+            f"there are several [[matcher]] ({', '.join(names)}) and no [[ranking]] that says "
+            "which of them rank the gallery"
+        )
+        loader.problems.add((), "", text)
+    elif posts or any(source.role == "test" for source in run.sources):
+        text = "there is no [[matcher]], which ranking the test data needs"
+        loader.problems.add((), "", text)
+    return []
+
+
+def _check_matchers(loader: PartLoader, ranking: RankingTable, index: int) -> None:
+    """Note matchers that do not exist, in the ranking or its shortlist, and a scale that cannot be
+    fitted."""
+    run = loader.run
+    names = [part.name for part in run.of("matcher")]
+
+    def refuse(key: str, text: str) -> None:
+        loader.problems.add(("ranking", index, key), f"ranking {ranking.name!r}", text)
+
+    for name in ranking.weights:
+        if name not in names:
+            key = "fuse" if ranking.fuse else "matcher"
+            refuse(key, f"{key} names {name!r}{suggestion(name, names)}")
+    if ranking.shortlist is not None:
+        by = ranking.shortlist.by
+        if by not in names:
+            refuse("shortlist", f"shortlist.by names {by!r}{suggestion(by, names)}")
+        elif [by] == list(ranking.weights):
+            refuse(
+                "shortlist",
+                f"shortlist.by is the ranking's own matcher {by!r}, which scores all pictures "
+                "to choose; name a faster one",
+            )
+    if ranking.scale in FITTED and not any(source.role == "train" for source in run.sources):
+        refuse(
+            "scale",
+            f"scale = {ranking.scale!r} is fitted on training pairs, but [data] has no 'train'",
+        )
+
+
+def _check_posts(loader: PartLoader, ranking: RankingTable, index: int) -> bool:
+    """Return whether the ranking names each of its postprocessors once; note what it does not."""
+    path, place = ("ranking", index, "post"), f"ranking {ranking.name!r}"
+    posts = [part.name for part in loader.run.of("post")]
+    for name in ranking.post:
+        if name not in posts:
+            text = f"post names {name!r}{suggestion(name, posts)}"
+            loader.problems.add(path, place, text)
+    twice = [name for name in posts if ranking.post.count(name) > 1]
+    if twice:
+        text = f"post names {', '.join(map(repr, twice))} more than once"
+        loader.problems.add(path, place, text)
+    return not twice
 
 
 def follow_chain(
@@ -107,24 +119,31 @@ def follow_chain(
     posts: Mapping[str, Wired | None],
     check: Callable[[Wired, Given], Any],
 ) -> bool:
-    """Asks every postprocessor of a ranking whether it fits what comes before it; `promised` says
-    whose matchers' distances lie in [0, 1]. Returns whether the chain's do."""
+    """Call `check` for every postprocessor of a ranking, with `given` as it is at its place.
+
+    promised: for each matcher, whether its distances lie in [0, 1]. check: returns whether the
+    postprocessor's results do. Returns whether the last distances lie in [0, 1].
+    """
     unit = ranking.unit(promised)
-    given = attrs.evolve(
-        given, by_row=ranking.scale == "row_minmax", shortlisted=ranking.shortlist is not None
-    )
     for position, name in enumerate(ranking.post):
         post = posts.get(name)
         if post is None:
             unit = True  # its own failure is reported
             continue
-        unit = bool(check(post, attrs.evolve(given, unit=unit, first=position == 0)))
+        here = attrs.evolve(
+            given,
+            unit=unit,
+            first=position == 0,
+            by_row=ranking.scale == "row_minmax",
+            shortlisted=ranking.shortlist is not None,
+        )
+        unit = bool(check(post, here))
     return unit
 
 
 def check_chain(plan: Plan, ranking: RankingTable, columns: frozenset[str]) -> None:
-    """Whether a ranking's postprocessors fit pictures that have these optional manifest columns;
-    `UsageError` if not."""
+    """Raise `UsageError` if a ranking's postprocessors do not fit pictures that have these
+    optional manifest columns."""
 
     def check(post: Wired, here: Given) -> Any:
         try:

@@ -1,7 +1,7 @@
-"""`data.trial`: data sets that divide their people in several ways, with a model for each.
+"""Checks `data.trial`, for data sets that divide their people in several ways. Torch-free.
 
-RegDB has ten such trials; the test people of one are partly the training people of another.
-Torch-free.
+RegDB has ten such trials, and a model is trained for each: the test people of one are partly the
+training people of another.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Entry = tuple[Source, Any]
 
 
 def has_trials(config: type) -> bool:
-    """Whether a reader's settings class has the setting `trial`."""
+    """Return whether a reader's settings class has the setting `trial`."""
     return any(field.name == KEY for field in attrs.fields(config))
 
 
 def with_trial(problems: Problems, part: Part, config: type, trial: int) -> Part:
-    """A reader's table with the trial of [data]; what does not fit is told."""
+    """Return a reader with the trial of [data] in its table, or as it is if that does not fit."""
     stated = part.table.get(KEY, trial)
     if stated != trial:
         text = f"trial is {stated!r}, but data.trial is {trial}; leave one of them away"
@@ -35,12 +35,12 @@ def with_trial(problems: Problems, part: Part, config: type, trial: int) -> Part
     table = {**part.table, KEY: trial}
     _, faults = structure(config, table, part.core_keys)
     mine = [fault for fault in faults if fault.path == (KEY,)]
-    problems.faults(("data",), f"[data], which {part.use} takes", mine)
+    problems.add_faults(("data",), f"[data], which {part.use} takes", mine)
     return part if mine else attrs.evolve(part, table=table)
 
 
-def _of(entries: Iterable[Entry]) -> dict[str, list[int]]:
-    """{reader: trials} of those that have trials."""
+def _trials_by_reader(entries: Iterable[Entry]) -> dict[str, list[int]]:
+    """Return the trials of entries whose readers have some."""
     found: dict[str, list[int]] = {}
     for source, config in entries:
         if source.reader is not None and has_trials(type(config)):
@@ -52,20 +52,20 @@ def _of(entries: Iterable[Entry]) -> dict[str, list[int]]:
 def trained_trials(
     problems: Problems, run: RunFile, entries: Sequence[Entry]
 ) -> dict[str, list[int]]:
-    """The trials that a run trains on, by reader; data.trial must concern some entry."""
-    complete = len(entries) == len(run.sources)  # others' problems are told
-    if run.data.trial is not None and complete and not _of(entries):
+    """Return the trials that a run trains on, by reader; note a data.trial that no reader takes."""
+    complete = len(entries) == len(run.sources)  # a failed entry's own problem is reported
+    if run.data.trial is not None and complete and not _trials_by_reader(entries):
         readers = [source.reader.use for source, _ in entries if source.reader is not None]
         named = ", ".join(dict.fromkeys(readers)) or "there is none"
         text = f"trial is for readers that have a setting trial, and none has: {named}"
         problems.add(("data", KEY), "[data]", text)
-    return _of(entry for entry in entries if entry[0].role == "train")
+    return _trials_by_reader(entry for entry in entries if entry[0].role == "train")
 
 
 def check_trials(
     problems: Problems, trained: Mapping[str, Sequence[int]], entries: Iterable[Entry]
 ) -> None:
-    """Tells test sets that are of another trial than a model of `trained` is."""
+    """Note test sets of another trial than those, by reader, that the model is trained on."""
     for source, config in entries:
         if source.role == "train" or source.reader is None:
             continue

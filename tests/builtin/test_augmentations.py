@@ -26,7 +26,7 @@ from reidcore.builtin.augmentations import (
     with_hue,
     with_saturation,
 )
-from reidcore.data.pictures import IMAGENET, normalized
+from reidcore.data.decoding import IMAGENET_PIXELS, normalized
 from reidcore.modules import Context, Images, Matcher
 from reidcore.ranking.templates import view_of
 from reidcore.runfiles.strict import structure
@@ -239,7 +239,7 @@ def test_erase_fills_as_told():
     assert (erased(7) == 7).all()
     assert (erased((1, 2, 3)) == torch.tensor([[1], [2], [3]])).all()
     normal = normalized(erased("mean")[None, :, :, None], "imagenet")
-    assert float(normal.abs().max()) <= 0.5 / 255 / min(IMAGENET.deviation) + 1e-6
+    assert float(normal.abs().max()) <= 0.5 / 255 / min(IMAGENET_PIXELS.deviation) + 1e-6
     noise = erased("random").double()
     assert abs(noise.mean() - 127.5) < 5 and abs(noise.std() - 73.9) < 3
     assert abs(np.corrcoef(noise[0], noise[1])[0, 1]) < 0.15

@@ -16,8 +16,9 @@ from own_pictures import picture, reid
 
 from reidcore.api import Row
 from reidcore.data.check import unmatched_queries
-from reidcore.data.index import compile_pattern, draw_splits, index_folder
+from reidcore.data.index import compile_pattern, index_folder
 from reidcore.data.manifest import manifest_hash, read_manifest
+from reidcore.data.splits import draw_splits
 from reidcore.errors import DataError, UsageError
 
 
@@ -251,7 +252,7 @@ def test_draw_is_the_same_in_another_process(tmp_path: Path) -> None:
     street(tmp_path / "set", identities=8)
     code = (
         "import sys; from pathlib import Path; from reidcore.data.index import *\n"
-        "from reidcore.data.manifest import manifest_hash\n"
+        "from reidcore.data.manifest import manifest_hash\nfrom reidcore.data.splits import draw_splits\n"
         "rows = index_folder(Path(sys.argv[1]), sys.argv[2]).rows\n"
         "print(manifest_hash(draw_splits(rows, 0.5, 3).rows))"
     )

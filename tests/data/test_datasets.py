@@ -17,7 +17,8 @@ from reidcore.builtin.readers.regdb import RegDB
 from reidcore.builtin.readers.sysu_mm01 import SYSUMM01
 from reidcore.builtin.readers.vehicleid import VehicleID
 from reidcore.builtin.readers.veri776 import VeRi776
-from reidcore.data.datasets import DataPlan, Loaded, load_sources
+from reidcore.data.datasets import DataPlan, Loaded
+from reidcore.data.load_data import load_sources
 from reidcore.data.manifest import write_manifest
 from reidcore.errors import DataError
 from reidcore.runfiles.runfile import Source

@@ -21,7 +21,8 @@ from running import TINY
 
 from reidcore.api import Row
 from reidcore.cli.main import main
-from reidcore.data.pictures import PictureLoader, decode, make_rows, normalized
+from reidcore.data.decoding import decode, normalized
+from reidcore.data.pictures import PictureLoader, make_rows
 from reidcore.distributed.processes import Processes
 from reidcore.distributed.shared_batches import SharedImages
 from reidcore.errors import DataError, ReidError, UsageError

@@ -10,8 +10,9 @@ import pytest
 
 from reidcore.plugins.loading import Plugins
 from reidcore.protocols.base import SIDES
+from reidcore.runfiles.keys import TOP_KEYS
 from reidcore.runfiles.parse import parse_runfile
-from reidcore.runfiles.tables import CORE_TABLES, TOP_KEYS
+from reidcore.runfiles.tables import CORE_TABLES
 from reidcore.wiring.make_plan import make_plan
 
 DOCS = Path(__file__).parents[2] / "docs"

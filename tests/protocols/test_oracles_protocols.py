@@ -12,7 +12,8 @@ from archives import write
 
 from reidcore.api import Row
 from reidcore.builtin.readers.sysu_mm01 import SYSUMM01
-from reidcore.data.datasets import DataPlan, Loaded, load_sources
+from reidcore.data.datasets import DataPlan, Loaded
+from reidcore.data.load_data import load_sources
 from reidcore.evaluation.labelled_set import make_test_set
 from reidcore.evaluation.metrics import Scores, rank_queries, summarize
 from reidcore.protocols.by_name import PROTOCOLS

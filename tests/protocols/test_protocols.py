@@ -18,7 +18,8 @@ from reidcore.builtin.readers.regdb import RegDB
 from reidcore.builtin.readers.sysu_mm01 import SYSUMM01
 from reidcore.builtin.readers.vehicleid import VehicleID
 from reidcore.cli.main import main
-from reidcore.data.datasets import DataPlan, load_sources
+from reidcore.data.datasets import DataPlan
+from reidcore.data.load_data import load_sources
 from reidcore.data.manifest import write_manifest
 from reidcore.errors import DataError, PluginError, UsageError
 from reidcore.evaluation.labelled_set import require_matches

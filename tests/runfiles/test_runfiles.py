@@ -12,8 +12,8 @@ from reidcore.cli.main import main
 from reidcore.errors import RunFileError
 from reidcore.plugins.loading import Plugins
 from reidcore.plugins.run_files import find_packaged
+from reidcore.runfiles.key_lines import KeyLines
 from reidcore.runfiles.parse import parse_runfile
-from reidcore.runfiles.problems import Lines
 from reidcore.wiring.make_plan import make_plan
 
 DEMO = find_packaged("demo", Plugins([])).text
@@ -275,7 +275,7 @@ def test_set_is_blamed_for_its_own_mistakes(toy_folder, capsys):
 
 def test_lines_of_all_forms_of_keys():
     """The line of a key is found for quoted, dotted and nested keys and tables."""
-    lines = Lines(
+    lines = KeyLines(
         'a = 1\n"b.c" = 2\nd.e = 3\n[t]\nx = 1\n"y" = 2\n[t.u]\nz = 3\n'
         "[[h]]\nn = 1\n[h.o]\np = 2\n[[h]]\nn = 2\n[h.o]\np = 3\nq.r = 4\n"
     )

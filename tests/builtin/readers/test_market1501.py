@@ -15,7 +15,8 @@ from PIL import Image
 from reidcore.api import Row, sample_run
 from reidcore.builtin.readers.market import Market1501, Picture, latest_frames, offsets
 from reidcore.cli.main import main
-from reidcore.data.datasets import DataPlan, load_sources
+from reidcore.data.datasets import DataPlan
+from reidcore.data.load_data import load_sources
 from reidcore.data.manifest import read_manifest
 from reidcore.errors import DataError
 from reidcore.runfiles.runfile import Source

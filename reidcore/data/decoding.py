@@ -1,0 +1,65 @@
+"""Decodes pictures and normalizes their pixels."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from reidcore.errors import DataError
+from reidcore.runfiles.tables import Normalize
+
+RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+IMAGENET_PIXELS = Normalize(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225))
+"""ImageNet's statistics, which `normalize = "imagenet"` means."""
+
+
+def decode(path: str, listed: str, size: tuple[int, int], interpolation: str) -> Tensor:
+    """Return a picture as uint8 [3, H, W] RGB, resized to `size`, (height, width) in pixels.
+
+    listed: the row that lists it, for messages. interpolation: as in [data]. Raises `DataError`
+    naming the file and its row.
+    """
+    height, width = size
+    named = f"picture {path} ({listed or 'not listed'})"
+    try:
+        # Read at once: each small read would hand the interpreter's lock to another thread.
+        with open(path, "rb", buffering=0) as raw:
+            content = io.BytesIO(raw.read())
+        with Image.open(content) as file:
+            picture = file if file.mode == "RGB" else file.convert("RGB")
+            picture = picture.resize((width, height), RESAMPLING[interpolation])
+    except FileNotFoundError:
+        raise DataError(f"{named} is missing") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{named} cannot be read: it is of no format that Pillow knows") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{named} cannot be read: {error}") from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{named} is too large: {error}") from None
+    # A row's reds, greens and blues one after another, so that planes are copied row by row.
+    lines = np.frombuffer(picture.tobytes("raw", "RGB;L"), np.uint8).reshape(height, 3, width)
+    return torch.from_numpy(np.ascontiguousarray(lines.swapaxes(0, 1)))
+
+
+def normalized(pixels: Tensor, by: str | Normalize) -> Tensor:
+    """Return uint8 pixels [B, 3, H, W] as float32, normalized.
+
+    by: "none" leaves them in [0, 1]; else a mean is subtracted, and they are divided by a
+    deviation, for "imagenet" ImageNet's.
+    """
+    scaled = pixels.float().div_(255)
+    if by == "none":
+        return scaled
+    known = by if isinstance(by, Normalize) else IMAGENET_PIXELS
+    # Numbers instead of tensors: a tensor sent to a GPU would wait for its queue.
+    for channel, mean, deviation in zip(scaled.unbind(1), known.mean, known.deviation, strict=True):
+        channel.sub_(mean).div_(deviation)
+    return scaled
