@@ -26,3 +26,17 @@ def device(request):
 
     with StandIn():
         yield "cuda"
+
+
+@pytest.fixture
+def session_cache(tmp_path_factory, monkeypatch):
+    """The demo's pictures are drawn once for all tests, into a folder of this session."""
+    monkeypatch.setenv("REID_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def no_data(tmp_path_factory, monkeypatch):
+    """There are no data sets and no published weights."""
+    empty = tmp_path_factory.mktemp("data")
+    for name in ("REID_DATA", "REID_WEIGHTS", "TORCH_HOME"):
+        monkeypatch.setenv(name, str(empty))

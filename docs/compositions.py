@@ -12,28 +12,31 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reidcore.testing.mixing import Chain, Mixer
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.mixing import Chain, Mixer
 
 PAGE = Path(__file__).with_name("compositions.md")
 PLUGINS = ("core", "airnet", "ddag", "ipad", "metric_learning", "msinet", "qaconv", "timm")
 INTRODUCTION = """\
 # What fits with what
 
-Every cell of these tables is a run file that `reidcore.testing.mixing` puts together from the
-components' samples: a backbone, `core.bnneck` on its last map, a head, a matcher on what the head
-gives (or on heads of its own, where it needs what the head does not give), a loss, and a chain of
+Every cell of these tables is a run file that `tests/mixing.py` puts together from the components'
+samples: a backbone, `core.bnneck` on its last map, a head, a matcher on what the head gives (or on
+heads of its own, where it needs what the head does not give), a loss, and a chain of
 postprocessors. What a table does not name is `core.resnet`, `core.bnneck`, `core.cosine`,
 `core.softmax` and no postprocessor; a loss on a matcher brings the one of its sample. A cell is
 "yes" where the core's wiring accepts the run, else the number of a note with its refusal.
 
 This page is made by `uv run python docs/compositions.py`; a test compares it. `pytest -m slow
-tests/test_mixing.py` trains and ranks every backbone with every head and every matcher, losses and
-chains taking turns; the other tests run few compositions, with each pair below in one of them.
+tests/testing/test_mixing.py` trains and ranks every backbone with every head and every matcher,
+losses and chains taking turns; the other tests run few compositions, with each pair below in one of
+them. In a clone of this repository, a plugin of your own is mixed with the core's components by:
 
 ```python
-from reidcore.testing.mixing import Mixer
+from tests.mixing import Mixer
 
-mixer = Mixer(names=["core", "mine"])  # a plugin of your own among the core's components
+mixer = Mixer(names=["core", "mine"])
 for mix in mixer.covering():
     print(mix, mixer.refusal(mix) or "runs")
 ```

@@ -20,14 +20,17 @@ from reidcore.contracts.given import Given, WiringError
 from reidcore.contracts.settings import (
     IMAGENET,
     FeatureName,
+    FusedChoice,
     LossName,
     MapName,
     MatcherName,
     TensorName,
     VectorName,
+    fused_setting,
     setting,
 )
 from reidcore.hookspecs import hookimpl
+from reidcore.plugins.samples import sample_run
 
 __all__ = [
     "IMAGENET",
@@ -36,6 +39,7 @@ __all__ = [
     "Facts",
     "Feature",
     "FeatureName",
+    "FusedChoice",
     "Given",
     "Heat",
     "Lines",
@@ -49,6 +53,8 @@ __all__ = [
     "TensorSpec",
     "VectorName",
     "WiringError",
+    "fused_setting",
     "hookimpl",
+    "sample_run",
     "setting",
 ]

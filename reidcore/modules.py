@@ -11,6 +11,7 @@ from typing import Any
 from reidcore.contracts.fused import Fused, Unfit
 from reidcore.contracts.parts import Context, Extract, Loss, Matcher, Template, Unowned
 from reidcore.contracts.pictures import Batch, Images, Meta, Rows
+from reidcore.contracts.precision import at_least_float32
 from reidcore.contracts.running import Ask, Ranking, Run
 from reidcore.search.heatmaps import grad_cam
 
@@ -30,6 +31,7 @@ __all__ = [
     "Template",
     "Unfit",
     "Unowned",
+    "at_least_float32",
     "grad_cam",
     "open_run",
 ]

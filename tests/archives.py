@@ -27,3 +27,20 @@ def plan(
     """The reader's data set as an entry of data.train or data.test."""
     source = Source(role, ("data", role), root=str(root), splits=splits, name="archive")
     return load_sources([(source, reader)], make=False, allow_missing=allow_missing)
+
+
+def vehicleid_lists(root: Path, lines: Mapping[str, list[str]]) -> Path:
+    """Write the lists of an archive of VehicleID."""
+    (root / "train_test_split").mkdir(exist_ok=True)
+    for name, listed in lines.items():
+        text = "".join(f"{line}\n" for line in listed)
+        (root / "train_test_split" / f"{name}.txt").write_text(text)
+    return root
+
+
+def regdb_lists(root: Path, trial: int, lines: Mapping[str, list[str]]) -> Path:
+    """Write the lists of a trial of RegDB."""
+    (root / "idx").mkdir(exist_ok=True)
+    for name, listed in lines.items():
+        (root / "idx" / f"{name}_{trial}.txt").write_text("".join(f"{one}\n" for one in listed))
+    return root

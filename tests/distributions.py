@@ -102,3 +102,11 @@ def python(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def reid(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command `reid` with the distributions in `site` installed."""
     return python(site, *REID, *arguments)
+
+
+def install_explaining(site: Path) -> None:
+    """Install the plugin `shown`, whose parts explain themselves."""
+    here = Path(__file__).parent
+    parts = (here / "explaining_parts.py").read_text()
+    plugin = (here / "explaining_plugin.py").read_text()
+    write_distribution(site, "shown", plugin, files={"parts.py": parts})

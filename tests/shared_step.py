@@ -16,7 +16,8 @@ from reidcore.model.model import Model
 from reidcore.modules import Batch, Images
 from reidcore.plugins.loading import Plugins
 from reidcore.support.seeds import seeded
-from reidcore.testing.stands import Stand, pictures, trained
+from reidcore.testing.samples import Sample, trained
+from reidcore.testing.toy_inputs import pictures
 from reidcore.wiring.plan import Plan
 
 CLOSE = 1e-9
@@ -76,7 +77,7 @@ def samples() -> Iterator[tuple[str, Plan]]:
         if not text or text in seen:
             continue
         seen.add(text)
-        plan = Stand(component, plugins).plan()
+        plan = Sample(component, plugins).plan()
         if plan.losses:
             yield component.name, plan
 

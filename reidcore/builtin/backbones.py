@@ -4,34 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import Tensor, nn
-
 from reidcore.builtin.settings.backbones import VGG19BN as VGG19BNSettings
 from reidcore.builtin.settings.backbones import MobileNetV2 as MobileNetV2Settings
 from reidcore.builtin.settings.backbones import OSNet as OSNetSettings
 from reidcore.builtin.settings.backbones import ResNet as ResNetSettings
 from reidcore.contracts.parts import Context
-from reidcore.contracts.pictures import Images
-from reidcore.networks.common import Staged
+from reidcore.networks.common import StagedBackbone
 from reidcore.networks.initial import initial_weights
 from reidcore.networks.mobilenet import MobileNetV2
 from reidcore.networks.osnet import OSNet
 from reidcore.networks.resnet import ResNet
 from reidcore.networks.vgg import VGG19BN
 from reidcore.sizes import MOBILENET_V2_STAGES, OSNET_STAGES, RESNET_STAGES, VGG19_BN_BLOCKS
-
-
-class StagedBackbone(nn.Module):
-    """A network that gives the outputs of the stages that somebody reads."""
-
-    def __init__(self, network: Staged, wanted: frozenset[str]):
-        super().__init__()
-        self.wanted = [stage for stage in network.stages if stage in wanted]
-        self.network = network
-
-    def forward(self, images: Images) -> dict[str, Tensor]:
-        outputs = self.network(images.pixels)
-        return {stage: outputs[stage] for stage in self.wanted}
 
 
 def _deepest(stages: Iterable[str], wanted: frozenset[str]) -> str:

@@ -139,6 +139,39 @@ class Given:
         if not condition:
             raise WiringError(field, text)
 
+    def need_identities(self) -> None:
+        """Refuse training data without two identities; for losses that tell identities apart.
+
+        Raises:
+            WiringError: The training data have fewer.
+        """
+        self.need(
+            self.identities >= 2,
+            "",
+            f"needs at least two training identities; the data have {self.identities}",
+        )
+
+    def need_pairs(self, samplers: str = "core.identities") -> None:
+        """Refuse batches without two identities of two pictures each; for losses on pairs.
+
+        Args:
+            samplers: Names of samplers that give such batches, for the message.
+
+        Raises:
+            WiringError: The sampler promises fewer, or no numbers at all.
+        """
+        ids, per_id = self.batch.ids, self.batch.per_id
+        if ids is None or per_id is None:
+            found = "promises no numbers of identities and pictures"
+        else:
+            found = f"has {ids} x {per_id}"
+        self.need(
+            (ids or 0) >= 2 and (per_id or 0) >= 2,
+            "",
+            "needs batches with at least two identities and two pictures of each, but data.batch "
+            f"{found}. Use {samplers} with ids and per_id of 2 or more.",
+        )
+
     def need_column(self, column: str, where: Literal["train", "test"] = "test") -> None:
         """Refuse data sets that do not fill an optional manifest column.
 

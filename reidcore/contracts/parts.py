@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from reidcore.contracts.given import Given
 from reidcore.contracts.pictures import Batch, Rows
+from reidcore.contracts.precision import at_least_float32
 from reidcore.contracts.settings import IMAGENET
 
 Initial = Literal["need", "offer", "none"]
@@ -201,10 +202,6 @@ class Loss(nn.Module):
         """
 
 
-def _at_least_float32(value: Tensor) -> Tensor:
-    return value if value.dtype == torch.float64 else value.float()
-
-
 class Matcher(nn.Module):
     """Base class of matchers, which turn features into templates and templates into distances.
 
@@ -249,7 +246,7 @@ class Matcher(nn.Module):
         if len(views) == 1:
             return dict(views[0])
         return {
-            key: torch.stack([_at_least_float32(view[key]) for view in views])
+            key: torch.stack([at_least_float32(view[key]) for view in views])
             .mean(0)
             .to(views[0][key].dtype)
             for key in views[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NewType, NoReturn
+from typing import Any, Literal, NewType, NoReturn
 
 import attrs
 
@@ -119,3 +119,32 @@ def setting(
             factory=factory.copy, validator=validate, metadata=metadata, kw_only=True
         )
     return attrs.field(default=default, validator=validate, metadata=metadata, kw_only=True)
+
+
+FusedChoice = Literal["auto", "always", "never"]
+"""Type of the setting `fused` of matchers that have a Triton kernel."""
+
+
+def fused_setting() -> Any:
+    """Return the setting `fused` of a matcher whose distances a Triton kernel can compute.
+
+    `reidcore.modules.Fused` does what it says.
+
+    Returns:
+        A field for the body of a class decorated with `attrs.frozen`, as `setting` returns.
+
+    Example:
+        >>> import attrs
+        >>> from reidcore.api import FusedChoice, fused_setting
+        >>> @attrs.frozen
+        ... class Places:
+        ...     fused: FusedChoice = fused_setting()
+        >>> Places().fused
+        'auto'
+    """
+    return setting(
+        "whether one Triton kernel computes distances of a test: auto, on NVIDIA GPUs where triton "
+        "is installed, and elsewhere plain torch; always, where it cannot is an error; never. "
+        "Training always uses plain torch",
+        default="auto",
+    )

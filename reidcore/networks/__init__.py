@@ -4,7 +4,7 @@ Every stage is an attribute, so that a plugin can copy, replace or split it; sha
 are in `reidcore.sizes`.
 """
 
-from reidcore.networks.common import Staged, init_convolutions
+from reidcore.networks.common import Staged, StagedBackbone, init_convolutions
 from reidcore.networks.initial import LoadReport, initial_weights, load_weights, read_weights
 from reidcore.networks.mobilenet import MobileNetV2
 from reidcore.networks.osnet import OSNet
@@ -36,6 +36,7 @@ __all__ = [
     "ResNet",
     "SqueezeExcitation",
     "Staged",
+    "StagedBackbone",
     "conv_size",
     "init_convolutions",
     "initial_weights",

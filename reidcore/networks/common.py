@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from reidcore.contracts.pictures import Images
+
 
 def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     """Return a convolution without bias, padded so that stride 1 keeps the extents."""
@@ -123,3 +125,31 @@ class Staged(nn.Module):
             if numbered and start <= int(numbered[1]) < stop:
                 key = f"{stage}.{int(numbered[1]) - start}.{numbered[2]}"
         return None if key.partition(".")[0] in self._not_built else key
+
+
+class StagedBackbone(nn.Module):
+    """A backbone that returns the outputs of those of its network's stages that somebody reads.
+
+    Args:
+        network: A chain of stages.
+        wanted: Names of the stages, as `Context.wanted` has them.
+
+    Example:
+        >>> import torch
+        >>> from reidcore.modules import Images
+        >>> from reidcore.networks import ResNet, StagedBackbone
+        >>> backbone = StagedBackbone(ResNet(18, width=0.125), frozenset({"layer2"}))
+        >>> none = torch.zeros(2, dtype=torch.int64)
+        >>> maps = backbone(Images(torch.zeros(2, 3, 64, 32), none, none))
+        >>> {stage: tuple(found.shape) for stage, found in maps.items()}
+        {'layer2': (2, 16, 8, 4)}
+    """
+
+    def __init__(self, network: Staged, wanted: frozenset[str]):
+        super().__init__()
+        self.wanted = [stage for stage in network.stages if stage in wanted]
+        self.network = network
+
+    def forward(self, images: Images) -> dict[str, Tensor]:
+        outputs = self.network(images.pixels)
+        return {stage: outputs[stage] for stage in self.wanted}

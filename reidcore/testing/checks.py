@@ -1,4 +1,4 @@
-"""Which checks a plugin has to pass. Importing this imports no torch; the checks do."""
+"""List of the checks that a plugin has to pass. Importing this imports no torch; the checks do."""
 
 from __future__ import annotations
 
@@ -16,51 +16,80 @@ from reidcore.support.wording import in_words
 from reidcore.testing.failures import ConformanceError
 
 _EVERY = ("settings are documented", "sample runs dry")
-_MODULE = ("fits two picture sizes", "state survives saving")
-_NETWORK = (
-    "pictures do not mix",
-    "computes in float64",
-    "every parameter gets a gradient",
-    "moves with the model",
+_SIZES = "fits two picture sizes"
+_SAVING = "state survives saving"
+_ALONE = ("pictures do not mix", "computes in float64")
+_GRADIENT = "every parameter gets a gradient"
+_MOVES = "moves with the model"
+_OUTPUTS = "outputs are as declared"
+_LOSS = "forward changes nothing"
+_MATCHER = (
+    "tiles give the whole",
+    "distances keep their promises",
+    "distances have a gradient",
+    "takes an empty gallery",
 )
+_POSTPROCESSOR = (
+    "changes only the distances",
+    "follows the gallery's order",
+    "names a missing column",
+)
+_PROCEDURE = "resumes to the same end"
+_READER = "facts fit the rows"
+_SAMPLER = "order follows from the generator"
+_AUGMENTATION = "change follows from the generator"
+
 CHECKS: dict[str, tuple[str, ...]] = {
-    "backbone": (*_EVERY, *_MODULE, "outputs are as declared", *_NETWORK),
-    "head": (*_EVERY, *_MODULE, "outputs are as declared", *_NETWORK),
-    "loss": (*_EVERY, *_MODULE, "forward changes nothing", *_NETWORK[2:]),
-    "matcher": (
-        *_EVERY,
-        *_MODULE,
-        "tiles give the whole",
-        "distances keep their promises",
-        "distances have a gradient",
-        "takes an empty gallery",
-        *_NETWORK[:2],
-        _NETWORK[3],
-    ),
-    "postprocessor": (
-        *_EVERY,
-        "fits two picture sizes",
-        "changes only the distances",
-        "follows the gallery's order",
-        "names a missing column",
-    ),
-    "procedure": (*_EVERY, "resumes to the same end"),
-    "reader": (*_EVERY, "facts fit the rows"),
-    "sampler": (*_EVERY, "order follows from the generator"),
-    "augmentation": (*_EVERY, "change follows from the generator"),
+    "backbone": (*_EVERY, _SIZES, _SAVING, _OUTPUTS, *_ALONE, _GRADIENT, _MOVES),
+    "head": (*_EVERY, _SIZES, _SAVING, _OUTPUTS, *_ALONE, _GRADIENT, _MOVES),
+    "loss": (*_EVERY, _SIZES, _SAVING, _LOSS, _GRADIENT, _MOVES),
+    "matcher": (*_EVERY, _SIZES, _SAVING, *_MATCHER, *_ALONE, _MOVES),
+    "postprocessor": (*_EVERY, _SIZES, *_POSTPROCESSOR),
+    "procedure": (*_EVERY, _PROCEDURE),
+    "reader": (*_EVERY, _READER),
+    "sampler": (*_EVERY, _SAMPLER),
+    "augmentation": (*_EVERY, _AUGMENTATION),
 }
-"""Kind of component -> its checks, each a function of a module of `reidcore.testing`."""
+"""Kind of component -> the names of its checks."""
 
 _PACKAGE = ("packaging", "plugin module imports no torch")
-_OUTSIDE = ("imports only the public modules of the core",)
+_OUTSIDE = "imports only the public modules of the core"
+_RUN_FILE = "run file runs dry"
+
+_MODULES: dict[str, tuple[str, ...]] = {
+    "packages": (*_PACKAGE, _OUTSIDE, _RUN_FILE),
+    "every_kind": (*_EVERY, _SIZES),
+    "modules": (_SAVING, *_ALONE, _GRADIENT, _MOVES),
+    "features": (_OUTPUTS,),
+    "losses": (_LOSS,),
+    "matchers": _MATCHER,
+    "postprocessors": _POSTPROCESSOR,
+    "procedures": (_PROCEDURE,),
+    "readers": (_READER,),
+    "samplers": (_SAMPLER,),
+    "augmentations": (_AUGMENTATION,),
+}
+"""Module of `reidcore.testing` -> the checks whose functions, named alike, are in it."""
 
 
 @attrs.frozen
 class Check:
     """One promise of one plugin or component. Calling it raises `ConformanceError` if it fails.
 
-    known: why it is known to fail, "" if it is not. Then calling it raises only if it does not
-    fail, because what is known is wrong.
+    Args:
+        name: Component and promise, such as "head spots.gem: state survives saving".
+        function: Function without arguments that raises if the promise is broken.
+        known: Reason why the check is known to fail; "" if it is not. A check that is known to fail
+            raises if it passes, because then the list of known failures is wrong.
+
+    Example:
+        >>> from reidcore.testing import Check
+        >>> def fits():
+        ...     raise ValueError("8 is not 9")
+        >>> Check("head spots.gem: fits", fits)()
+        Traceback (most recent call last):
+        ...
+        reidcore.testing.failures.ConformanceError: head spots.gem: fits: ValueError: 8 is not 9
     """
 
     name: str
@@ -96,12 +125,30 @@ class Check:
 def iter_checks(
     name: str, plugins: Plugins | None = None, known: Mapping[str, str] | None = None
 ) -> list[Check]:
-    """The checks of the plugin `name`, in the order of its kinds; nothing is run yet.
+    """Return the checks of the plugin `name`, in the order of its kinds; nothing is run yet.
 
-    known: {name of a check: why it is known to fail}. Such a check must fail, and a name that there
-    is not raises ValueError, so that the list holds nothing that is mended. Checks of a reader use
-    its data where the sample finds them (under REID_DATA) and hold without them. Raises `ReidError`
-    if the plugin is not installed or cannot be loaded.
+    Checks of a reader use its data where the sample finds them, under REID_DATA, and hold without
+    them.
+
+    Args:
+        name: Name of the plugin.
+        plugins: Plugins to look it up in; by default those that are installed.
+        known: Name of a check -> why it is known to fail. Such a check must fail, so that the list
+            holds nothing that is mended.
+
+    Returns:
+        Checks to call, and to name by `str`.
+
+    Raises:
+        ReidError: The plugin is not installed or cannot be loaded.
+        ValueError: `known` names a check that there is not.
+
+    Example:
+        >>> from reidcore.testing import iter_checks
+        >>> checks = [check for check in iter_checks("core") if "core.flip" in str(check)]
+        >>> print(checks[0])
+        augmentation core.flip: settings are documented
+        >>> checks[0]()
     """
     plugins = plugins if plugins is not None else Plugins()
     reasons = dict(known or {})
@@ -116,7 +163,7 @@ def iter_checks(
 def _checks(name: str, plugins: Plugins) -> Iterator[Check]:
     plugin = plugins.load(name)
     if plugin.found in find_plugins():
-        for text in (*_PACKAGE, *(() if plugin.found == CORE else _OUTSIDE)):
+        for text in _PACKAGE if plugin.found == CORE else (*_PACKAGE, _OUTSIDE):
             yield Check(f"{name}: {text}", partial(_of_package, text, name, plugins))
         for run in packaged_runs(plugins, name):
             check = partial(_of_run_file, run, plugins)
@@ -130,7 +177,22 @@ def _checks(name: str, plugins: Plugins) -> Iterator[Check]:
 def check_plugin(
     name: str, plugins: Plugins | None = None, known: Mapping[str, str] | None = None
 ) -> None:
-    """Runs every check of the plugin. Raises one `ConformanceError` that lists all that failed."""
+    """Run every check of a plugin.
+
+    Args:
+        name: Name of the plugin.
+        plugins: Plugins to look it up in; by default those that are installed.
+        known: Name of a check -> why it is known to fail, as for `iter_checks`.
+
+    Raises:
+        ConformanceError: Checks failed; the error lists all of them.
+        ReidError: The plugin is not installed or cannot be loaded.
+        ValueError: `known` names a check that there is not.
+
+    Example:
+        >>> from reidcore.testing import check_plugin
+        >>> check_plugin("spots")  # doctest: +SKIP
+    """
     failures: list[str] = []
     for check in iter_checks(name, plugins, known):
         try:
@@ -141,27 +203,22 @@ def check_plugin(
         raise ConformanceError(*failures)
 
 
-def _function(module: str, text: str) -> Callable[..., None]:
-    name = text.replace("gallery's", "gallery").replace(" ", "_").lower()
-    found = getattr(importlib.import_module(f"reidcore.testing.{module}"), name)
-    assert callable(found)
-    return found
+def _function(text: str) -> Callable[..., None]:
+    """Return the function of a check, whose module imports torch."""
+    (module,) = [module for module, texts in _MODULES.items() if text in texts]
+    name = text.replace("'s", "").replace(" ", "_")
+    return getattr(importlib.import_module(f"reidcore.testing.{module}"), name)
 
 
 def _of_package(text: str, name: str, plugins: Plugins) -> None:
-    _function("packages", text)(plugins.load(name), plugins)
+    _function(text)(plugins.load(name), plugins)
 
 
 def _of_run_file(run: PackagedRun, plugins: Plugins) -> None:
-    _function("packages", "run file runs dry")(run, plugins)
+    _function(_RUN_FILE)(run, plugins)
 
 
 def _of_component(text: str, component: LoadedComponent, plugins: Plugins) -> None:
-    from reidcore.testing.stands import Stand
+    from reidcore.testing.samples import Sample
 
-    every = text in (*_EVERY, _MODULE[0])
-    alone = component.kind in ("backbone", "head", "loss", "matcher")
-    module = "every" if every else "parts" if alone else "others"
-    if text in (*_NETWORK, "takes an empty gallery"):
-        module = "modules"
-    _function(module, text)(Stand(component, plugins))
+    _function(text)(Sample(component, plugins))

@@ -1,9 +1,11 @@
-"""Checks of modules as parts of a network: batches, gradients, precision, devices."""
+"""Checks of modules: backbones, heads, losses and matchers as parts of a network."""
 
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,22 +14,62 @@ from torch import Tensor, nn
 from reidcore.contracts.pictures import Batch, Images
 from reidcore.model.building import build_model
 from reidcore.model.model import Model
-from reidcore.ranking.distances import compute_distances
-from reidcore.ranking.templates import count, take
+from reidcore.model.state_files import load_sections, save_sections
+from reidcore.support.seeds import seeded
+from reidcore.testing.comparing import check_same_numbers, same
 from reidcore.testing.failures import ConformanceError
-from reidcore.testing.stands import Stand, batch_of, pictures, template_of, trained
+from reidcore.testing.samples import Sample, trained
+from reidcore.testing.toy_inputs import batch_of, pictures
 from reidcore.training.dry_run import train_once
 from reidcore.wiring.plan import Wired
 
-_CLOSE = 1e-3
-"""Differences by rounding, of the largest value."""
+
+def state_survives_saving(sample: Sample) -> None:
+    """Trained, saved and loaded into a fresh build with other random weights, the component gives
+    the same to the last bit."""
+    plan = sample.plan()
+    first, second = trained(plan, seed=0), build_model(plan, seed=1)
+    with tempfile.TemporaryDirectory() as folder:
+        save_sections(Path(folder, "weights.safetensors"), first.sections())
+        load_sections(second, Path(folder, "weights.safetensors"))
+    batch = batch_of(plan)
+    with torch.no_grad():
+        features = first.eval()(batch.images)
+    for wired in sample.instances(plan):
+        with seeded("conformance"):
+            before = list(_results(first, wired, features, batch))
+        with seeded("conformance"):
+            after = list(_results(second, wired, features, batch))
+        if not same(before, after):
+            raise ConformanceError(
+                f"{wired.part.role} gives other numbers after its state was saved and loaded; what "
+                "it keeps outside of parameters and registered buffers is lost"
+            )
 
 
-def pictures_do_not_mix(stand: Stand) -> None:
+@torch.no_grad()
+def _results(model: Model, wired: Wired, features: dict[str, Tensor], batch: Batch) -> Iterator:
+    """Yield what the part computes from these features."""
+    part: Any = dict(model.parts())[wired.part.role]
+    model.eval()
+    if wired.part.where != "loss":
+        outputs = _outputs(model, wired, features, batch.images)
+        yield outputs
+        if wired.part.where == "matcher":
+            yield part.distance(outputs, outputs)
+    else:
+        model.train()
+        yield part(features, batch)
+        part.after_step(features, batch)
+        yield {key: value.clone() for key, value in part.state_dict().items()}
+        yield part(features, batch)
+
+
+def pictures_do_not_mix(sample: Sample) -> None:
     """In eval mode a picture's outputs, or its template, do not depend on the batch it is in."""
-    plan = stand.plan()
+    plan = sample.plan()
     model, images = trained(plan), pictures(plan, 4)
-    for wired in stand.instances(plan):
+    for wired in sample.instances(plan):
         with torch.no_grad():
             features = model(images)
             whole = _outputs(model, wired, features, images)
@@ -35,37 +77,37 @@ def pictures_do_not_mix(stand: Stand) -> None:
                 one = slice(place, place + 1)
                 alone = {name: value[one] for name, value in features.items()}
                 for name, value in _outputs(model, wired, alone, images[one]).items():
-                    _same_numbers(
+                    check_same_numbers(
                         value,
                         whole[name][one],
                         f"{name!r} of a picture alone and in a batch of {len(images)}",
                     )
 
 
-def computes_in_float64(stand: Stand) -> None:
+def computes_in_float64(sample: Sample) -> None:
     """A model in float64 gives float64 outputs that are those of float32 up to rounding; distances
     stay float32."""
-    plan = stand.plan()
+    plan = sample.plan()
     model = trained(plan)
     wide = copy.deepcopy(model).double()
     images = pictures(plan, 4)
     exact = Images(images.pixels.double(), images.modality, images.camera)
     with torch.no_grad():
         features, precise = model(images), wide(exact)
-        for wired in stand.instances(plan):
+        for wired in sample.instances(plan):
             expected = _outputs(model, wired, features, images)
             for name, value in _outputs(wide, wired, precise, exact).items():
                 floating = expected[name].is_floating_point()
                 if wired.part.where != "matcher" and floating and value.dtype != torch.float64:
                     raise ConformanceError(f"{name!r} of float64 pictures is {value.dtype}")
                 if floating:
-                    _same_numbers(value, expected[name], f"{name!r} in float64 and in float32")
+                    check_same_numbers(value, expected[name], f"{name!r} in float64 and in float32")
 
 
-def every_parameter_gets_a_gradient(stand: Stand) -> None:
+def every_parameter_gets_a_gradient(sample: Sample) -> None:
     """In the sample's training step, of at least one of its instances there, because others may be
     for a procedure; what is not trained has `requires_grad` off."""
-    plan = stand.plan()
+    plan = sample.plan()
     if not plan.losses:
         raise ConformanceError("its sample has no loss")
     model = build_model(plan, 0)
@@ -77,18 +119,18 @@ def every_parameter_gets_a_gradient(stand: Stand) -> None:
             for name, value in parts[wired.part.role].named_parameters()
             if value.requires_grad and value.grad is None
         ]
-        for wired in stand.instances(plan)
+        for wired in sample.instances(plan)
     ]
     if blind and all(blind):
         raise ConformanceError(f"no gradient reaches {', '.join(blind[0][:4])}")
 
 
-def moves_with_the_model(stand: Stand) -> None:
+def moves_with_the_model(sample: Sample) -> None:
     """Whatever tensors it holds are parameters or registered buffers, which `to` moves; and where
     there is a GPU, it trains there."""
-    plan = stand.plan()
+    plan = sample.plan()
     model = trained(plan)
-    for wired in stand.instances(plan):
+    for wired in sample.instances(plan):
         part: Any = dict(model.parts())[wired.part.role]
         for name, module in part.named_modules():
             for key, value in _plain_tensors(module):
@@ -113,35 +155,10 @@ def _plain_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
                 yield key, one
 
 
-def takes_an_empty_gallery(stand: Stand) -> None:
-    """No query or no gallery picture gives no distance; views that are equal merge into one of the
-    same shape."""
-    plan = stand.plan()
-    model = trained(plan)
-    for wired in stand.instances(plan):
-        matcher, matching = model.matchers[wired.part.name], plan.matching(wired.part.name)
-        some = template_of(model, matcher, pictures(plan, 3))
-        none = take(some, slice(0, 0))
-        for a, b in ((some, none), (none, some)):
-            shape = compute_distances(matcher, matching, a, b).shape
-            if tuple(shape) != (count(a), count(b)):
-                raise ConformanceError(
-                    f"{count(a)} x {count(b)} pictures give distances {list(shape)}"
-                )
-        with torch.no_grad():
-            merged = matcher.merge([some, some])
-        for key, value in merged.items():
-            if value.shape != some[key].shape or value.dtype != some[key].dtype:
-                raise ConformanceError(
-                    f"two views merge into {key!r} {value.dtype} {list(value.shape)}; of one it is "
-                    f"{some[key].dtype} {list(some[key].shape)}"
-                )
-
-
 def _outputs(
     model: Model, wired: Wired, features: Mapping[str, Tensor], images: Images
 ) -> dict[str, Tensor]:
-    """What the part makes of pictures and their features."""
+    """Return what the part makes of pictures and their features, by name."""
     part: Any = dict(model.parts())[wired.part.role]
     part.eval()
     if wired.part.where == "backbone":
@@ -149,12 +166,3 @@ def _outputs(
     if wired.part.where == "head":
         return dict(part(features, images))
     return dict(part.merge([part.template(features)]))
-
-
-def _same_numbers(found: Tensor, expected: Tensor, what: str) -> None:
-    worst = float((found.double() - expected.double()).abs().amax()) if found.numel() else 0.0
-    largest = float(expected.double().abs().amax()) if expected.numel() else 0.0
-    if worst > _CLOSE * max(largest, 1e-6):
-        raise ConformanceError(
-            f"{what} differ by up to {worst:g}, where the largest is {largest:g}"
-        )

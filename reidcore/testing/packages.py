@@ -73,7 +73,7 @@ def imports_only_the_public_modules_of_the_core(plugin: LoadedPlugin, plugins: P
 
 
 def _core_imports(file: Path) -> Iterator[tuple[int, str]]:
-    """(line, module) of every import of the core."""
+    """Yield (line, module) of every import of the core."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -90,7 +90,7 @@ def run_file_runs_dry(run: PackagedRun, plugins: Plugins) -> None:
     """A run file in the wheel is wired and passes the dry run, with or without its data: the demo's
     stand in for a manifest that is not there."""
     from reidcore.errors import DataError
-    from reidcore.testing.stands import run_dry
+    from reidcore.testing.samples import run_dry
 
     path = Path(f"{run.name}.toml")
     try:

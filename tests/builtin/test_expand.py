@@ -19,7 +19,7 @@ from reidcore.ranking.fusion import Fusion, Share
 from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.resources import Resources
 from reidcore.ranking.sides import Sides
-from tests.ranking.test_fused_rankings import SCALE, Power, fused, meta, vectors
+from tests.fused_rankings import SCALE, Power, fused, meta, vectors
 
 SPEC = Matching({"v": TensorSpec((4,))}, pair_bytes=16)
 QUERIES, GALLERY = 5, 9

@@ -25,7 +25,7 @@ PARTS = """
 import attrs
 import torch
 from reidcore.cli.main import leave
-from tests.builtin.test_rerank import matcher_ranking, vectors
+from tests.rerank_cases import matcher_ranking, vectors
 from reidcore.api import Feature, Given
 from reidcore.builtin import settings
 from reidcore.builtin.matchers import build_euclidean

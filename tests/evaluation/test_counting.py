@@ -10,7 +10,7 @@ from reidcore.errors import ReidError
 from reidcore.evaluation.fast_metrics import TILE, count_queries
 from reidcore.evaluation.metrics import PRECISIONS, TIES, PerQuery, rank_queries
 from reidcore.evaluation.relevance import Judgements, Relevance
-from tests.evaluation.test_metrics import problem
+from tests.distance_problems import problem
 
 TILES = [(1, 1), (7, 3), (64, 13), TILE]
 

@@ -16,6 +16,7 @@ from reidcore.evaluation.metrics import (
     rank_queries,
     summarize,
 )
+from tests.distance_problems import problem
 
 
 def kept_list(distances, match, ignored, ties="gallery") -> list[tuple[float, int]]:
@@ -50,19 +51,6 @@ def by_loop(
     if identity is not None:
         first = len({identity[position] for _, position in kept[:first]})
     return first, area, len(ranks) / ranks[-1], len(ranks)
-
-
-def problem(seed: int, queries: int = 9, gallery: int = 40, decimals: int | None = None):
-    """Random distances and masks; the second query has no match, the third only ignored ones."""
-    generator = torch.Generator().manual_seed(seed)
-    distances = torch.rand(queries, gallery, generator=generator, dtype=torch.float64)
-    if decimals is not None:
-        distances = distances.round(decimals=decimals)
-    match = torch.rand(queries, gallery, generator=generator) < 0.15
-    ignored = torch.rand(queries, gallery, generator=generator) < 0.1
-    match[1] = False
-    ignored[2] |= match[2]
-    return distances, match, ignored
 
 
 def with_identities(seed: int, decimals: int | None = None):

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-from running import TINY, environment, kill_when, reid, results
+from running import environment, kill_when, reid, results
 
 import reidcore
 from reidcore.api import Row
 from reidcore.cli.main import main
 from reidcore.data.manifest import write_manifest
-from tests.builtin.readers.test_vehicleid import put
+from tests.archives import vehicleid_lists
+from tests.protocol_runs import TEST_ENTRY, by_loop, draw, run_text, scores
 
 RERANK = '\n[[post]]\nname = "rerank"\nuse = "core.rerank"\nk1 = 4\nk2 = 2\n'
 RANKINGS = (
@@ -29,29 +26,9 @@ RANKINGS = (
 WIDE = '\n[[matcher]]\nname = "wide"\nuse = "core.euclidean"\nfeatures = ["neck.bn"]\n'
 
 
-def run_text(*tests: str, more: str = "", evaluation: str = "") -> str:
-    """TINY for one epoch, with these test entries."""
-    text = TINY.replace("epochs = 6", "epochs = 1").replace("every = 1", evaluation)
-    start, end = text.index("test = ["), text.index("image =")
-    return f"{text[:start]}test = [{', '.join(tests)}]\n{text[end:]}{more}"
-
-
-def draw(paths: Sequence[Path], seed: int = 0) -> None:
-    """Small pictures of any ending, of coloured noise."""
-    dice = np.random.default_rng(seed)
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pixels = dice.integers(0, 256, (8, 4, 3), dtype=np.uint8)
-        Image.fromarray(pixels).resize((16, 32)).save(path)
-
-
 def run(text: str, *words: str, code: int = 0) -> None:
     Path("run.toml").write_text(text)
     assert main(["run", "run.toml", *words]) == code
-
-
-def scores(folder: str | Path) -> dict:
-    return json.loads(Path(folder, "scores.json").read_text())
 
 
 @pytest.fixture
@@ -69,36 +46,10 @@ def vehicles(root: Path, **pictures: int) -> dict[str, str]:
     names = [(pid[1:], number) for pid, count in pictures.items() for number in range(count)]
     of = {f"{index:07d}": pid for index, (pid, _) in enumerate(names, 1)}
     draw([root / "image" / f"{name}.jpg" for name in (*of, "0900000")])
-    put(root, {"train_list": ["0900000 999"], "test_list_800": [f"{n} {p}" for n, p in of.items()]})
+    vehicleid_lists(
+        root, {"train_list": ["0900000 999"], "test_list_800": [f"{n} {p}" for n, p in of.items()]}
+    )
     return of
-
-
-def listed(kept: list[tuple[float, str]], identity: str, by_identity: bool) -> dict[str, float]:
-    """Scores of one query from its list of (distance, identity), by their definitions."""
-    order = [name for _, name in sorted(kept, key=lambda pair: pair[0])]
-    ranks = [rank for rank, name in enumerate(order, 1) if name == identity]
-    places = list(dict.fromkeys(order)) if by_identity else order
-    first = places.index(identity) + 1
-    mark = "-identity" * by_identity
-    found = {f"rank-{k}{mark}": float(first <= k) for k in (1, 5, 10)}
-    precisions = [sum(r <= rank for r in ranks) / rank for rank in ranks]
-    return {"mAP": statistics.fmean(precisions), "mINP": len(ranks) / ranks[-1], **found}
-
-
-def by_loop(
-    distances: torch.Tensor,
-    query: Sequence[Row],
-    gallery: Sequence[Row],
-    keeps=lambda q, g: True,
-    by_identity: bool = False,
-) -> dict[str, float]:
-    """Mean scores of one trial; queries without a match are left out."""
-    each = []
-    for row, one in zip(distances.tolist(), query, strict=True):
-        kept = [(d, g.pid) for d, g in zip(row, gallery, strict=True) if keeps(one, g)]
-        if any(pid == one.pid for _, pid in kept):
-            each.append(listed(kept, one.pid, by_identity))
-    return {name: statistics.fmean(found[name] for found in each) for name in each[0]}
 
 
 def assert_trials(found: dict, expected: list[dict[str, float]]) -> None:
@@ -324,11 +275,6 @@ def test_every_way_of_counting_has_its_name(here: Path):
     assert found["rank-10-single_shot"] == 1.0  # three people
     again_seeded = again("eval.protocol={ use = 'single_gallery_shot', seed = 1, repeats = 3 }")
     assert again_seeded["cmc"] != found["cmc"] == again("eval.protocol=single_gallery_shot")["cmc"]
-
-
-TEST_ENTRY = (
-    '{ read = "core.demo", train_identities = 4, test_identities = 3, pictures = 8, cameras = 2 }'
-)
 
 
 def test_several_training_and_test_sets(here: Path, capsys):

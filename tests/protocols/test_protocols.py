@@ -28,7 +28,7 @@ from reidcore.protocols.vehicleid import VehicleIDProtocol
 from reidcore.runfiles.data_entries import read_protocol
 from reidcore.runfiles.runfile import Source
 from reidcore.runfolder.drawn_galleries import drawn_as_text
-from tests.builtin.readers.test_vehicleid import put
+from tests.archives import vehicleid_lists
 
 
 def pool(**pictures: int) -> list[Row]:
@@ -53,7 +53,7 @@ def test_vehicleid_draws_are_those_of_its_version(tmp_path: Path):
     lines = [f"{n:07d} {pid}" for n, pid in enumerate([3, 3, 3, 11, 11, 11, 5, 5, 5, 2], 1)]
     names = {f"{n:07d}.jpg" for n in range(20)}
     root = write(tmp_path / "VehicleID", {"image": names})
-    put(root, {"train_list": ["0000000 1"], "test_list_800": lines})
+    vehicleid_lists(root, {"train_list": ["0000000 1"], "test_list_800": lines})
     (loaded,) = plan(VehicleID(counts="any"), root, role="test").test
     assert loaded.protocol == VehicleIDProtocol() and loaded.splits == ("test",)
     for seed, expected in DRAWN.items():

@@ -26,9 +26,9 @@ from reidcore.ranking.scales import fit, row_minmax
 from reidcore.ranking.sides import Sides
 from reidcore.support.device_memory import in_parts
 from reidcore.support.sorting import smallest
-from tests.builtin.test_rerank import CASES, Matrix, clustered, rerank
-from tests.evaluation.test_metrics import problem
-from tests.ranking.test_fused_rankings import meta
+from tests.distance_problems import problem
+from tests.fused_rankings import meta
+from tests.rerank_cases import CASES, Matrix, clustered, rerank
 from tests.stand_in_gpu import StandIn
 
 

@@ -16,7 +16,7 @@ from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.resources import Resources
 from reidcore.ranking.sides import Sides
 from reidcore.support.progress import Silent
-from tests.ranking.test_fused_rankings import SCALE, Power, meta, vectors
+from tests.fused_rankings import SCALE, Power, meta, vectors
 
 QUERIES, GALLERY = 23, 31
 FREE = Matching({"v": TensorSpec((4,))}, pair_bytes=16)

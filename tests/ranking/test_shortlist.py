@@ -15,7 +15,7 @@ from reidcore.ranking.fusion import Fusion, Share, Shortlisting
 from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.sides import Sides
 from reidcore.search.search import load
-from tests.ranking.test_fused_rankings import SCALE, Power, meta, vectors
+from tests.fused_rankings import SCALE, Power, meta, vectors
 
 QUERIES, GALLERY = 5, 40
 FREE = Matching({"v": TensorSpec((4,))}, pair_bytes=16)

@@ -14,7 +14,7 @@ from PIL import Image
 from running import TINY
 
 from reidcore.cli.main import main
-from tests.search.test_explain import install as install_explaining
+from tests.distributions import install_explaining
 
 SCRIPT = "<script>document.title='ran'</script>"
 IMAGE = "<img src=http://outside.example/x onerror=document.title='ran'>"

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from distributions import write_distribution
 from oracles import oracle
 from PIL import Image
 from running import TINY
@@ -30,6 +29,7 @@ from reidcore.search.explain import Explainer, channel_norm
 from reidcore.search.explained_features import with_features
 from reidcore.search.part_explanations import explained_part
 from reidcore.testing import ConformanceError, iter_checks
+from tests.distributions import install_explaining
 
 PARTS = """
 [[head]]
@@ -58,18 +58,11 @@ fuse = { look = 0.5, places = 0.5 }
 """
 
 
-def install(site: Path) -> None:
-    here = Path(__file__).parents[1]
-    parts = (here / "explaining_parts.py").read_text()
-    plugin = (here / "explaining_plugin.py").read_text()
-    write_distribution(site, "shown", plugin, files={"parts.py": parts})
-
-
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
     """A folder with a trained run of the plugin `shown`, which reads layer3, and pictures."""
     folder = tmp_path_factory.mktemp("explain")
-    install(folder / "site")
+    install_explaining(folder / "site")
     file = TINY.replace("epochs = 6", "epochs = 1").replace("layer4", "layer3")
     file = file.replace('["neck.bn"]', '["neck.bn", "mean.vector"]', 1)
     (folder / "tiny.toml").write_text(file + PARTS)

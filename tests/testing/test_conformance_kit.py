@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+
 import bad_parts
 import pytest
 from distributions import FINE, write_distribution
@@ -9,7 +11,8 @@ from running import environment, reid
 
 from reidcore.cli.main import main
 from reidcore.plugins.loading import Plugins
-from reidcore.testing import ConformanceError, check_plugin, iter_checks
+from reidcore.testing import ConformanceError, check_plugin, checks, iter_checks
+from reidcore.testing import failures as failures_module
 
 DRY = {"sample runs dry"}
 SIZES = {"fits two picture sizes"}
@@ -107,6 +110,11 @@ def test_each_violation_is_caught_by_name(failures, component):
 def test_every_component_is_checked(failures):
     """The kit goes through all components of the plugin."""
     assert set(failures) == set(CAUGHT)
+
+
+@pytest.mark.parametrize("module", [checks, failures_module], ids=lambda one: one.__name__)
+def test_the_examples_are_true(module):
+    assert doctest.testmod(module).failed == 0
 
 
 def test_check_plugin_lists_every_failure():

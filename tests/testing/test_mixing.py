@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reidcore.plugins.loading import Plugins
-from reidcore.testing.mixing import COVERED, Chain, Mix, Mixer, names_a_reason
+from tests.mixing import COVERED, Chain, Mix, Mixer, names_a_reason
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

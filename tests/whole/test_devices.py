@@ -17,10 +17,10 @@ from reidcore.plugins.loading import Plugins
 from reidcore.plugins.run_files import packaged_runs
 from reidcore.ranking.distances import compute_distances
 from reidcore.runfiles.parse import parse_runfile
-from reidcore.testing.mixing import Mixer
 from reidcore.training.dry_run import dry_run, random_batch
 from reidcore.wiring.make_plan import make_plan
 from reidcore.wiring.plan import Plan
+from tests.mixing import Mixer
 from tests.stand_in_gpu import StandIn
 
 EXPECTED = {

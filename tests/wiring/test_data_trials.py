@@ -12,8 +12,8 @@ from running import ended, environment, kill_when, reid, results
 import reidcore
 from reidcore.api import Row
 from reidcore.cli.main import main
-from tests.builtin.readers import test_regdb
-from tests.evaluation.test_protocol_runs import TEST_ENTRY, by_loop, draw, run_text, scores
+from tests.archives import regdb_lists
+from tests.protocol_runs import TEST_ENTRY, by_loop, draw, run_text, scores
 
 PEOPLE = range(1, 9)
 ENTRY = '{ read = "core.regdb", root = "RegDB", counts = "any" }'
@@ -45,7 +45,7 @@ def regdb(root: Path, trials: int = 3) -> dict[int, list[Row]]:
                     Row(str(root / name), str(label), split="test", modality=modality)
                     for name in names
                 ]
-        test_regdb.put(root, trial, lines)
+        regdb_lists(root, trial, lines)
     return tests
 
 

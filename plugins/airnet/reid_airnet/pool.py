@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from reid_airnet.context import GlobalContext, positions
 from reid_airnet.settings_pool import Pool as PoolSettings
 from reidcore.api import Heat
-from reidcore.modules import Context, Images
+from reidcore.modules import Context, Images, at_least_float32
 
 
 class Maximum(nn.Module):
@@ -51,7 +51,7 @@ class AttentionPool(nn.Module):
     def weights(self, maps: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, H * W], row by row: what every position weighs."""
         with torch.autocast(maps.device.type, enabled=False):
-            return self._weights(positions(_wide(maps)))
+            return self._weights(positions(at_least_float32(maps)))
 
     def _weights(self, places: Tensor) -> Tensor:
         weights = self.attention(places).squeeze(2)
@@ -61,7 +61,7 @@ class AttentionPool(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         with torch.autocast(maps.device.type, enabled=False):
-            places = positions(_wide(maps))
+            places = positions(at_least_float32(maps))
             weights = self._weights(places)
             # Pooled before W_v is applied: one product with a vector instead of one per position.
             pooled = (weights[:, None] @ places).squeeze(1)
@@ -69,10 +69,6 @@ class AttentionPool(nn.Module):
             if self.value.bias is not None:
                 out = out + weights.sum(1, keepdim=True) * self.value.bias
             return out
-
-
-def _wide(maps: Tensor) -> Tensor:
-    return maps.to(torch.promote_types(maps.dtype, torch.float32))
 
 
 class Pool(nn.Module):

@@ -50,7 +50,7 @@ class DividedResNet(nn.Module):
 
 
 def _divided(network: ResNet, split: str) -> list[Step]:
-    """All steps of the divided network, each behind its source."""
+    """Return all steps of the divided network, each behind its source."""
     trunk = ["stem", "layer1", "layer2"]
     modules = {name: getattr(network, name) for name in trunk}
     if split == "layer4":

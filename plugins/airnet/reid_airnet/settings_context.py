@@ -11,7 +11,7 @@ from reidcore.api import setting
 
 @attrs.frozen
 class ContextSettings:
-    """What the settings of a part with global context blocks begin with."""
+    """Base class of the settings of parts that have global context blocks."""
 
     gc_ratio: float = setting(
         "channels inside a global context block's transform, as a share of the map's, at least one",

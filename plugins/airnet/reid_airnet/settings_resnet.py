@@ -12,7 +12,7 @@ from reidcore.sizes import conv_size, resnet_shapes
 
 Stage = Literal["layer1", "layer2", "layer3", "layer4"]
 COPIES = ("a", "i")
-"""What the names of the two copies' maps end in: appearance, and interaction."""
+"""Endings of the names of the two copies' maps: appearance, and interaction."""
 
 
 @attrs.frozen

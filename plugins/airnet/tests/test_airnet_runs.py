@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import tomllib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,8 @@ from reidcore.cli.main import main
 from reidcore.model.building import build_model
 from reidcore.modules import Batch, Images
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged, packaged_runs
-from reidcore.runfiles.parse import parse_runfile
-from reidcore.wiring.make_plan import make_plan
-from reidcore.wiring.plan import Plan
+from reidcore.plugins.run_files import packaged_runs
+from tests.packaged import packaged_plan, packaged_table
 
 ROWS = {
     "row1-baseline": {"a1": "layer4a"},
@@ -42,25 +40,9 @@ SMALL = [
     "repeat={}",
 ]
 
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path_factory, monkeypatch):
-    """No data, no weights, and the demo drawn into this session."""
-    data = tmp_path_factory.mktemp("data")
-    monkeypatch.setenv("REID_DATA", str(data))
-    monkeypatch.setenv("REID_WEIGHTS", str(data))
-    monkeypatch.setenv("REID_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
-def plan_of(name: str, *sets: str) -> Plan:
-    text = find_packaged(f"airnet:{name}", Plugins()).text
-    return make_plan(
-        parse_runfile(text, Path(f"{name}.toml"), list(sets)), Plugins(), allow_missing=True
-    )
-
-
-def table_of(name: str) -> dict:
-    return tomllib.loads(find_packaged(f"airnet:{name}", Plugins()).text)
+pytestmark = pytest.mark.usefixtures("no_data", "session_cache")
+table_of = partial(packaged_table, "airnet")
+plan_of = partial(packaged_plan, "airnet")
 
 
 def sizes_of(name: str) -> dict[str, int]:

@@ -2,18 +2,9 @@
 
 import pytest
 
-from reidcore.testing import iter_checks
+from tests.conformance import conformance_checks
 
 
-def marks(check) -> list:
-    """Dry runs of the papers' networks, but not of the demo's, take minutes on a CPU together."""
-    return [pytest.mark.slow] if "run file" in str(check) and "demo" not in str(check) else []
-
-
-@pytest.mark.parametrize(
-    "check", [pytest.param(one, id=str(one), marks=marks(one)) for one in iter_checks("airnet")]
-)
-def test_conformance(check, tmp_path_factory, monkeypatch):
-    """Each check of the kit, with the demo drawn into a folder of this session."""
-    monkeypatch.setenv("REID_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+@pytest.mark.parametrize("check", conformance_checks("airnet"))
+def test_conformance(check, session_cache):
     check()

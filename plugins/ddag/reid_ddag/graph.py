@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_ddag.precision import at_least_float32
 from reid_ddag.settings_graph import Graph as GraphSettings
-from reidcore.modules import Batch, Context, Loss
+from reidcore.modules import Batch, Context, Loss, at_least_float32
 
 SLOPE = 0.2  # of the leaky ReLU on attention scores
 GAIN = 1.414  # of the Xavier initialisation

@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reid_ddag.precision import at_least_float32
 from reid_ddag.settings_parts import Parts as PartsSettings
 from reidcore.api import Heat
-from reidcore.modules import Context, Images
+from reidcore.modules import Context, Images, at_least_float32
 
 
 class Parts(nn.Module):
@@ -68,7 +67,7 @@ class Parts(nn.Module):
             return {"x": self.norm(joined)}
 
     def explain(self, features: Mapping[str, Tensor], images: Images) -> dict[str, Heat]:
-        """How much of what is added to the whole comes from each part: with attention a and weights
+        """Return the share of each part in what is added to the whole: with attention a and weights
         w, the sum over i of w_i a_ij."""
         of_parts = self.shares() @ self.attend(self.pooled(features[self.source]))
         return {"parts": Heat(of_parts[:, :, None].detach().cpu().numpy())}

@@ -7,74 +7,41 @@ from collections.abc import Sequence
 from reid_ddag.settings_graph import Graph
 from reid_ddag.settings_parts import Parts
 from reid_ddag.settings_two_stream import TwoStream
-from reidcore.api import Component, hookimpl
+from reidcore.api import Component, hookimpl, sample_run
 
 PAPER = (
     "Ye et al., Dynamic Dual-Attentive Aggregation Learning for Visible-Infrared Person "
     "Re-Identification, ECCV 2020"
 )
-_DEMO = (
-    'read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8, '
-    "infrared_cameras = 2"
+SAMPLE = sample_run(
+    data=dict(
+        read="core.demo",
+        train_identities=4,
+        test_identities=2,
+        pictures=8,
+        infrared_cameras=2,
+    ),
+    batch=dict(use="core.two_modalities", ids=2, per_id=2),
+    backbone=dict(use="ddag.two_stream", depth=18, width=0.125),
+    head=[
+        dict(name="neck", use="core.bnneck", source="backbone.layer4"),
+        dict(name="parts", use="ddag.parts", source="backbone.layer4", base="neck.bn"),
+    ],
+    matcher=dict(name="x", use="core.cosine", features=["parts.x"]),
+    loss=[
+        dict(name="id", use="core.softmax", features=["neck.bn", "parts.x"]),
+        dict(name="triplet", use="core.triplet", feature="neck.pooled"),
+        dict(
+            name="graph",
+            use="ddag.graph",
+            feature="neck.pooled",
+            dim=16,
+            balance=["id", "triplet"],
+        ),
+    ],
+    eval=dict(protocol="cross_modality"),
 )
-SAMPLE = """\
-format = 1
-
-[data]
-train = { DEMO }
-test = [{ DEMO }]
-image = [64, 32]
-augment = []
-batch = { use = "core.two_modalities", ids = 2, per_id = 2 }
-
-[backbone]
-use = "ddag.two_stream"
-depth = 18
-width = 0.125
-
-[[head]]
-name = "neck"
-use = "core.bnneck"
-source = "backbone.layer4"
-
-[[head]]
-name = "parts"
-use = "ddag.parts"
-source = "backbone.layer4"
-base = "neck.bn"
-
-[[matcher]]
-name = "x"
-use = "core.cosine"
-features = ["parts.x"]
-
-[[loss]]
-name = "id"
-use = "core.softmax"
-features = ["neck.bn", "parts.x"]
-
-[[loss]]
-name = "triplet"
-use = "core.triplet"
-feature = "neck.pooled"
-
-[[loss]]
-name = "graph"
-use = "ddag.graph"
-feature = "neck.pooled"
-dim = 16
-balance = ["id", "triplet"]
-
-[train]
-epochs = 1
-
-[optim]
-lr = 0.001
-
-[eval]
-protocol = "cross_modality"
-""".replace("DEMO", _DEMO)
-"""The whole method, on a few pictures; a run file in which every component stands."""
+"""A small run of the whole method, in which every component stands."""
 
 
 @hookimpl

@@ -91,7 +91,8 @@ def sections(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _numpy_scores() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """What NumPy's scalars and arrays are pickled by, under the names that NumPy 1 and 2 give."""
+    """Return the functions by which NumPy pickles scalars and arrays, under the names of NumPy 1
+    and 2."""
     import _codecs
 
     functions = {

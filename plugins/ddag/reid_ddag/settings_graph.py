@@ -47,11 +47,7 @@ class Graph:
     )
 
     def check(self, given: Given) -> None:
-        given.need(
-            given.identities >= 2,
-            "",
-            f"needs at least two training identities; the data have {given.identities}",
-        )
+        given.need_identities()
         have = given.batch.per_id
         given.need(
             self.per_id is None or have is None or self.per_id <= have,

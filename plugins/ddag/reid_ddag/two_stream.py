@@ -76,7 +76,7 @@ class TwoStream(nn.Module):
 
 
 def is_two_stream(keys: Sequence[str]) -> bool:
-    """Whether a checkpoint with these keys is one of `TwoStream`, not of a plain network."""
+    """Return True if a checkpoint with these keys is one of `TwoStream`, not of a plain network."""
     return any(key.startswith(OWN) for key in keys)
 
 

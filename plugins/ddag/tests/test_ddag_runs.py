@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from running import ended, environment, evaluating, kill_when, left, reid, resul
 from reid_ddag.plugin import SAMPLE
 from reidcore.cli.main import main
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged, packaged_runs
+from reidcore.plugins.run_files import packaged_runs
+from tests.packaged import few_pictures, packaged_table
 
 STEPS = ("-baseline", "-parts", "-graph", "")
 SYSU = tuple(f"sysu{preset}{step}" for preset in ("", "-paper") for step in STEPS)
@@ -26,15 +26,7 @@ REGDB = ("regdb", "regdb-paper")
 DEMOS = tuple(f"demo{step}" for step in STEPS)
 NAMES = (*DEMOS, *SYSU, *RESIDUALS, *NODES, *REGDB)
 
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path_factory, monkeypatch):
-    """No data, no weights, and the demo drawn into this session."""
-    data = tmp_path_factory.mktemp("data")
-    monkeypatch.setenv("REID_DATA", str(data))
-    monkeypatch.setenv("REID_WEIGHTS", str(data))
-    monkeypatch.setenv("TORCH_HOME", str(data))
-    monkeypatch.setenv("REID_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+pytestmark = pytest.mark.usefixtures("no_data", "session_cache")
 
 
 def test_these_are_the_run_files():
@@ -60,7 +52,7 @@ def test_each_passes_a_dry_run(name, capsys):
 
 def table_of(name: str) -> dict[str, Any]:
     """A packaged file's tables, with lists of named tables as dictionaries."""
-    table = tomllib.loads(find_packaged(f"ddag:{name}", Plugins()).text)
+    table = packaged_table("ddag", name)
     assert table.pop("name") == f"ddag-{name}"
     for where in ("head", "loss", "matcher", "ranking"):
         table[where] = {part.pop("name"): part for part in table[where]}
@@ -136,17 +128,10 @@ def test_regdb_differs_in_the_data_alone(name):
     assert table == sysu
 
 
-def small(*more: str) -> list[str]:
-    """The packaged demo with few pictures, as arguments."""
-    few = ("train_identities=8", "test_identities=6", "pictures=8")
-    sets = [f"data.{role}.{one}" for role in ("train", "test.0") for one in few]
-    return [word for one in (*sets, *more) for word in ("--set", one)]
-
-
 def test_the_demo_runs(tmp_path, capsys):
     """Both features rank both directions, each in its own way."""
     out = tmp_path / "run"
-    assert main(["run", "ddag:demo", "--out", str(out), *small("train.epochs=1")]) == 0
+    assert main(["run", "ddag:demo", "--out", str(out), *few_pictures("train.epochs=1")]) == 0
     scores = json.loads((out / "scores.json").read_text())
     assert list(scores) == ["demo/visible-to-infrared", "demo/infrared-to-visible"]
     for rankings in scores.values():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from pathlib import Path
 
 import attrs
 import numpy as np
@@ -19,22 +18,17 @@ from reid_ddag.settings_two_stream import TwoStream
 from reidcore.model.building import build_model
 from reidcore.model.model import Model
 from reidcore.modules import Batch, Images
-from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged
-from reidcore.runfiles.parse import parse_runfile
 from reidcore.runfiles.tables import Optim
 from reidcore.training.optimizers import rate_factor
-from reidcore.wiring.make_plan import make_plan
 from reidcore.wiring.plan import Plan
 from tests.oracles import Vectors, folder, oracle
+from tests.packaged import packaged_plan
 
 pytestmark = pytest.mark.oracle
 
 
 def plan_of(name: str, *sets: str) -> Plan:
-    text = find_packaged(f"ddag:{name}", Plugins()).text
-    run = parse_runfile(text, Path(f"{name}.toml"), ["backbone.weights=", *sets])
-    return make_plan(run, Plugins(), allow_missing=True)
+    return packaged_plan("ddag", name, "backbone.weights=", *sets)
 
 
 class Given(nn.Module):

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from reid_ipad.branches import Compressing, at_least_float32
+from reid_ipad.branches import Compressing
 from reid_ipad.settings_heads import SelfAttention as SelfAttentionSettings
 from reid_ipad.settings_matchers import CoAttention as CoAttentionSettings
-from reidcore.modules import Context, Images, Matcher, Template
+from reidcore.modules import Context, Images, Matcher, Template, at_least_float32
 
 
 class SelfAttention(Compressing):

@@ -15,14 +15,10 @@ from reid_ipad.settings_heads import Compression
 from reid_ipad.settings_heads import MutualGuided as MutualGuidedSettings
 from reid_ipad.settings_heads import SelfGuided as SelfGuidedSettings
 from reidcore.api import Heat, Table
-from reidcore.modules import Context, Images
+from reidcore.modules import Context, Images, at_least_float32
 
 EPSILON = 1e-12
 """Least length that kernels are divided by: what is 0 stays 0."""
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def normalised(kernels: Tensor, how: str) -> Tensor:
@@ -217,7 +213,7 @@ def stretched(maps: Tensor, heat: Literal["l2", "mean"]) -> Heat:
 
 
 class MutualGuided(Guided):
-    """What a pair's distance is made of: each picture's `vector` [B, C], the mean of its compressed
+    """Parts of a pair's distance: each picture's `vector` [B, C], the mean of its compressed
     map, and its `kernel` [B, C, C]."""
 
     def __init__(self, config: MutualGuidedSettings, context: Context):

@@ -16,10 +16,10 @@ from torch import Tensor
 from reidcore.modules import Unfit
 
 SPREAD = 17
-"""How many powers of two a picture's kernel and vector, by their largest entries, may be apart: the
+"""Powers of two by which the largest entries of a picture's kernel and vector may differ: the
 smaller one keeps 22 bits beside the other in two float16 numbers of one unit."""
 OFFSETS = 2**31
-"""What offsets within a program's pictures stay below."""
+"""Bound of offsets within a program's pictures."""
 SIDE = 4096
 """Pictures of each side of a launch, whose kernels are held in two types at a time."""
 
@@ -140,7 +140,7 @@ def differences(
 
 @attrs.frozen
 class Blocks:
-    """How the kernel divides its work.
+    """Sizes by which the kernel divides its work.
 
     rows, columns: queries and gallery pictures of a tile. depth: values of a filter with zeros
     behind it. chunk: how many of them are multiplied at a time; where it is all of them, vectors

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reid_ipad.branches import EPSILON, at_least_float32
+from reid_ipad.branches import EPSILON
 from reid_ipad.settings_matchers import Mutual as MutualSettings
 from reidcore.api import Table
-from reidcore.modules import Context, Fused, Matcher, Template
+from reidcore.modules import Context, Fused, Matcher, Template, at_least_float32
 
 CACHED = (256, 512)
 """Queries and gallery pictures of a tile on a CPU: 1 MiB, about a core's second cache."""
@@ -76,7 +76,7 @@ def _unit_tile(ours: Tensor, theirs: Tensor, queries: Tensor, below: Tensor, out
 def differentiable_distances(
     kernels: tuple[Tensor, Tensor], vectors: tuple[Tensor, Tensor], post: bool = False
 ) -> Tensor:
-    """As `mutual_distances`, with gradients, for batches: all products [A, B, O] exist at once.
+    """Return `mutual_distances` with gradients, for batches: all products [A, B, O] exist at once.
     Pairs that are exactly equal have distance 0 and no gradient."""
     (ours, theirs), (queries, gallery) = kernels, vectors
     x = torch.einsum("aoc,bc->abo", ours, gallery)
@@ -151,7 +151,7 @@ class Mutual(Matcher):
             return mutual_distances(kernels, vectors, post)
 
     def _exact(self, *sides: Template) -> bool:
-        """Whether `_vectors` has the bits that are stored, and these are 16."""
+        """Return True if `_vectors` gives the bits that are stored, and these are 16."""
         stored = [side["vector"] for side in sides]
         # Halves of 16-bit numbers are such numbers, thirds are not.
         views = stored[0].shape[1] // self.length

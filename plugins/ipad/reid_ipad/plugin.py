@@ -3,96 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from reid_ipad.settings_heads import Compressed, MutualGuided, SelfAttention, SelfGuided
 from reid_ipad.settings_matchers import CoAttention, Mutual
-from reidcore.api import Component, hookimpl
+from reidcore.api import Component, hookimpl, sample_run
 
 PAPER = (
     "Jiao et al., Instance and Pair-Aware Dynamic Networks for Re-Identification, arXiv "
     "2103.05395, 2021"
 )
-_SELF = """
-[[head]]
-name = "own"
-use = "ipad.self_guided"
-source = "backbone.layer4"
-channels = 16
-squeeze = 4
-"""
-_ATTENTION = """
-[[head]]
-name = "own"
-use = "ipad.self_attention"
-source = "backbone.layer4"
-channels = 16
-"""
-_SELF_MATCHER = """
-[[matcher]]
-name = "own"
-use = "core.euclidean"
-features = ["own.vector"]
-unit = "merged"
-"""
-_MUTUAL = """
-[[head]]
-name = "pair"
-use = "ipad.mutual_guided"
-source = "backbone.layer4"
-channels = 16
-squeeze = 4
-"""
-_MUTUAL_MATCHER = """
-[[matcher]]
-name = "mutual"
-use = "ipad.mutual"
-feature = "pair.vector"
-kernel = "pair.kernel"
-"""
-_COMPRESSED = """
-[[head]]
-name = "pair"
-use = "ipad.compressed"
-source = "backbone.layer4"
-channels = 16
-"""
-_CO_MATCHER = """
-[[matcher]]
-name = "mutual"
-use = "ipad.co_attention"
-feature = "pair.map"
-"""
 
 
-def _sample(head: str, matcher: str, name: str = "mutual") -> str:
-    """A small run on the demo data as a complete run file."""
-    data = '{ read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8 }'
-    return f"""\
-format = 1
+def _sample(head: dict[str, Any], matcher: dict[str, Any]) -> str:
+    """Return a small run of a head and a matcher, trained through the matcher's distances."""
+    return sample_run(
+        head=dict(source="backbone.layer4", channels=16, **head),
+        matcher=matcher,
+        loss=dict(name="triplet", use="core.triplet", matcher=matcher["name"]),
+    )
 
-[data]
-train = {data}
-test = [{data}]
-image = [64, 32]
-augment = []
-batch = {{ use = "core.identities", ids = 2, per_id = 2 }}
 
-[backbone]
-use = "core.resnet"
-depth = 18
-width = 0.125
-{head}{matcher}
-[[loss]]
-name = "triplet"
-use = "core.triplet"
-matcher = "{name}"
-
-[train]
-epochs = 1
-
-[optim]
-lr = 0.001
-"""
+_EUCLIDEAN = dict(name="own", use="core.euclidean", features=["own.vector"], unit="merged")
+SELF_GUIDED = _sample(dict(name="own", use="ipad.self_guided", squeeze=4), _EUCLIDEAN)
+SELF_ATTENTION = _sample(dict(name="own", use="ipad.self_attention"), _EUCLIDEAN)
+MUTUAL = _sample(
+    dict(name="pair", use="ipad.mutual_guided", squeeze=4),
+    dict(name="mutual", use="ipad.mutual", feature="pair.vector", kernel="pair.kernel"),
+)
+CO_ATTENTION = _sample(
+    dict(name="pair", use="ipad.compressed"),
+    dict(name="mutual", use="ipad.co_attention", feature="pair.map"),
+)
 
 
 @hookimpl
@@ -104,7 +46,7 @@ def reid_heads() -> Sequence[Component]:
             "reid_ipad.branches:build_self_guided",
             "a compressed map under a convolution whose kernel the picture itself makes",
             PAPER,
-            _sample(_SELF, _SELF_MATCHER, "own"),
+            SELF_GUIDED,
         ),
         Component(
             "mutual_guided",
@@ -112,7 +54,7 @@ def reid_heads() -> Sequence[Component]:
             "reid_ipad.branches:build_mutual_guided",
             "the vector and the kernel of a picture that `ipad.mutual` compares",
             PAPER,
-            _sample(_MUTUAL, _MUTUAL_MATCHER),
+            MUTUAL,
         ),
         Component(
             "self_attention",
@@ -120,7 +62,7 @@ def reid_heads() -> Sequence[Component]:
             "reid_ipad.attention:build_self_attention",
             "self-attention over a compressed map, in place of `ipad.self_guided`",
             PAPER,
-            _sample(_ATTENTION, _SELF_MATCHER, "own"),
+            SELF_ATTENTION,
         ),
         Component(
             "compressed",
@@ -128,7 +70,7 @@ def reid_heads() -> Sequence[Component]:
             "reid_ipad.branches:build_compressed",
             "a compressed map, which `ipad.co_attention` compares",
             PAPER,
-            _sample(_COMPRESSED, _CO_MATCHER),
+            CO_ATTENTION,
         ),
     ]
 
@@ -142,7 +84,7 @@ def reid_matchers() -> Sequence[Component]:
             "reid_ipad.mutual:build_mutual",
             "distance of two pictures' vectors, each under the other's kernel",
             PAPER,
-            _sample(_MUTUAL, _MUTUAL_MATCHER),
+            MUTUAL,
         ),
         Component(
             "co_attention",
@@ -151,6 +93,6 @@ def reid_matchers() -> Sequence[Component]:
             "distance of two pictures' maps, each pooled as the other asks, in place of "
             "`ipad.mutual`",
             PAPER,
-            _sample(_COMPRESSED, _CO_MATCHER),
+            CO_ATTENTION,
         ),
     ]

@@ -16,7 +16,7 @@ def _channels(default: int) -> Any:
 
 @attrs.frozen
 class Compression:
-    """What heads share: convolutions that make a map narrower."""
+    """Base class of the settings of heads, which begin with convolutions to fewer channels."""
 
     source: MapName = setting("the backbone's map")
     channels: int = _channels(512)

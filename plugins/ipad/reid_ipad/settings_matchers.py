@@ -6,7 +6,17 @@ from typing import Literal
 
 import attrs
 
-from reidcore.api import Given, MapName, Matching, TensorName, TensorSpec, VectorName, setting
+from reidcore.api import (
+    FusedChoice,
+    Given,
+    MapName,
+    Matching,
+    TensorName,
+    TensorSpec,
+    VectorName,
+    fused_setting,
+    setting,
+)
 
 
 @attrs.frozen
@@ -31,12 +41,7 @@ class Mutual:
         "float32 at any rate",
         default="float32",
     )
-    fused: Literal["auto", "always", "never"] = setting(
-        "whether one Triton kernel computes distances of a test: auto, on NVIDIA GPUs where triton "
-        "is installed, and elsewhere plain torch; always, where it cannot is an error; never. "
-        "Training always uses plain torch",
-        default="auto",
-    )
+    fused: FusedChoice = fused_setting()
 
     def describe(self, given: Given) -> Matching:
         length, shape = given.vector(self.feature), given.feature(self.kernel).shape

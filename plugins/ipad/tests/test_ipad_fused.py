@@ -12,15 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from reid_ipad.mutual import Mutual, build_mutual, mutual_distances
+from plugins.ipad.tests.ipad_pairs import Side, build, side, stored
+from reid_ipad.mutual import mutual_distances
 from reid_ipad.settings_matchers import Mutual as Settings
 from reidcore.api import Feature, Given
 from reidcore.errors import UsageError
-from reidcore.modules import Context, Template
 from reidcore.ranking.distances import compute_distances
 from tests.kernels import Run, has_triton, interpreting, on_gpu
-
-Side = tuple[Tensor, Tensor]
 
 STORES = ("float32", "float16", "bfloat16")
 SIZES = {
@@ -37,14 +35,6 @@ SIZES = {
 
 
 interpreter = pytest.fixture(interpreting, scope="module")
-
-
-def side(count: int, filters: int, length: int, seed: int) -> Side:
-    """float32 kernels of Frobenius length 1 and vectors, of both signs."""
-    draw = torch.Generator().manual_seed(seed)
-    kernels = torch.randn(count, filters, length, generator=draw)
-    kernels /= kernels.flatten(1).norm(dim=1)[:, None, None]
-    return kernels, torch.randn(count, length, generator=draw)
 
 
 def sides(size: tuple[int, int, int, int]) -> tuple[Side, Side]:
@@ -152,17 +142,6 @@ def test_pictures_of_any_size(interpreter):
     assert found.isnan().tolist() == [[False, False, True, False]] * 3
 
 
-def build(length: int, filters: int, views=("plain",), **settings) -> Mutual:
-    features = {"x.vector": Feature.vector(length), "x.kernel": Feature.tensor(filters, length)}
-    config = Settings(feature="x.vector", kernel="x.kernel", **settings)
-    given = Given((8, 8), features=features, views=views)
-    return build_mutual(config, Context(given, "pairs")).eval()
-
-
-def stored(matcher: Mutual, *views: Side) -> Template:
-    return matcher.merge([dict(zip(("kernel", "vector"), view, strict=True)) for view in views])
-
-
 @has_triton
 @pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize(
@@ -263,7 +242,7 @@ def test_training_uses_no_kernel():
 def test_scoring_on_a_cpu_imports_no_triton():
     program = (
         "import sys, torch\n"
-        "from plugins.ipad.tests.test_ipad_fused import build, side, stored\n"
+        "from plugins.ipad.tests.ipad_pairs import build, side, stored\n"
         "matcher = build(5, 4)\n"
         "a = stored(matcher, side(2, 4, 5, 0))\n"
         "before = 'triton' in sys.modules\n"

@@ -4,7 +4,7 @@ the paper varies alone."""
 from __future__ import annotations
 
 import json
-import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from reidcore.plugins.run_files import find_packaged, packaged_runs
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.wiring.make_plan import make_plan
 from reidcore.wiring.plan import Plan
+from tests.packaged import packaged_plan, packaged_table
 
 VARIANTS = ("duke-baseline", "duke-v1", "duke-v2", "duke", "duke-attention")
 PERSONS = (*VARIANTS, "market", "cuhk03")
@@ -35,23 +36,12 @@ BRANCHES = {
 BRANCHES["attention"] = BRANCHES[""]
 """By the end of a run file's name."""
 
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path_factory, monkeypatch):
-    """No data and no weights."""
-    data = tmp_path_factory.mktemp("data")
-    for name in ("REID_DATA", "REID_WEIGHTS"):
-        monkeypatch.setenv(name, str(data))
-
-
-def table_of(name: str) -> dict:
-    return tomllib.loads(find_packaged(f"ipad:{name}", Plugins()).text)
+pytestmark = pytest.mark.usefixtures("no_data")
+table_of = partial(packaged_table, "ipad")
 
 
 def plan_of(name: str, *sets: str) -> Plan:
-    text = find_packaged(f"ipad:{name}", Plugins()).text
-    run = parse_runfile(text, Path(f"{name}.toml"), ["backbone.weights=", *sets])
-    return make_plan(run, Plugins(), allow_missing=True)
+    return packaged_plan("ipad", name, "backbone.weights=", *sets)
 
 
 def test_these_are_the_run_files():

@@ -131,7 +131,7 @@ def _value(
     sizes: Mapping[str, int],
     field: str,
 ) -> Any:
-    """What the class gets for one key of a table of arguments."""
+    """Return the value that the class gets for one key of a table of arguments."""
     if key in RUN_GIVES:
         raise WiringError(field, f"have {key!r}, which the run gives to {cls.__name__} itself")
     if key not in offered:

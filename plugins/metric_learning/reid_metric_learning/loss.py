@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reid_metric_learning.classes import RUN_GIVES, make
-from reid_metric_learning.settings import MetricLoss as MetricLossSettings
+from reid_metric_learning.settings import MetricLossSettings
 from reidcore.modules import Batch, Context, Loss
 
 

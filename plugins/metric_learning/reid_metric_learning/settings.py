@@ -1,5 +1,4 @@
-"""Settings and wiring of the plugin's loss. Importing this does not import torch; the wiring method
-does."""
+"""Settings of the plugin's loss."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ from typing import Any
 
 import attrs
 
-from reidcore.api import Given, VectorName, setting
+from reidcore.api import VectorName, setting
 
 _OBJECTS = (
     "What is an object there is a class name, or a table with its own arguments: distance = { use "
@@ -16,7 +15,7 @@ _OBJECTS = (
 
 
 @attrs.frozen
-class MetricLoss:
+class MetricLossSettings:
     """Settings of `metric_learning.loss`."""
 
     feature: VectorName = setting("the vector to train")
@@ -32,18 +31,3 @@ class MetricLoss:
         default="",
     )
     miner_arguments: dict[str, Any] = setting("keyword arguments of the miner", default={})
-
-    def check(self, given: Given) -> None:
-        given.need(
-            given.identities >= 2,
-            "",
-            f"needs at least two training identities; the data have {given.identities}",
-        )
-        given.need(
-            bool(self.miner) or not self.miner_arguments,
-            "miner_arguments",
-            "are for a miner, but miner is not set",
-        )
-        from reid_metric_learning.trial import try_loss
-
-        try_loss(self, given)

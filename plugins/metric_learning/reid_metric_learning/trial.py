@@ -13,7 +13,7 @@ from torch import Tensor
 
 from reid_metric_learning.classes import in_words
 from reid_metric_learning.loss import MetricLoss
-from reid_metric_learning.settings import MetricLoss as MetricLossSettings
+from reid_metric_learning.settings import MetricLossSettings
 from reidcore.api import BatchShape, Given, WiringError
 from reidcore.modules import Batch, Images
 
@@ -39,7 +39,7 @@ def _value(loss: MetricLoss, x: Tensor, pid: Tensor) -> Tensor:
 
 
 def _fits(mined: tuple[Tensor, ...] | None, pid: Tensor) -> bool:
-    """Whether what a miner picks are pairs of one identity, and pairs of two."""
+    """Return True if a miner's positives share an identity, and its negatives do not."""
     if mined is None:
         return True
     a1, p, a2, n = mined if len(mined) == 4 else (*mined[:2], mined[0], mined[2])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reid_metric_learning.classes import keywords
 from reid_metric_learning.loss import MetricLoss, build_loss
-from reid_metric_learning.settings import MetricLoss as Settings
+from reid_metric_learning.wiring import MetricLoss as Settings
 from reidcore.api import BatchShape, Feature, Given, WiringError
 from reidcore.modules import Batch, Context, Images
 

@@ -31,14 +31,14 @@ def random_genotype(seed: int) -> str:
 
 
 def complaint(genotype: str) -> str:
-    """What is wrong with a text of operations, "" if nothing is."""
+    """Return what is wrong with a text of operations, "" if nothing is."""
     if len(genotype) == SLOTS and set(genotype) <= OPERATIONS.keys():
         return ""
     return f"expected {SLOTS} letters out of {', '.join(OPERATIONS)}"
 
 
 def genotype_text(genotype: str) -> str:
-    """What a genotype file holds."""
+    """Return the text of a genotype file."""
     return json.dumps({KEY: genotype}) + "\n"
 
 

@@ -14,16 +14,16 @@ from reid_msinet.operations import MixedOperation, make_operation
 from reid_msinet.settings_networks import Net, SuperNet
 from reid_msinet.sizes import CHANNELS, STAGES, cell_channels
 from reidcore.errors import DataError
-from reidcore.modules import Context, Images
-from reidcore.networks import Staged, init_convolutions, initial_weights
+from reidcore.modules import Context
+from reidcore.networks import Staged, StagedBackbone, init_convolutions, initial_weights
 
 LETTERS = "".join(OPERATIONS)
 
 
 def is_fixed(norm: nn.BatchNorm2d) -> bool:
-    """Whether a norm only scales and shifts, so that its convolution may do that: one pass over the
-    map less, and the same numbers but for rounding. Not under autocast, which would round weights
-    that the norm has scaled."""
+    """Return True if a norm only scales and shifts, so that its convolution may do that: one pass
+    over the map less, and the same numbers but for rounding. Not under autocast, which would
+    round weights that the norm has scaled."""
     return not norm.training and not torch.is_autocast_enabled(norm.weight.device.type)
 
 
@@ -94,7 +94,7 @@ class LightConv(nn.Module):
 
 
 class Branch(nn.Module):
-    """What one scale of a cell has: `reduce`, `pre` before the first slot, `post` before the
+    """One scale of a cell: `reduce`, `pre` before the first slot, `post` before the
     second, and `expand`."""
 
     def __init__(self, inputs: int, inner: int, outputs: int, layers: int, expand: bool):
@@ -292,7 +292,7 @@ class MSISuperNet(_Skeleton):
         self.register_buffer("alpha", 1e-3 * torch.randn(SLOTS, len(OPERATIONS)))
 
     def forward(self, pixels: Tensor, until: str | None = None) -> dict[str, Tensor]:
-        """As `Staged`."""
+        """Return the outputs of all stages up to `until`, as `Staged` does."""
         weights = self.alpha.softmax(1)
         outputs = {}
         for stage in self.stages:
@@ -312,19 +312,6 @@ class MSISuperNet(_Skeleton):
         return "".join(LETTERS[number] for number in self.alpha.argmax(1).tolist())
 
 
-class Backbone(nn.Module):
-    """A network that gives the outputs of the stages that somebody reads."""
-
-    def __init__(self, network: Staged, wanted: frozenset[str]):
-        super().__init__()
-        self.wanted = [stage for stage in network.stages if stage in wanted]
-        self.network = network
-
-    def forward(self, images: Images) -> dict[str, Tensor]:
-        outputs = self.network(images.pixels)
-        return {stage: outputs[stage] for stage in self.wanted}
-
-
 def _options(config: Net | SuperNet, wanted: frozenset[str]) -> dict[str, Any]:
     return {
         "channels": config.channels,
@@ -336,15 +323,15 @@ def _options(config: Net | SuperNet, wanted: frozenset[str]) -> dict[str, Any]:
     }
 
 
-def build_net(config: Net, context: Context) -> Backbone:
+def build_net(config: Net, context: Context) -> StagedBackbone:
     genotype = chosen_genotype(config.genotype, context.given)
     network = MSINet(genotype, **_options(config, context.wanted))
     # Published weights say nothing of their genotype; ours do.
     initial_weights(network, context, config.weights, [*config.allow, "genotype"])
     network.require_genotype(network.genotype)
-    return Backbone(network, context.wanted)
+    return StagedBackbone(network, context.wanted)
 
 
-def build_supernet(config: SuperNet, context: Context) -> Backbone:
+def build_supernet(config: SuperNet, context: Context) -> StagedBackbone:
     options = _options(config, context.wanted)
-    return Backbone(MSISuperNet(width=config.search_width, **options), context.wanted)
+    return StagedBackbone(MSISuperNet(width=config.search_width, **options), context.wanted)

@@ -1,4 +1,4 @@
-"""What two branches of unlike receptive field tell each other (Gu et al. 2023, section 3.2)."""
+"""Interactions of two branches of unlike receptive field (Gu et al. 2023, section 3.2)."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def make_operation(letter: str, channels: int, invert: bool = True) -> nn.Module
 
 
 class MixedOperation(nn.Module):
-    """All operations, added with weights that sum to 1 (eq. 1)."""
+    """Sum of all operations, with weights that sum to 1 (eq. 1)."""
 
     def __init__(self, channels: int, invert: bool = True):
         super().__init__()

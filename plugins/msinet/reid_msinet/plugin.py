@@ -3,111 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from reid_msinet.settings_losses import Memory, Sam
 from reid_msinet.settings_neck import Neck
 from reid_msinet.settings_networks import Net, SuperNet
 from reid_msinet.settings_search import Search
-from reidcore.api import Component, hookimpl
+from reidcore.api import Component, hookimpl, sample_run
 
 PAPER = (
     "Gu et al., MSINet: Twins Contrastive Search of Multi-Scale Interaction for Object ReID, CVPR "
     "2023"
 )
-_CHANNELS = "channels = [8, 32, 32, 64]"
-_NET = f"""
-[backbone]
-use = "msinet.net"
-{_CHANNELS}
-"""
-_SUPERNET = f"""
-[backbone]
-use = "msinet.supernet"
-{_CHANNELS}
-"""
-_POOL = """
-[[head]]
-name = "pool"
-use = "core.pool"
-source = "backbone.cell6"
-"""
-_COSINE = """
-[[matcher]]
-name = "look"
-use = "core.cosine"
-features = ["pool.vector"]
-"""
-_NECK = """
-[[head]]
-name = "neck"
-use = "msinet.neck"
-source = "backbone.cell6"
-part_source = "backbone.down2"
-part_channels = 8
-
-[[matcher]]
-name = "look"
-use = "core.cosine"
-features = ["neck.feature"]
-"""
-_NECK_LOSSES = """
-[[loss]]
-name = "id"
-use = "core.softmax"
-features = ["neck.bn"]
-
-[[loss]]
-name = "part_id"
-use = "core.softmax"
-features = ["neck.part_bn"]
-"""
-_TRIPLET = """
-[[loss]]
-name = "triplet"
-use = "core.triplet"
-feature = "pool.vector"
-"""
-_MEMORY = """
-[[loss]]
-name = "memory"
-use = "msinet.memory"
-feature = "pool.vector"
-"""
-_SAM = """
-[[loss]]
-name = "align"
-use = "msinet.sam"
-source = "backbone.cell6"
-"""
-_SEARCH = """
-[procedure]
-use = "msinet.search"
-feature = "pool.vector"
-"""
-
-
-def _sample(*tables: str, identities: int = 4) -> str:
-    """A small run on the demo data as a complete run file."""
-    data = (
-        f'{{ read = "core.demo", train_identities = {identities}, test_identities = 2, '
-        "pictures = 8 }"
-    )
-    return f"""\
-format = 1
-
-[data]
-train = {data}
-test = [{data}]
-image = [64, 32]
-augment = []
-batch = {{ use = "core.identities", ids = 2, per_id = 2 }}
-{"".join(tables)}
-[train]
-epochs = 1
-
-[optim]
-lr = 0.001
-"""
+_CHANNELS = [8, 32, 32, 64]
+_SUPERNET = dict(use="msinet.supernet", channels=_CHANNELS)
+_TRIPLET = dict(name="triplet", use="core.triplet", feature="pool.vector")
+_sample = partial(
+    sample_run,
+    backbone=dict(use="msinet.net", channels=_CHANNELS),
+    head=dict(name="pool", use="core.pool", source="backbone.cell6"),
+    matcher=dict(name="look", use="core.cosine", features=["pool.vector"]),
+    loss=_TRIPLET,
+)
 
 
 @hookimpl
@@ -119,7 +36,7 @@ def reid_backbones() -> Sequence[Component]:
             "reid_msinet.network:build_net",
             "MSINet: cells of two scales with a chosen interaction in each of twelve slots",
             PAPER,
-            _sample(_NET, _POOL, _COSINE, _TRIPLET),
+            _sample(),
         ),
         Component(
             "supernet",
@@ -127,7 +44,7 @@ def reid_backbones() -> Sequence[Component]:
             "reid_msinet.network:build_supernet",
             "MSINet with all interactions in every slot, for `msinet.search`",
             PAPER,
-            _sample(_SUPERNET, _POOL, _COSINE, _TRIPLET),
+            _sample(backbone=_SUPERNET),
         ),
     ]
 
@@ -141,7 +58,20 @@ def reid_heads() -> Sequence[Component]:
             "reid_msinet.neck:build_neck",
             "a global vector and one of two horizontal parts of an earlier map",
             PAPER,
-            _sample(_NET, _NECK, _NECK_LOSSES),
+            _sample(
+                head=dict(
+                    name="neck",
+                    use="msinet.neck",
+                    source="backbone.cell6",
+                    part_source="backbone.down2",
+                    part_channels=8,
+                ),
+                matcher=dict(name="look", use="core.cosine", features=["neck.feature"]),
+                loss=[
+                    dict(name="id", use="core.softmax", features=["neck.bn"]),
+                    dict(name="part_id", use="core.softmax", features=["neck.part_bn"]),
+                ],
+            ),
         )
     ]
 
@@ -155,7 +85,7 @@ def reid_losses() -> Sequence[Component]:
             "reid_msinet.memory:build_memory",
             "contrastive loss against one running mean of every training identity",
             PAPER,
-            _sample(_NET, _POOL, _COSINE, _MEMORY),
+            _sample(loss=dict(name="memory", use="msinet.memory", feature="pool.vector")),
         ),
         Component(
             "sam",
@@ -163,7 +93,7 @@ def reid_losses() -> Sequence[Component]:
             "reid_msinet.sam:build_sam",
             "spatial alignment: where pictures respond to each other, alike within identities",
             PAPER,
-            _sample(_NET, _POOL, _COSINE, _TRIPLET, _SAM),
+            _sample(loss=[_TRIPLET, dict(name="align", use="msinet.sam", source="backbone.cell6")]),
         ),
     ]
 
@@ -177,6 +107,11 @@ def reid_procedures() -> Sequence[Component]:
             "reid_msinet.search:search",
             "architecture search with a training and a validation memory; writes a genotype file",
             PAPER,
-            _sample(_SUPERNET, _POOL, _COSINE, _SEARCH, identities=10),
+            _sample(
+                data=dict(read="core.demo", train_identities=10, test_identities=2, pictures=8),
+                backbone=_SUPERNET,
+                loss=[],
+                procedure=dict(use="msinet.search", feature="pool.vector"),
+            ),
         )
     ]

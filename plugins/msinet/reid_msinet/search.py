@@ -26,8 +26,8 @@ ALPHA_FILE = "alpha.csv"
 
 
 def split_pictures(pids: np.ndarray, split: Categories) -> np.ndarray:
-    """Whether each picture [N] trains, the others validating: all of an identity that only trains,
-    and of a shared one with m pictures the first floor(m / 2)."""
+    """Return True for each picture [N] that trains, False where it validates. All of an identity
+    train that only trains, and of a shared one with m pictures the first floor(m / 2)."""
     places = np.zeros(len(pids), dtype=np.int64)
     for pid in np.unique(pids):
         places[pids == pid] = np.arange((pids == pid).sum())

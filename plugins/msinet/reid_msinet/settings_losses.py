@@ -49,11 +49,7 @@ class Memory:
     memory_init: Literal["centroid", "zeros"] = memory_init()
 
     def check(self, given: Given) -> None:
-        given.need(
-            given.identities >= 2,
-            "",
-            f"needs at least two training identities; the data have {given.identities}",
-        )
+        given.need_identities()
 
 
 @attrs.frozen
@@ -103,14 +99,4 @@ class Sam:
             "mode",
             f"is {self.mode!r}, but unified pairs are all pairs; use mode = 'pos_neg' with them",
         )
-        ids, per_id = given.batch.ids, given.batch.per_id
-        if ids is None or per_id is None:
-            found = "promises no numbers of identities and pictures"
-        else:
-            found = f"has {ids} x {per_id}"
-        given.need(
-            (ids or 0) >= 2 and (per_id or 0) >= 2,
-            "",
-            "needs batches with at least two identities and two pictures of each, but data.batch "
-            f"{found}. Use core.identities with ids and per_id of 2 or more.",
-        )
+        given.need_pairs()

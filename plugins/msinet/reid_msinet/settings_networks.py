@@ -26,7 +26,7 @@ def _scale_ratio(default: int) -> Any:
 
 @attrs.frozen
 class _Network:
-    """What both backbones have in common."""
+    """Settings that both backbones have."""
 
     channels: tuple[int, int, int, int] = setting(
         "channels of the stem and of the three pairs of cells",

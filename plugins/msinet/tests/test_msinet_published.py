@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from plugins.msinet.tests.test_msinet_training import RUN, in_a_run
+from plugins.msinet.tests.msinet_weights import RUN, in_a_run
 from reid_msinet.published import main, sections
 from reidcore.cli.main import main as reid
 from reidcore.model.building import build_model

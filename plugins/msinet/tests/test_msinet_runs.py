@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,11 +14,11 @@ from reidcore.api import Given
 from reidcore.cli.main import main
 from reidcore.model.building import build_model
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged, packaged_runs
+from reidcore.plugins.run_files import packaged_runs
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.training.dry_run import dry_run
 from reidcore.wiring.make_plan import make_plan
-from reidcore.wiring.plan import Plan
+from tests.packaged import packaged_plan, packaged_table
 
 SETS = ("market", "msmt17", "veri", "vehicleid")
 PAIRS = ("msmt17-to-market", "market-to-msmt17", "veri-to-vehicleid")
@@ -39,22 +39,9 @@ SEARCHES = (
 PAPER = (*SETS, *SCRATCH, *PAIRS, *ARCHITECTURES, *ALIGNED, *LITERAL)
 SMALL = ("demo", "search-demo", "ward", "ward-sam", "ward-osnet", "ward-osnet-sam", "search-ward")
 
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path_factory, monkeypatch):
-    """No data and no weights."""
-    data = tmp_path_factory.mktemp("data")
-    for name in ("REID_DATA", "REID_WEIGHTS"):
-        monkeypatch.setenv(name, str(data))
-
-
-def table_of(name: str) -> dict:
-    return tomllib.loads(find_packaged(f"msinet:{name}", Plugins()).text)
-
-
-def plan_of(name: str, *sets: str) -> Plan:
-    text = find_packaged(f"msinet:{name}", Plugins()).text
-    return make_plan(parse_runfile(text, Path(f"{name}.toml"), sets), Plugins(), allow_missing=True)
+pytestmark = pytest.mark.usefixtures("no_data")
+table_of = partial(packaged_table, "msinet")
+plan_of = partial(packaged_plan, "msinet")
 
 
 def test_these_are_the_run_files():

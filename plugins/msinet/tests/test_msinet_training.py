@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from plugins.msinet.tests.msinet_weights import own_role, weights
+from plugins.msinet.tests.msinet_weights import RUN, in_a_run, weights
 from reid_msinet.neck import build_neck
 from reid_msinet.settings_neck import Neck
 from reidcore.api import Feature, Given
@@ -23,74 +23,6 @@ from reidcore.wiring.make_plan import make_plan
 from tests.oracles import Vectors, oracle
 
 STORED = {"rtol": 1e-5, "atol": 1e-5}
-ROLES = {
-    "global.fc": "head.neck.embed.linear",
-    "global.bn": "head.neck.embed.bn",
-    "global.classifier": "loss.id.classifier",
-    "part.squeeze": "head.neck.squeeze",
-    "part.fc": "head.neck.part_embed.linear",
-    "part.bn": "head.neck.part_embed.bn",
-    "part.classifier": "loss.part_id.classifier",
-    "pam.query": "loss.align.attention.query",
-    "pam.key": "loss.align.attention.key",
-}
-"""Where the side-car's roles beyond the backbone are in a run."""
-RUN = """
-format = 1
-[data]
-train = { read = "core.market1501", root = "none" }
-image = [IMAGE]
-batch = { use = "core.identities", ids = 3, per_id = 2 }
-[backbone]
-use = "msinet.net"
-[[head]]
-name = "neck"
-use = "msinet.neck"
-source = "backbone.cell6"
-part_source = "backbone.down2"
-[[matcher]]
-name = "look"
-use = "core.cosine"
-features = ["neck.feature", "neck.feature_bn"]
-[[loss]]
-name = "id"
-use = "core.softmax"
-features = ["neck.bn"]
-smoothing = 0.1
-bias = true
-[[loss]]
-name = "triplet"
-use = "core.triplet"
-feature = "neck.pooled"
-metric = "unit"
-[[loss]]
-name = "align"
-use = "msinet.sam"
-source = "backbone.cell6"
-weight = 2.0
-[[loss]]
-name = "part_id"
-use = "core.softmax"
-features = ["neck.part_bn"]
-smoothing = 0.1
-bias = true
-[[loss]]
-name = "part_triplet"
-use = "core.triplet"
-feature = "neck.part"
-metric = "unit"
-[train]
-epochs = 1
-[optim]
-lr = 0.065
-"""
-
-
-def in_a_run(role: str) -> str:
-    for theirs, ours in ROLES.items():
-        if role.startswith(theirs + "."):
-            return own_role(role.replace(theirs, ours, 1))
-    return f"backbone.network.{own_role(role)}"
 
 
 def model_of(vectors: Vectors, image: tuple[int, int], state: dict[str, Tensor]) -> Model:

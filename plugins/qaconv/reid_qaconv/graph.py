@@ -28,7 +28,8 @@ class Graph:
         self.per_id = config.per_id
 
     def epoch(self, rows: Rows, generator: torch.Generator, ask: Ask) -> list[list[int]]:
-        """As many batches as identities. Raises `UsageError` if the rows have fewer than `ids`."""
+        """Return as many batches as there are identities. Raises `UsageError` if there are fewer
+        than `ids`."""
         pids = np.unique(rows.pid)
         if len(pids) < self.ids:
             raise UsageError(

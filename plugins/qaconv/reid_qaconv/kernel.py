@@ -201,7 +201,7 @@ def one_side(
 
 @attrs.frozen
 class Blocks:
-    """How a kernel divides its work.
+    """Sizes by which a kernel divides its work.
 
     pictures: rows of a tile. width, more: a query's locations in its one or two tiles; more = 0 in
     blocks of `width`. depth: values of a location's vector with zeros behind it. chunk: how many of
@@ -218,11 +218,11 @@ class Blocks:
     stages: int = 3
 
     def both(self, length: int) -> bool:
-        """Whether `both_sides` holds all maxima of a query of so many locations."""
+        """Return True if `both_sides` holds all maxima of a query of so many locations."""
         return self.width + self.more >= length
 
     def apart(self, length: int) -> bool:
-        """Whether two warpgroups share the rows of `both_sides`."""
+        """Return True if two warpgroups share the rows of `both_sides`."""
         return self.both(length) and self.warps > 4
 
 

@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reid_qaconv.settings_matching import Local as LocalSettings
-from reidcore.modules import Context, Images
+from reidcore.modules import Context, Images, at_least_float32
 
 
 def unit_locations(maps: Tensor) -> Tensor:
     """[B, C, H, W] with every location scaled to length 1 over its channels, at least float32; zero
     vectors stay zero (x / max(|x|, 1e-12))."""
     with torch.autocast(maps.device.type, enabled=False):
-        return F.normalize(maps.to(torch.promote_types(maps.dtype, torch.float32)), dim=1)
+        return F.normalize(at_least_float32(maps), dim=1)
 
 
 class Local(nn.Module):

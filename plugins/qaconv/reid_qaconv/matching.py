@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from reid_qaconv.local import unit_locations
 from reid_qaconv.settings_matching import Matcher as MatcherSettings
 from reidcore.api import Lines
-from reidcore.modules import Context, Fused, Matcher, Template
+from reidcore.modules import Context, Fused, Matcher, Template, at_least_float32
 
 CACHED = 2**17
 """Responses computed at a time on a CPU: 512 KiB, about what a core's second cache holds."""
@@ -124,7 +124,7 @@ class _BestMatches(torch.autograd.Function):
 
 @attrs.frozen(eq=False)
 class Correspondences:
-    """What the locations of one side match on the other side, for A x B pairs, all [A, B, H, W].
+    """Best matches of one side's locations on the other side, for A x B pairs, all [A, B, H, W].
 
     index: int64, row-major location on the other side, the first of equally good ones. cosine: of
     the two locations. contribution: the normalised cosine times the location's weight, without the
@@ -147,10 +147,6 @@ def pixel_centres(locations: tuple[int, int], image: tuple[int, int]) -> Tensor:
         for extent, pixels in zip(locations, image, strict=True)
     )
     return torch.cartesian_prod(rows, columns).flip(1)
-
-
-def _at_least_float32(value: Tensor) -> Tensor:
-    return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
 def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
@@ -191,11 +187,11 @@ class QAConv(Matcher):
             nn.init.constant_(self.fc.weight, 1 / self.fc.in_features)
 
     def template(self, features: Mapping[str, Tensor]) -> Template:
-        return {"map": _at_least_float32(features[self.feature])}
+        return {"map": at_least_float32(features[self.feature])}
 
     def merge(self, views: Sequence[Template]) -> Template:
         """The mean of the views' maps, scaled to unit vectors again if there are several."""
-        merged = super().merge([{"map": _at_least_float32(view["map"])} for view in views])["map"]
+        merged = super().merge([{"map": at_least_float32(view["map"])} for view in views])["map"]
         if len(views) > 1:
             merged = unit_locations(merged)
         # What is float64 belongs to somebody who asks for exact numbers.
@@ -207,7 +203,7 @@ class QAConv(Matcher):
         if maps.shape[1:] != self.shape:
             found, own = ("x".join(map(str, shape)) for shape in (maps.shape[1:], self.shape))
             raise ValueError(f"maps are {found}, but this matcher was built for {own}")
-        maps = _at_least_float32(maps)
+        maps = at_least_float32(maps)
         if self.kernel == 1:
             patches = maps.flatten(2)
         else:
@@ -221,7 +217,7 @@ class QAConv(Matcher):
         return locations.contiguous()
 
     def _evaluates(self, a: Tensor, b: Tensor) -> bool:
-        """Whether nothing of these maps' scores is training."""
+        """Return True if neither the matcher nor these maps are being trained."""
         if any(module.training for module in (self, self.bn, self.logit_bn)):
             return False
         learnt = (a, b, *self.parameters())
@@ -272,8 +268,9 @@ class QAConv(Matcher):
 
     @torch.no_grad()
     def correspondences(self, a: Template, b: Template) -> tuple[Correspondences, Correspondences]:
-        """What the query's locations match in the gallery's pictures and the gallery's in the
-        query's, by the running statistics; `a` is the query side. Both are [A, B, H, W]."""
+        """Return the matches of the query's locations in the gallery's pictures and of the
+        gallery's in the query's, by the running statistics; `a` is the query side. Both are
+        [A, B, H, W]."""
         with torch.autocast(a["map"].device.type, enabled=False):
             sides = (self._rounded(self._locations(side)) for side in (a, b))
             best, index = located_matches(*sides)

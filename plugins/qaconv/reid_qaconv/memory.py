@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from reid_qaconv.settings_losses import Memory as MemorySettings
 from reid_qaconv.settings_losses import Vectors as VectorsSettings
 from reidcore.errors import UsageError
-from reidcore.modules import Batch, Context, Loss, Unowned
+from reidcore.modules import Batch, Context, Loss, Unowned, at_least_float32
 
 
 def focal(logits: Tensor, same: Tensor) -> Tensor:
@@ -20,7 +20,7 @@ def focal(logits: Tensor, same: Tensor) -> Tensor:
     logits: of any shape. same: bool of that shape, whether the pair is of one identity. The
     gradient flows through both factors.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     logits = torch.where(same, logits, -logits)
     return -torch.sigmoid(-logits).square() * F.logsigmoid(logits)
 

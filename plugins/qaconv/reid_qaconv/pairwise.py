@@ -10,7 +10,7 @@ from torch import Tensor
 
 from reid_qaconv.settings_losses import Pairwise as PairwiseSettings
 from reid_qaconv.settings_losses import Triplet as TripletSettings
-from reidcore.modules import Batch, Context, Loss, Unowned
+from reidcore.modules import Batch, Context, Loss, Unowned, at_least_float32
 
 
 def hardest(logits: Tensor, pid: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,7 +40,7 @@ class BatchPairs(Loss):
         matcher = self.matcher()
         template = matcher.template(features)
         logits: Tensor = matcher.logits(template, template)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return at_least_float32(logits)
 
     def losses(self, logits: Tensor, pid: Tensor) -> Tensor:
         """Each anchor's loss [B]."""

@@ -12,28 +12,6 @@ _MASK = (
 )
 
 
-def _need_identities(given: Given) -> None:
-    given.need(
-        given.identities >= 2,
-        "",
-        f"needs at least two training identities; the data have {given.identities}",
-    )
-
-
-def _need_pairs(given: Given) -> None:
-    ids, per_id = given.batch.ids, given.batch.per_id
-    if ids is None or per_id is None:
-        found = "promises no numbers of identities and pictures"
-    else:
-        found = f"has {ids} x {per_id}"
-    given.need(
-        (ids or 0) >= 2 and (per_id or 0) >= 2,
-        "",
-        "needs batches with at least two identities and two pictures of each, but data.batch "
-        f"{found}. Use qaconv.graph or core.identities with ids and per_id of 2 or more.",
-    )
-
-
 @attrs.frozen
 class Memory:
     """Settings of `qaconv.memory`."""
@@ -44,7 +22,7 @@ class Memory:
 
     def check(self, given: Given) -> None:
         given.need_logits("matcher", self.matcher)
-        _need_identities(given)
+        given.need_identities()
 
 
 @attrs.frozen
@@ -55,7 +33,7 @@ class Vectors:
     mask_unseen: bool = setting(_MASK, default=False)
 
     def check(self, given: Given) -> None:
-        _need_identities(given)
+        given.need_identities()
 
 
 @attrs.frozen
@@ -66,7 +44,7 @@ class Pairwise:
 
     def check(self, given: Given) -> None:
         given.need_logits("matcher", self.matcher)
-        _need_pairs(given)
+        given.need_pairs("qaconv.graph or core.identities")
 
 
 @attrs.frozen
@@ -80,4 +58,4 @@ class Triplet:
 
     def check(self, given: Given) -> None:
         given.need_logits("matcher", self.matcher)
-        _need_pairs(given)
+        given.need_pairs("qaconv.graph or core.identities")

@@ -6,7 +6,16 @@ from typing import Literal
 
 import attrs
 
-from reidcore.api import Feature, Given, MapName, Matching, TensorSpec, setting
+from reidcore.api import (
+    Feature,
+    FusedChoice,
+    Given,
+    MapName,
+    Matching,
+    TensorSpec,
+    fused_setting,
+    setting,
+)
 
 
 def _odd(value: int) -> str | None:
@@ -60,12 +69,7 @@ class Matcher:
         "products are added in float32 at any rate, and training rounds nothing",
         default="float32",
     )
-    fused: Literal["auto", "always", "never"] = setting(
-        "whether one Triton kernel computes distances of a test: auto, on NVIDIA GPUs where triton "
-        "is installed, and elsewhere plain torch; always, where it cannot is an error; never. "
-        "Training always uses plain torch",
-        default="auto",
-    )
+    fused: FusedChoice = fused_setting()
 
     def describe(self, given: Given) -> Matching:
         channels, height, width = given.map(self.feature)

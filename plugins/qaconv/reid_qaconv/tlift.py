@@ -20,7 +20,7 @@ LAUNCHED = 2**23
 GROUPS = 64
 """Groups of columns of which, in short rows, only those with the largest maxima are sorted out."""
 ROUNDING = 1e-5
-"""How far distances may leave [0, 1]."""
+"""Distance by which rounding may leave [0, 1]."""
 
 
 class TLift:

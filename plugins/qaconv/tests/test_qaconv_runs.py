@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,10 +12,9 @@ import pytest
 from reidcore.cli.main import main
 from reidcore.model.building import build_model
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged, packaged_runs
-from reidcore.runfiles.parse import parse_runfile
-from reidcore.wiring.make_plan import make_plan
+from reidcore.plugins.run_files import packaged_runs
 from reidcore.wiring.plan import Plan
+from tests.packaged import few_pictures, packaged_plan, packaged_table
 
 CROSS = ("duke-to-market", "market-to-duke", "msmt17-to-both")
 DEEP = tuple(f"{name}-r152" for name in CROSS)
@@ -23,20 +22,12 @@ LOSSES = ("loss-arcface", "loss-center", "loss-memory", "loss-softmax")
 WARD = ("ward", "ward-softmax")
 NAMES = ("demo", "market", *CROSS, *DEEP, *LOSSES, *WARD)
 
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path_factory, monkeypatch):
-    """No data, no weights, and the demo drawn into this session."""
-    data = tmp_path_factory.mktemp("data")
-    monkeypatch.setenv("REID_DATA", str(data))
-    monkeypatch.setenv("REID_WEIGHTS", str(data))
-    monkeypatch.setenv("REID_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+pytestmark = pytest.mark.usefixtures("no_data", "session_cache")
+table_of = partial(packaged_table, "qaconv")
 
 
-def plan_of(name: str) -> Plan:
-    text = find_packaged(f"qaconv:{name}", Plugins()).text
-    run = parse_runfile(text, Path(f"{name}.toml"), ["backbone.weights="])
-    return make_plan(run, Plugins(), allow_missing=True)
+def plan_of(name: str, *sets: str) -> Plan:
+    return packaged_plan("qaconv", name, "backbone.weights=", *sets)
 
 
 def test_these_are_the_run_files():
@@ -68,10 +59,6 @@ def test_the_network_has_the_published_size(name, backbone):
     assert sizes["head.local"] == 1_179_904
     assert sizes["matcher.pairs"] == 389
     assert sizes["loss.memory"] == 0
-
-
-def table_of(name: str) -> dict:
-    return tomllib.loads(find_packaged(f"qaconv:{name}", Plugins()).text)
 
 
 @pytest.mark.parametrize("name", [*CROSS, *DEEP])
@@ -125,17 +112,10 @@ def test_there_are_four_rankings_in_one_run(name):
     assert chains == [("rerank", "tlift"), ("tlift",)]
 
 
-def small(*more: str) -> list[str]:
-    """The demo with few pictures, as arguments."""
-    few = ("train_identities=8", "test_identities=6", "pictures=8")
-    sets = [f"data.{role}.{one}" for role in ("train", "test.0") for one in few]
-    return [word for one in (*sets, *more) for word in ("--set", one)]
-
-
 def test_the_demo_runs(tmp_path, capsys):
     """Every stage of both rankings has its scores, and lifting changes the order of pictures."""
     out = tmp_path / "run"
-    assert main(["run", "qaconv:demo", "--out", str(out), *small("train.epochs=1")]) == 0
+    assert main(["run", "qaconv:demo", "--out", str(out), *few_pictures("train.epochs=1")]) == 0
     scores = json.loads((out / "scores.json").read_text())["demo"]
     assert list(scores["reranked"]) == ["plain", "rerank", "rerank+tlift"]
     assert list(scores["lifted"]) == ["plain", "tlift"]

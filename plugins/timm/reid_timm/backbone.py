@@ -10,8 +10,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from reid_timm.models import as_maps, feature_network, on_meta, stage_name, whole_model
-from reid_timm.settings import PRETRAINED
-from reid_timm.settings import Features as FeaturesSettings
+from reid_timm.settings import PRETRAINED, FeaturesSettings
 from reidcore.errors import DataError
 from reidcore.modules import Context, Images
 from reidcore.networks import load_weights, read_weights
@@ -31,8 +30,8 @@ class Features(nn.Module):
 
 
 class _Names:
-    """How the tensors of a model are called in timm's checkpoints and in a feature network of it,
-    which has fewer, and some of them under another name."""
+    """Names of a model's tensors in timm's checkpoints, and in its feature network, which has fewer
+    tensors and calls some of them otherwise."""
 
     def __init__(self, whole: nn.Module, network: nn.Module):
         self.own = network.state_dict()
@@ -50,7 +49,7 @@ class _Names:
         return self.mine.get(key, key)
 
     def fit(self, state: Mapping[str, Tensor]) -> bool:
-        """Whether the state has all that the network needs, in the right shapes."""
+        """Return True if the state has all that the network needs, in the right shapes."""
         return all(
             key in state and state[key].shape == self.own[mine].shape
             for key, mine in self.mine.items()

@@ -13,11 +13,11 @@ from timm.layers import Format
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from reid_timm.settings import PRETRAINED, Features
+from reid_timm.settings import PRETRAINED, FeaturesSettings
 from reidcore.api import WiringError
 
 
-def check_model(config: Features) -> None:
+def check_model(config: FeaturesSettings) -> None:
     """WiringError unless timm has the model, the tag of its weights and, where they are asked for,
     weights of it."""
     name, _, tag = config.model.partition(".")
@@ -46,20 +46,25 @@ def check_model(config: Features) -> None:
         )
 
 
-def _arguments(config: Features, image: tuple[int, int]) -> dict[str, Any]:
-    """What `timm.create_model` gets beside the name: the options, and the pictures' size where the
-    model is built for one, as vision transformers are for their position embedding."""
+def _arguments(config: FeaturesSettings, image: tuple[int, int]) -> dict[str, Any]:
+    """Return the arguments of `timm.create_model` beside the name: the options, and the pictures'
+    size where the model is built for one, as vision transformers are for their position
+    embedding."""
     published = get_pretrained_cfg(config.model)
     sized = published is not None and published.fixed_input_size
     return {**config.options, **({"img_size": image} if sized else {})}
 
 
-def whole_model(config: Features, image: tuple[int, int], pretrained: bool = False) -> nn.Module:
+def whole_model(
+    config: FeaturesSettings, image: tuple[int, int], pretrained: bool = False
+) -> nn.Module:
     """The model with its classifier, whose tensors have the names of timm's checkpoints."""
     return timm.create_model(config.model, pretrained=pretrained, **_arguments(config, image))
 
 
-def feature_network(config: Features, image: tuple[int, int], stages: Sequence[int]) -> nn.Module:
+def feature_network(
+    config: FeaturesSettings, image: tuple[int, int], stages: Sequence[int]
+) -> nn.Module:
     """The part of the model that gives the outputs of `stages`, in timm's numbers from 0 on: a
     module from pixels [B, 3, H, W] to their list, in ascending order (see `as_maps`)."""
     return timm.create_model(
@@ -68,7 +73,7 @@ def feature_network(config: Features, image: tuple[int, int], stages: Sequence[i
 
 
 def as_maps(network: nn.Module, outputs: Sequence[Tensor]) -> list[Tensor]:
-    """What a feature network gives as [B, C, h, w]; some models compute with channels last."""
+    """Return a feature network's outputs as [B, C, h, w]; some models have channels last."""
     if getattr(network, "output_fmt", Format.NCHW) == Format.NHWC:
         return [output.permute(0, 3, 1, 2) for output in outputs]
     return list(outputs)
@@ -89,8 +94,8 @@ def on_meta(make: Callable[[], nn.Module]) -> nn.Module:
         return make().to("meta")
 
 
-def _refusal(config: Features, image: tuple[int, int], error: Exception) -> WiringError:
-    """What to tell of a model that cannot be built or run, in timm's own words."""
+def _refusal(config: FeaturesSettings, image: tuple[int, int], error: Exception) -> WiringError:
+    """Return the error of a model that cannot be built or run, in timm's own words."""
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
     if config.options:
         try:
@@ -105,7 +110,9 @@ def _refusal(config: Features, image: tuple[int, int], error: Exception) -> Wiri
     )
 
 
-def stage_shapes(config: Features, image: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
+def stage_shapes(
+    config: FeaturesSettings, image: tuple[int, int]
+) -> dict[str, tuple[int, int, int]]:
     """(channels, height, width) of every stage by name, for pictures of `image` (height, width).
 
     The model is built and run without memory for its numbers, so the shapes are exact, and cost no

@@ -1,5 +1,4 @@
-"""Settings and wiring of the plugin's backbone. Importing this imports neither torch nor timm; the
-wiring method does."""
+"""Settings of the plugin's backbone."""
 
 from __future__ import annotations
 
@@ -7,10 +6,10 @@ from typing import Any
 
 import attrs
 
-from reidcore.api import Feature, Given, setting
+from reidcore.api import setting
 
 PRETRAINED = "pretrained"
-"""What `weights` says for the weights that timm publishes."""
+"""Value of the setting `weights` that stands for the weights that timm publishes."""
 OWN_OPTIONS = (
     "cache_dir",
     "checkpoint_path",
@@ -33,7 +32,7 @@ def _foreign(options: dict[str, Any]) -> str | None:
 
 
 @attrs.frozen
-class Features:
+class FeaturesSettings:
     """Settings of `timm.features`."""
 
     model: str = setting(
@@ -56,11 +55,3 @@ class Features:
         default={},
         check=_foreign,
     )
-
-    def outputs(self, given: Given) -> dict[str, Feature]:
-        from reid_timm.models import check_model, stage_shapes
-
-        check_model(self)
-        given.weights("weights", self.weights, PRETRAINED)
-        shapes = stage_shapes(self, given.image)
-        return {stage: Feature.map(*shape) for stage, shape in shapes.items()}

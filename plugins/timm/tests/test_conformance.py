@@ -2,11 +2,9 @@
 
 import pytest
 
-from reidcore.testing import iter_checks
+from tests.conformance import conformance_checks
 
 
-@pytest.mark.parametrize("check", iter_checks("timm"), ids=str)
-def test_conformance(check, tmp_path_factory, monkeypatch):
-    """Each check of the kit, with the demo drawn into a folder of this session."""
-    monkeypatch.setenv("REID_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+@pytest.mark.parametrize("check", conformance_checks("timm"))
+def test_conformance(check, session_cache):
     check()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_timm.backbone import Features, build_features
-from reid_timm.settings import Features as Settings
+from reid_timm.wiring import Features as Settings
 from reidcore.api import Feature, Given, WiringError
 from reidcore.modules import Context, Images
 

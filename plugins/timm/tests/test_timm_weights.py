@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from reid_timm.backbone import Features, build_features
-from reid_timm.settings import Features as Settings
+from reid_timm.wiring import Features as Settings
 from reidcore.api import Given
 from reidcore.errors import DataError
 from reidcore.modules import Context

@@ -11,28 +11,6 @@ from reidcore.contracts.given import Given, WiringError
 from reidcore.contracts.settings import MatcherName, VectorName, setting
 
 
-def _need_identities(given: Given) -> None:
-    given.need(
-        given.identities >= 2,
-        "",
-        f"needs at least two training identities; the data have {given.identities}",
-    )
-
-
-def _need_pairs(given: Given) -> None:
-    ids, per_id = given.batch.ids, given.batch.per_id
-    if ids is None or per_id is None:
-        found = "promises no numbers of identities and pictures"
-    else:
-        found = f"has {ids} x {per_id}"
-    given.need(
-        (ids or 0) >= 2 and (per_id or 0) >= 2,
-        "",
-        "needs batches with at least two identities and two pictures of each, but data.batch "
-        f"{found}. Use core.identities with ids and per_id of 2 or more.",
-    )
-
-
 @attrs.frozen
 class Softmax:
     """Settings of `core.softmax`."""
@@ -55,7 +33,7 @@ class Softmax:
                 f"share one classifier, so they need one length, but {first!r} has "
                 f"{lengths[first]} and {name!r} has {length}. Use one loss for each length.",
             )
-        _need_identities(given)
+        given.need_identities()
 
 
 @attrs.frozen
@@ -92,7 +70,7 @@ class Triplet:
             "metric",
             "is for a feature; a matcher has its own distance. Remove metric or matcher.",
         )
-        _need_pairs(given)
+        given.need_pairs()
 
 
 @attrs.frozen
@@ -109,7 +87,7 @@ class ArcFace:
     )
 
     def check(self, given: Given) -> None:
-        _need_identities(given)
+        given.need_identities()
 
 
 @attrs.frozen
@@ -126,7 +104,7 @@ class CosFace:
     )
 
     def check(self, given: Given) -> None:
-        _need_identities(given)
+        given.need_identities()
 
 
 @attrs.frozen
@@ -149,9 +127,9 @@ class Circle:
 
     def check(self, given: Given) -> None:
         if self.form == "pair":
-            _need_pairs(given)
+            given.need_pairs()
         else:
-            _need_identities(given)
+            given.need_identities()
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ import pytest
 from oracles import oracle
 from PIL import Image
 
-from reidcore.api import Row
+from reidcore.api import Row, sample_run
 from reidcore.builtin.readers.market import Market1501, Picture, latest_frames, offsets
 from reidcore.cli.main import main
 from reidcore.data.datasets import DataPlan
@@ -329,46 +329,13 @@ def draw(root: Path, people: int = 4) -> Path:
     return root
 
 
-RUN = """\
-format = 1
-
-[data]
-train = { read = "core.market1501", root = "market", counts = "any" }
-test = [{ read = "core.market1501", root = "market", counts = "any" }]
-image = [32, 16]
-augment = [{ use = "core.occlude" }, { use = "core.jitter" }, { use = "core.erase" }]
-batch = { use = "core.identities", ids = 2, per_id = 2 }
-
-[backbone]
-use = "core.resnet"
-depth = 18
-width = 0.125
-
-[[head]]
-name = "neck"
-use = "core.bnneck"
-source = "backbone.layer4"
-
-[[matcher]]
-name = "look"
-use = "core.cosine"
-features = ["neck.bn"]
-
-[[loss]]
-name = "id"
-use = "core.softmax"
-features = ["neck.bn"]
-
-[train]
-epochs = 1
-device = "cpu"
-
-[optim]
-lr = 1e-3
-
-[eval]
-views = ["plain", "flip", "zoom", "zoom_flip"]
-"""
+RUN = sample_run(
+    data=dict(read="core.market1501", root="market", counts="any"),
+    image=(32, 16),
+    augment=[dict(use="core.occlude"), dict(use="core.jitter"), dict(use="core.erase")],
+    train=dict(epochs=1, device="cpu"),
+    eval=dict(views=["plain", "flip", "zoom", "zoom_flip"]),
+)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from reidcore.cli.main import main
 from reidcore.data.manifest import read_manifest
 from reidcore.errors import DataError
 from reidcore.testing import iter_checks
+from tests.archives import regdb_lists
 
 LINES = {
     "train_visible": [
@@ -36,14 +36,6 @@ OTHER = {
 }
 
 
-def put(root: Path, trial: int, lines: Mapping[str, list[str]]) -> Path:
-    """The lists of a trial."""
-    (root / "idx").mkdir(exist_ok=True)
-    for name, listed in lines.items():
-        (root / "idx" / f"{name}_{trial}.txt").write_text("".join(f"{one}\n" for one in listed))
-    return root
-
-
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     folders: dict[str, list[str]] = {}
@@ -52,7 +44,7 @@ def small(tmp_path: Path) -> Path:
             folder, _, name = line.split()[0].rpartition("/")
             folders.setdefault(folder, []).append(name)
     root = write(tmp_path / "Visible" / "20" / "RegDB", folders)
-    return put(put(root, 1, LINES), 10, OTHER)
+    return regdb_lists(regdb_lists(root, 1, LINES), 10, OTHER)
 
 
 def any_rows(root: Path, trial: int = 1) -> list[Row]:
@@ -109,12 +101,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 name = f"male_back_{kind[0].lower()}_{person * 10 + number:05d}_{person}.bmp"
                 folders.setdefault(f"{kind}/{person}", []).append(name)
                 lines[f"{split}_{kind.lower()}"].append(f"{kind}/{person}/{name} {label}")
-    return put(write(tmp_path_factory.mktemp("data") / "RegDB", folders), 3, lines)
+    return regdb_lists(write(tmp_path_factory.mktemp("data") / "RegDB", folders), 3, lines)
 
 
 def test_the_published_data_set_is_what_is_declared(whole: Path, monkeypatch: pytest.MonkeyPatch):
     """Identities, modalities, columns and counts are those that the reader states."""
-    put(whole, 1, {name: (whole / f"idx/{name}_3.txt").read_text().split("\n") for name in LINES})
+    regdb_lists(
+        whole, 1, {name: (whole / f"idx/{name}_3.txt").read_text().split("\n") for name in LINES}
+    )
     monkeypatch.setenv("REID_DATA", str(whole.parent))
     (check,) = [check for check in iter_checks("core") if "regdb: facts fit" in str(check)]
     check()
@@ -164,7 +158,7 @@ def test_half_an_archive_is_refused(small: Path):
 def test_nobody_is_in_train_and_test(small: Path):
     """A person in both lists of a trial is refused with both lines; in other trials nothing
     follows from it."""
-    put(small, 10, {**OTHER, "test_thermal": LINES["test_thermal"]})
+    regdb_lists(small, 10, {**OTHER, "test_thermal": LINES["test_thermal"]})
     with pytest.raises(DataError) as caught:
         any_rows(small, 10)
     assert str(caught.value).startswith(
@@ -177,7 +171,7 @@ def test_nobody_is_in_train_and_test(small: Path):
 def test_a_picture_has_one_line(small: Path):
     """A picture that a list has twice is refused, with both lines."""
     line = LINES["train_visible"][0]
-    put(small, 1, {**LINES, "train_visible": [*LINES["train_visible"], line]})
+    regdb_lists(small, 1, {**LINES, "train_visible": [*LINES["train_visible"], line]})
     with pytest.raises(
         DataError, match=r"train_visible_1.txt line 3 of .*_285.bmp is listed already in line 1$"
     ):
@@ -199,7 +193,7 @@ def test_a_picture_has_one_line(small: Path):
 def test_a_strange_line_is_told(small: Path, name: str, line: str):
     """A line that is no picture of the list's modality with its identity is refused with file and
     number."""
-    put(small, 1, {**LINES, name: [*LINES[name], "", line]})
+    regdb_lists(small, 1, {**LINES, name: [*LINES[name], "", line]})
     with pytest.raises(DataError) as caught:
         any_rows(small)
     example = {"visible": "Visible/285/male_back_v_", "thermal": "Thermal/285/male_back_t_"}

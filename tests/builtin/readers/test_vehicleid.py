@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from reidcore.cli.main import main
 from reidcore.data.manifest import read_manifest
 from reidcore.errors import DataError
 from reidcore.testing import iter_checks
+from tests.archives import vehicleid_lists
 
 LINES = {
     "train_list": ["0000001 1", "0000002 1", "0153256 7"],
@@ -23,20 +23,11 @@ LINES = {
 }
 
 
-def put(root: Path, lines: Mapping[str, list[str]]) -> Path:
-    """Lists."""
-    (root / "train_test_split").mkdir(exist_ok=True)
-    for name, listed in lines.items():
-        text = "".join(f"{line}\n" for line in listed)
-        (root / "train_test_split" / f"{name}.txt").write_text(text)
-    return root
-
-
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     names = {f"{line.split()[0]}.jpg" for listed in LINES.values() for line in listed}
     root = write(tmp_path / "7_c1" / "VehicleID_V1.0", {"image": names})
-    return put(root, LINES)
+    return vehicleid_lists(root, LINES)
 
 
 def any_rows(root: Path, **settings: int) -> list[Row]:
@@ -69,7 +60,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lines[name] = [f"{2 * pid + shot:07d} {pid}" for pid in vehicles for shot in (0, 1)]
     names = (f"{line.split()[0]}.jpg" for listed in lines.values() for line in listed)
     root = write(tmp_path_factory.mktemp("data") / "VehicleID_V1.0", {"image": names})
-    return put(root, lines)
+    return vehicleid_lists(root, lines)
 
 
 def test_the_published_data_set_is_what_is_declared(whole: Path, monkeypatch: pytest.MonkeyPatch):
@@ -98,7 +89,7 @@ def test_other_numbers_of_vehicles_are_refused(whole: Path):
     )
     assert len(any_rows(whole)) == 2 * 13964 - 2
     train.write_text(text)
-    put(whole, {"test_list_1600": ["0040000 20000"]})
+    vehicleid_lists(whole, {"test_list_1600": ["0040000 20000"]})
     with pytest.raises(DataError, match=r"test_list_1600.txt has 1 vehicles, expected 1,600"):
         VehicleID(test_list=1600).rows(whole)
     assert len(VehicleID().rows(whole)) == 2 * 13964
@@ -139,7 +130,7 @@ def test_no_vehicle_is_in_train_and_test(small: Path):
             "in train_list.txt line 2",
         ),
     ):
-        put(small, lines)
+        vehicleid_lists(small, lines)
         with pytest.raises(DataError) as caught:
             any_rows(small)
         assert str(caught.value) == message
@@ -148,7 +139,7 @@ def test_no_vehicle_is_in_train_and_test(small: Path):
 @pytest.mark.parametrize("line", ["0000003", "0000003.jpg 1", "image/0000003 1", "0000003 -1"])
 def test_a_strange_line_is_told(small: Path, line: str):
     """A line that is no picture's number with its vehicle is refused with file and number."""
-    put(small, {"test_list_800": [*LINES["test_list_800"], line, line]})
+    vehicleid_lists(small, {"test_list_800": [*LINES["test_list_800"], line, line]})
     with pytest.raises(DataError) as caught:
         any_rows(small)
     assert str(caught.value) == (

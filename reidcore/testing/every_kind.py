@@ -8,14 +8,15 @@ from reidcore.model.building import build_model
 from reidcore.model.model import Model
 from reidcore.search.part_explanations import explained_match, explained_part
 from reidcore.testing.failures import ConformanceError
-from reidcore.testing.stands import Stand, batch_of
+from reidcore.testing.samples import Sample
+from reidcore.testing.toy_inputs import batch_of
 from reidcore.training.dry_run import dry_run
 from reidcore.wiring.plan import Plan
 
 
-def settings_are_documented(stand: Stand) -> None:
+def settings_are_documented(sample: Sample) -> None:
     """The component has a summary, and each of its settings a text."""
-    component = stand.component.component
+    component = sample.component.component
     wrong = [] if component.summary else ["it has no summary"]
     wrong += [
         f"setting {field.name!r} has no doc; declare it with reidcore.api.setting"
@@ -26,22 +27,22 @@ def settings_are_documented(stand: Stand) -> None:
         raise ConformanceError("; ".join(wrong))
 
 
-def sample_runs_dry(stand: Stand) -> None:
+def sample_runs_dry(sample: Sample) -> None:
     """The sample is a run file that has the component, is wired and passes the dry run; what the
     component explains is as `explain` promises."""
-    plan = stand.plan()
+    plan = sample.plan()
     used = {wired.part.use for wired in plan.parts} | {plan.runfile.procedure.use}
     used |= {source.reader.use for source in plan.runfile.sources if source.reader}
-    if stand.component.name not in used:
+    if sample.component.name not in used:
         raise ConformanceError(f"its sample does not use it, but {', '.join(sorted(used))}")
     model = build_model(plan, 0)
     dry_run(plan, model)
-    _check_explanations(stand, plan, model.eval())
+    _check_explanations(sample, plan, model.eval())
 
 
-def _check_explanations(stand: Stand, plan: Plan, model: Model) -> None:
+def _check_explanations(sample: Sample, plan: Plan, model: Model) -> None:
     parts, images = dict(model.parts()), batch_of(plan).images
-    mine = [wired for wired in stand.instances(plan) if wired.part.role in parts]
+    mine = [wired for wired in sample.instances(plan) if wired.part.role in parts]
     features = model(images) if mine else {}
     for wired in mine:
         part = parts[wired.part.role]
@@ -51,8 +52,8 @@ def _check_explanations(stand: Stand, plan: Plan, model: Model) -> None:
             explained_part(wired, part, features, images)
 
 
-def fits_two_picture_sizes(stand: Stand) -> None:
+def fits_two_picture_sizes(sample: Sample) -> None:
     """Shapes are as declared at the sample's picture size and at another, which the component may
     refuse by naming a setting of its own."""
-    for plan in stand.plans():
+    for plan in sample.plans():
         dry_run(plan, build_model(plan, 0))

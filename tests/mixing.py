@@ -8,7 +8,6 @@ part needs what the head does not give, the heads of its own sample stand beside
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -23,6 +22,7 @@ from reidcore.errors import RunFileError
 from reidcore.model.building import build_model
 from reidcore.plugins.loading import Plugins
 from reidcore.plugins.registration import LoadedComponent
+from reidcore.plugins.samples import run_file_text
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.training.dry_run import dry_run
 from reidcore.wiring.make_plan import make_plan
@@ -47,17 +47,20 @@ REASONS = (
 """What a refusal must name: a feature's kind or shape, a column, a modality, or what a matcher or a
 chain of distances promises."""
 
-_DEMO = (
-    'read = "core.demo", train_identities = 4, test_identities = 2, pictures = 8, '
-    "infrared_cameras = 2"
-)
-_DATA = f"""\
-train = {{ {_DEMO} }}
-test = [{{ {_DEMO} }}]
-image = [128, 32]
-augment = []
-batch = {{ use = "core.two_modalities", ids = 2, per_id = 2 }}
-"""
+_DEMO = {
+    "read": "core.demo",
+    "train_identities": 4,
+    "test_identities": 2,
+    "pictures": 8,
+    "infrared_cameras": 2,
+}
+_DATA = {
+    "train": _DEMO,
+    "test": [_DEMO],
+    "image": [128, 32],
+    "augment": [],
+    "batch": {"use": "core.two_modalities", "ids": 2, "per_id": 2},
+}
 
 
 @attrs.frozen
@@ -230,18 +233,19 @@ class Mixer:
             "scale": mix.post.scale,
             "post": [post["name"] for post in posts],
         }
-        tables = [("backbone", _own_table(backbone, backbone.wired))]
-        for key, many in (
-            ("head", composed.heads),
-            ("matcher", matchers),
-            ("loss", losses),
-            ("post", posts),
-            ("ranking", [ranking]),
-        ):
-            tables += [(f"[{key}]", one) for one in many]
-        parts = [f"[{key}]\n{_toml(one)}" for key, one in tables]
-        head_lines = f'format = 1\nname = "mix"\n\n[data]\n{_DATA}'
-        return "\n".join([head_lines, *parts, "[train]\nepochs = 1\n", "[optim]\nlr = 1e-3\n"])
+        return run_file_text(
+            {
+                "data": _DATA,
+                "backbone": _own_table(backbone, backbone.wired),
+                "head": composed.heads,
+                "matcher": matchers,
+                "loss": losses,
+                "post": posts,
+                "ranking": [ranking],
+                "train": {"epochs": 1},
+                "optim": {"lr": 1e-3},
+            }
+        )
 
     def _sample(self, name: str) -> _Sample:
         if name not in self._samples:
@@ -335,18 +339,6 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
         # Two features of a sample may be one here.
         return list(dict.fromkeys(names.get(one, one) for one in value))
     return names.get(value, value)
-
-
-def _toml(table: Mapping[str, Any]) -> str:
-    return "".join(f"{key} = {_value(value)}\n" for key, value in table.items())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{key} = {_value(one)}" for key, one in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _pairs(chosen: Mapping[str, Any]) -> set[tuple[str, Any, str, Any]]:

@@ -1,0 +1,73 @@
+"""Checks of readers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from reidcore.contracts.component import Facts, Row
+from reidcore.contracts.rows import columns
+from reidcore.data.manifest import find_data
+from reidcore.runfiles.strict import structure
+from reidcore.testing.failures import ConformanceError
+from reidcore.testing.samples import Sample
+
+
+def facts_fit_the_rows(sample: Sample) -> None:
+    """Where the data are at hand, or are made, the rows are as the reader's facts say. Data that
+    are absent are not asked for."""
+    for source in sample.run().sources:
+        if source.reader is None or source.reader.use != sample.component.name:
+            continue
+        config, faults = structure(sample.component.component.config, source.reader.table)
+        if config is None:
+            raise ConformanceError("; ".join(fault.text for fault in faults))
+        with tempfile.TemporaryDirectory() as base:
+            made = not source.root and hasattr(config, "default_root")
+            root = Path(base, "made") if made else find_data(source.root)
+            if made or root.exists():
+                _check_rows(config, root)
+
+
+def _check_rows(config: Any, root: Path) -> None:
+    facts, rows = config.facts(), config.rows(root)
+    if rows != config.rows(root):
+        raise ConformanceError("read twice, the rows differ")
+    train = [row for row in rows if row.split == "train"]
+    test = [row for row in rows if row.split in ("query", "gallery")]
+    counts = Counter(row.split for row in rows)
+    wrong = []
+    for what, declared, found in (
+        ("identities", facts.identities, len({row.pid for row in train})),
+        ("cameras", set(facts.cameras), {row.camera for row in train if row.camera}),
+        ("modalities", set(facts.modalities), {row.modality for row in rows if row.modality}),
+        ("columns of train", facts.columns, columns(train)),
+        ("columns of query and gallery", facts.columns, columns(test) if test else facts.columns),
+        ("counts", dict(facts.counts), {split: counts[split] for split in facts.counts}),
+        *_groups(facts, rows),
+    ):
+        if declared != found:
+            wrong.append(f"{what} are declared as {declared}, but the rows have {found}")
+    absent = [row.path for row in rows if not Path(row.path).is_absolute()]
+    absent += [row.path for row in rows if not Path(row.path).exists()]
+    if absent:
+        wrong.append(f"{len(absent)} pictures are not there, such as {absent[0]}")
+    if wrong:
+        raise ConformanceError("; ".join(wrong))
+
+
+def _groups(facts: Facts, rows: Sequence[Row]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (what, declared, found) of groups of splits; those without rows are not at hand."""
+    seen: Counter[str] = Counter()
+    for group, declared in facts.groups.items():
+        people = {row.pid for row in rows if row.split in group}
+        seen.update(people)
+        if people:
+            yield f"identities of {' and '.join(group)}", declared, len(people)
+    if facts.groups:
+        twice = sum(count > 1 for count in seen.values())
+        yield "identities in two groups", 0, twice
+        yield "identities", facts.identities, facts.identities_in(["train"])

@@ -1,0 +1,61 @@
+"""Checks of samplers."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from typing import Any
+
+import torch
+
+from reidcore.model.building import build_part
+from reidcore.testing.failures import ConformanceError
+from reidcore.testing.samples import Sample
+from reidcore.testing.toy_inputs import ToyAsk, toy_rows, with_global_seed
+
+
+def order_follows_from_the_generator(sample: Sample) -> None:
+    """Batches follow from rows and generator alone, not from global random numbers or earlier
+    epochs; their indices are valid and their shape is as declared."""
+    plan = sample.plan()
+    (wired,) = sample.instances(plan)
+    shape = wired.config.batch()
+    identities = min(plan.given.identities, max(4, 2 * (shape.ids or 2)))
+    rows, ask = toy_rows(plan.given, identities, max(4, shape.per_id or 1)), ToyAsk(plan.given)
+
+    def epoch(sampler: Any, seed: int, other: int) -> list[list[int]]:
+        draw = torch.Generator().manual_seed(seed)
+        return with_global_seed(other, lambda: _drawn(sampler.epoch(rows, draw, ask)))
+
+    sampler = with_global_seed(0, lambda: build_part(plan, wired))
+    first = epoch(sampler, 1, other=1)
+    epoch(sampler, 2, other=2)
+    again = with_global_seed(0, lambda: build_part(plan, wired))
+    for what, found in (
+        ("another state of the global generators", epoch(again, 1, other=3)),
+        ("another epoch before it", epoch(sampler, 1, other=1)),
+    ):
+        if found != first:
+            raise ConformanceError(f"with {what}, the same generator gives another order")
+    if not first:
+        raise ConformanceError(f"it gives no batch of {len(rows)} pictures")
+    for batch in first:
+        if not all(0 <= index < len(rows) for index in batch):
+            raise ConformanceError(f"a batch has indices outside of {len(rows)} rows: {batch}")
+        labels = Counter(int(rows.pid[index]) for index in batch)
+        for what, declared, numbers in (
+            ("pictures", shape.size, {len(batch)}),
+            ("identities", shape.ids, {len(labels)}),
+            ("pictures of an identity", shape.per_id, set(labels.values())),
+        ):
+            if declared is not None and numbers != {declared}:
+                raise ConformanceError(
+                    f"declared are {declared} {what} in a batch, but one has {sorted(numbers)}"
+                )
+
+
+def _drawn(batches: Any) -> list[list[int]]:
+    drawn = [[int(index) for index in batch] for batch in itertools.islice(batches, 10**4)]
+    if len(drawn) == 10**4:
+        raise ConformanceError("an epoch does not end")
+    return drawn

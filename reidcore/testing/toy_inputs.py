@@ -1,0 +1,96 @@
+"""Random pictures, rows and answers to feed components with."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reidcore.contracts.given import Given
+from reidcore.contracts.parts import Matcher, Template
+from reidcore.contracts.pictures import Batch, Images, Meta, Rows
+from reidcore.model.model import Model
+from reidcore.ranking.templates import view_of
+from reidcore.support.seeds import seeded
+from reidcore.training.dry_run import random_batch
+from reidcore.wiring.plan import Plan
+
+
+def pictures(plan: Plan, count: int, seed: int = 0) -> Images:
+    """Return at least `count` random pictures of all modalities and cameras."""
+    images: list[Images] = []
+    while sum(map(len, images)) < count:
+        images.append(random_batch(plan, torch.device("cpu"), seed + len(images)).images)
+    return Images(
+        torch.cat([one.pixels for one in images]),
+        torch.cat([one.modality for one in images]),
+        torch.cat([one.camera for one in images]),
+    )
+
+
+def batch_of(plan: Plan) -> Batch:
+    """Return a random batch, always the same one."""
+    return random_batch(plan, torch.device("cpu"), seed=7)
+
+
+@torch.no_grad()
+def template_of(model: Model, matcher: Matcher, images: Images) -> Template:
+    """Return the template that ranking stores of the pictures."""
+    model.eval()
+    views = [model(view_of(images, view)) for view in model.plan.given.views]
+    return matcher.merge([matcher.template(features) for features in views])
+
+
+def meta_of(images: Images, seed: int) -> Meta:
+    """Return the cameras and modalities of pictures, with random times within an hour."""
+    draw = torch.Generator().manual_seed(seed)
+    times = torch.rand(len(images), generator=draw, dtype=torch.float64) * 3600
+    return Meta(images.camera, times, images.modality)
+
+
+def toy_rows(given: Given, identities: int, each: int = 4) -> Rows:
+    """Return rows without pictures: `each` of every identity in every modality, by all cameras."""
+    count = identities * each * max(1, len(given.modalities))
+    order = np.arange(count)
+    return Rows(
+        paths=[f"/toy/{i}.jpg" for i in order],
+        pid=order % identities,
+        camera=order // identities % max(1, given.cameras),
+        time=order.astype(np.float64),
+        modality=order // (identities * each),
+        names=[str(i) for i in range(identities)],
+        listed=[f"toy row {i}" for i in order],
+    )
+
+
+class ToyAsk:
+    """Answers a sampler with numbers that follow from the pictures' indices alone."""
+
+    def __init__(self, given: Given):
+        self._given = given
+
+    def features(self, name: str, indices: Sequence[int]) -> Tensor:
+        shape = self._given.feature(name).shape
+        return torch.stack([_noise(int(index), shape) for index in indices])
+
+    def distances(self, matcher: str, a: Sequence[int], b: Sequence[int]) -> Tensor:
+        assert matcher in self._given.matchers, f"there is no matcher {matcher!r}"
+        return torch.cat([_noise(int(i) + 10**6, (1, 10**4))[:, list(b)].abs() for i in a])
+
+
+def _noise(seed: int, shape: tuple[int, ...]) -> Tensor:
+    """Return normal random numbers that follow from the seed."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def with_global_seed(seed: int, function: Callable[[], Any]) -> Any:
+    """Call a function with the global random generators in a state of this seed."""
+    with seeded("conformance"):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed)
+        return function()
