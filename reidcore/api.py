@@ -6,6 +6,7 @@ Importing this module imports neither torch nor numpy. The torch half of the con
 
 from __future__ import annotations
 
+from reidcore.contracts.commands import Command
 from reidcore.contracts.component import (
     BatchShape,
     Component,
@@ -32,6 +33,7 @@ from reidcore.hookspecs import hookimpl
 __all__ = [
     "IMAGENET",
     "BatchShape",
+    "Command",
     "Component",
     "Facts",
     "Feature",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from reidcore.contracts.commands import RunCommand
 from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.protocols.score_names import in_order
 from reidcore.runfolder.comparison import Row, make_rows
@@ -21,15 +22,11 @@ from reidcore.support.text_table import aligned
 _WIDEST = 32  # characters of a setting in the text; the files hold all of it
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command `compare`; it sets `func(options) -> exit code`, which may raise
-    `ReidError`."""
-    parser = subparsers.add_parser(
-        "compare",
-        help="put the scores of several runs side by side",
-        description="Put the scores of several runs side by side, with the settings that tell the "
-        "runs apart. A folder of repeats is one run, with mean and deviation. * marks the best "
-        "value of a test set.",
+def add_arguments(parser: ArgumentParser) -> RunCommand:
+    parser.description = (
+        "Put the scores of several runs side by side, with the settings that tell the runs apart. "
+        "A folder of repeats is one run, with mean and deviation. * marks the best value of a "
+        "test set."
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR")
     parser.add_argument("--test", metavar="NAME", help="only this test set")
@@ -41,10 +38,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--json", action="store_true", help="print JSON in place of the table, scores as fractions"
     )
-    parser.set_defaults(func=run_compare)
+    return compare_command
 
 
-def run_compare(options: argparse.Namespace) -> int:
+def compare_command(options: Namespace) -> int:
     """`reid compare`; returns 0. Folders that cannot be compared are named in one error at the
     end, after the others have been shown."""
     runs: list[Compared] = []
@@ -65,7 +62,7 @@ def run_compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(rows: Sequence[Row], options: argparse.Namespace) -> list[Row]:
+def _chosen(rows: Sequence[Row], options: Namespace) -> list[Row]:
     chosen = list(rows)
     for level, option in enumerate(("test", "ranking")):
         name = getattr(options, option)

@@ -1,35 +1,41 @@
-"""The command `reid eval`."""
+"""The command `reid eval`, in one process or in the several that torchrun has started."""
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from reidcore.cli.options import add_evaluation, add_run_folder, add_set
+from reidcore.contracts.commands import RunCommand
 
 
-def _eval(options: argparse.Namespace) -> int:
-    from reidcore.plugins.loading import Plugins
-    from reidcore.runfolder.opening import load_model, read_run
+def add_arguments(parser: ArgumentParser) -> RunCommand:
+    parser.description = (
+        "Evaluate a run folder's weights on its test sets, or as FILE says. Loads only what its "
+        "rankings reach, so plugins that only train may be missing."
+    )
+    add_run_folder(parser)
+    add_evaluation(parser)
+    add_set(parser)
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write scores as JSON")
+    return evaluate_command
+
+
+def evaluate_command(options: Namespace) -> int:
+    """`reid eval`; returns 0 or raises `ReidError`."""
+    from reidcore.evaluation.run_folder import open_evaluation
     from reidcore.support.files import check_output, write_json
     from reidcore.support.progress import Silent, reporter
-    from reidcore.wiring.make_plan import make_plan
 
     check_output(options.output)
-    lock, run = read_run(options.folder, options.file, options.sets)
-    plan = make_plan(run, Plugins(), purpose="eval", make_data=True, training=lock["training"])
+    evaluation = open_evaluation(options.folder, options.file, options.sets)
     from reidcore.distributed.processes import together
-    from reidcore.evaluation.evaluate import evaluate
-    from reidcore.evaluation.labelled_set import require_scorable
     from reidcore.evaluation.score_table import score_table
-    from reidcore.model.building import make_loader
-    from reidcore.ranking.kept_blocks import KeptBlocks, scoring_key
-
-    require_scorable(plan)
 
     with together() as processes:
         shown = reporter() if processes.first else Silent()
         try:
-            model = load_model(options.folder, plan, run.train.device)
-            kept = KeptBlocks(options.folder, lambda: scoring_key(plan, model), shown)
-            scores = evaluate(plan, model, make_loader(plan, model.device), shown, kept, processes)
+            scores = evaluation.scores(evaluation.load_model(), shown, processes=processes)
         finally:
             shown.close()
         if not processes.first:

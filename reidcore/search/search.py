@@ -192,34 +192,62 @@ class Search:
         and what the run's parts add: `reidcore.search.explain`. The pictures' files are read
         again. Raises UsageError for a map, vector or identity that the run does not have.
         """
+        from reidcore.search.explain import listed_pairs
+
+        if limit is not None and limit < 1:
+            raise UsageError(f"limit must be at least 1, got {limit}")
+        asked = self._asked(maps, vectors, identity)  # what is wrong is told before all work
+        pairs = listed_pairs(self.rank(query, gallery, top, ranking), limit)
+        return self._explained(pairs, ranking, *asked)
+
+    def explain_pairs(
+        self,
+        pairs: Sequence[Explained],
+        ranking: str | None = None,
+        maps: Sequence[str] | None = None,
+        vectors: Sequence[str] = (),
+        identity: str | None = None,
+    ) -> Iterator[Explained]:
+        """Why the two pictures of chosen pairs match; each pair comes with `found` filled in.
+
+        pairs: of a query and a gallery picture, which need not be near each other, such as
+        `Explained(number=1, query=row, rank=1, gallery=other, distance=0.4, found={})`. ranking:
+        whose matchers are asked. maps, vectors, identity: as for `explain`.
+        """
+        return self._explained(pairs, ranking, *self._asked(maps, vectors, identity))
+
+    def _asked(
+        self, maps: Sequence[str] | None, vectors: Sequence[str], identity: str | None
+    ) -> tuple[Model, Sequence[str], Sequence[str], int | None]:
+        """The model that computes all of it, the maps, the vectors, the identity's number."""
         from reidcore.search.explain import (
             choose_identity,
             choose_maps,
             choose_vectors,
-            explained_pairs,
-            listed_pairs,
             with_features,
         )
 
-        if limit is not None and limit < 1:
-            raise UsageError(f"limit must be at least 1, got {limit}")
         chosen = choose_maps(self.plan, maps)
         chosen_vectors = choose_vectors(self.plan, vectors)
         number = choose_identity(self.plan, identity)
         model = with_features(self.model, self.folder, [*chosen, *chosen_vectors])
-        pairs = listed_pairs(self.rank(query, gallery, top, ranking), limit)
+        return model, chosen, chosen_vectors, number
+
+    def _explained(
+        self,
+        pairs: Sequence[Explained],
+        ranking: str | None,
+        model: Model,
+        maps: Sequence[str],
+        vectors: Sequence[str],
+        identity: int | None,
+    ) -> Iterator[Explained]:
+        from reidcore.search.explain import explained_pairs
+
         rows = self._numbered([row for pair in pairs for row in (pair.query, pair.gallery)])
         loader = PictureLoader(self.plan.runfile.data, self.plan.runfile.train.seed)
-        return explained_pairs(
-            model,
-            list(self._ranking(ranking).weights),
-            chosen,
-            pairs,
-            loader,
-            rows,
-            chosen_vectors,
-            number,
-        )
+        matchers = list(self._ranking(ranking).weights)
+        return explained_pairs(model, matchers, maps, pairs, loader, rows, vectors, identity)
 
     def _ranking(self, name: str | None) -> RankingTable:
         if name is None:

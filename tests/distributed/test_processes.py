@@ -24,7 +24,7 @@ RUN = (
 PARTS = """
 import attrs
 import torch
-from reidcore.cli import leave
+from reidcore.cli.main import leave
 from tests.builtin.test_rerank import matcher_ranking, vectors
 from reidcore.api import Feature, Given
 from reidcore.builtin import settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from reidcore.report.stage import Stage
+from reid_report.stage import Stage
 
 
 @attrs.frozen(eq=False)

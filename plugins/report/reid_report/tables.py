@@ -9,11 +9,18 @@ from typing import Any
 
 import attrs
 
-from reidcore.protocols.score_names import in_order
-from reidcore.report.folder import Folder
-from reidcore.runfolder.comparison import Row, make_rows, telling
-from reidcore.runfolder.results import Compared, Score
-from reidcore.support.progress import duration
+from reid_report.folder import Folder
+from reidcore.tools import (
+    Compared,
+    ComparisonRow,
+    Score,
+    duration,
+    in_order,
+    make_comparison,
+)
+from reidcore.tools import (
+    telling_settings as telling,
+)
 
 
 @attrs.frozen(eq=False)
@@ -148,7 +155,7 @@ def side_by_side(folders: Sequence[Folder]) -> Grid:
     A difference is from the same ranking and stage of the first run, or where it has none from
     the last stage of its first ranking on that test set.
     """
-    rows = make_rows([_compared(one) for one in folders])
+    rows = make_comparison([_compared(one) for one in folders])
     names = in_order(name for row in rows for name in row.scores)
     first = folders[0].path
     own = {row.place: row for row in rows if row.source.folder == first}
@@ -171,7 +178,9 @@ def telling_settings(folders: Sequence[Folder]) -> Grid:
     return Grid(["setting", *(folder.label for folder in folders)], rows, 1 + len(folders))
 
 
-def _base(own: Mapping[tuple[str, str, str], Row], row: Row) -> Row | None:
+def _base(
+    own: Mapping[tuple[str, str, str], ComparisonRow], row: ComparisonRow
+) -> ComparisonRow | None:
     if row.place in own:
         return own[row.place]
     same = [place for place in own if place[0] == row.place[0]]
@@ -180,7 +189,7 @@ def _base(own: Mapping[tuple[str, str, str], Row], row: Row) -> Row | None:
     return own[[place for place in same if place[1] == same[0][1]][-1]]
 
 
-def _difference(row: Row, base: Row | None, name: str) -> str:
+def _difference(row: ComparisonRow, base: ComparisonRow | None, name: str) -> str:
     if base is None or name not in row.scores or name not in base.scores:
         return ""
     return f"{100 * (row.scores[name].mean - base.scores[name].mean):+.1f}"

@@ -10,15 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidcore.contracts.component import Row
-from reidcore.evaluation.evaluate import Seen
-from reidcore.evaluation.fast_metrics import count_queries
-from reidcore.evaluation.relevance import Judged
-from reidcore.evaluation.verification import TrueAccepts
-from reidcore.protocols.score_names import Precision, Ties
-from reidcore.report.folder import Place
-from reidcore.report.stage import IGNORED, MATCH, WRONG, Histogram, Stage
-from reidcore.support.sorting import smallest
+from reid_report.folder import Place
+from reid_report.stage import IGNORED, MATCH, WRONG, Histogram, Stage
+from reidcore.api import Row
+from reidcore.tools import Judged, Precision, Seen, Ties, TrueAccepts, count_queries, smallest
 
 RATES = (0.1, 0.01, 0.001)
 """False accept rates that are shown where the run names none."""

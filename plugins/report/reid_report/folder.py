@@ -10,10 +10,15 @@ from typing import Any
 import attrs
 
 from reidcore.errors import DataError, UsageError
-from reidcore.runfolder.folder import SCORED_EPOCHS, check_folder
-from reidcore.runfolder.results import Score, flattened, numbered_repeats, scores_of
-from reidcore.support.files import read_json
-from reidcore.support.repeats import number_of
+from reidcore.tools import (
+    Score,
+    number_of,
+    read_json,
+    read_record,
+    repeats_of,
+    scores_of,
+    settings_of,
+)
 
 Line = tuple[Sequence[float], Sequence[float]]
 """Epochs and values."""
@@ -22,6 +27,8 @@ Panels = dict[str, dict[str, list[Line]]]
 Place = tuple[str, str, str]
 """(name that scores stand under, ranking, stage)."""
 
+SCORED_EPOCHS = "scores-by-epoch.json"
+"""File of a run folder: the scores of every epoch that was scored."""
 EPOCHS = ("epoch", "seconds", "pictures_per_second", "lr")
 """Columns of means.csv that are no means over batches."""
 
@@ -78,9 +85,9 @@ def read_folders(paths: Sequence[Path]) -> list[Folder]:
 
 
 def _read(path: Path, label: str) -> Folder:
-    repeats = numbered_repeats(path)
+    repeats = repeats_of(path)
     runs = repeats or [path]
-    locks = [check_folder(one) for one in runs]
+    locks = [read_record(one) for one in runs]
     absent = [
         f"{one} is unfinished; go on with it by --resume"
         for one, lock in zip(runs, locks, strict=True)
@@ -103,7 +110,7 @@ def _read(path: Path, label: str) -> Folder:
         label,
         locks[0],
         text.read_text(encoding="utf-8") if text.exists() else "",
-        flattened(locks[0].get("resolved")),
+        settings_of(locks[0].get("resolved")),
         scores,
         {place: _queries(found) for place, found in whole.items()},
         {place: found["cmc"] for place, found in whole.items() if found.get("cmc")},

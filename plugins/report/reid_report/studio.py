@@ -9,10 +9,10 @@ from pathlib import Path
 import attrs
 from PIL import Image
 
-from reidcore.report import plots
-from reidcore.report.album import Album, data_uri
-from reidcore.report.plots import Plot
-from reidcore.support.files import write_atomically
+from reid_report import plots
+from reid_report.album import Album, data_uri
+from reid_report.plots import Plot
+from reidcore.tools import write_atomically
 
 
 @attrs.frozen

@@ -14,9 +14,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
-from reidcore.report.folder import Line
-from reidcore.report.selection import Change
-from reidcore.report.stage import Histogram, Stage
+from reid_report.folder import Line
+from reid_report.selection import Change
+from reid_report.stage import Histogram, Stage
 
 DARK, LIGHT = "#e4e4ea", "#24242c"
 """Ink for a dark and for a light page."""

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 from PIL import Image, ImageDraw, ImageFont
 
-from reidcore.contracts.component import Row
-from reidcore.report.album import Album, Thumb, name_below
-from reidcore.report.stage import IGNORED, MATCH, WRONG, Stage
+from reid_report.album import Album, Thumb, name_below
+from reid_report.stage import IGNORED, MATCH, WRONG, Stage
+from reidcore.api import Row
 
 KINDS = {MATCH: "match", WRONG: "wrong", IGNORED: "ignored"}
 BORDERS = {
