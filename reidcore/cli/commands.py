@@ -117,8 +117,9 @@ def refused_commands(commands: Sequence[LoadedCommand]) -> Iterator[str]:
 
 
 def unusable_plugins(plugins: Plugins) -> str:
-    """Return the names of the plugins that cannot be used, with commas."""
-    return ", ".join(name for name in plugins.names() if plugins.status(name).plugin is None)
+    """Return the names of the plugins beside the core that cannot be used, with commas."""
+    others = (plugins.status(name) for name in plugins.names() if name != "core")
+    return ", ".join(status.name for status in others if status.plugin is None)
 
 
 def listing() -> str:

@@ -247,8 +247,8 @@ class Plugins:
 
     def commands(self) -> list[LoadedCommand]:
         """The commands that plugins bring, sorted by plugin and name; several may have one name.
-        Plugins that cannot be used are left out."""
-        usable = [self.status(name).plugin for name in self.names()]
+        Plugins that cannot be used are left out, and the core, whose commands are in its cli."""
+        usable = [self.status(name).plugin for name in self.names() if name != CORE.name]
         return [command for loaded in usable if loaded for command in loaded.commands]
 
     def observers(self, names: Iterable[str]) -> Observers:
