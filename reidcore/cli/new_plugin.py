@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from reidcore.contracts.commands import RunCommand
-from reidcore.testing.new_plugin import EXAMPLES, USUAL, _has_demo, chosen_kinds, new_plugin
+from reidcore.testing.new_plugin import EXAMPLES, USUAL, chosen_kinds, has_demo, new_plugin
 
 
 def add_arguments(parser: ArgumentParser) -> RunCommand:
@@ -29,9 +29,18 @@ def new_plugin_command(options: Namespace) -> int:
     kinds = chosen_kinds(options.kinds)
     folder = Path(f"reid-plugin-{options.name.replace('_', '-')}")
     new_plugin(options.name, kinds, folder)
-    run = "demo" if _has_demo(kinds) else "pictures"
+    dashed = options.name.replace("_", "-")
+    examples = [
+        f"reid {dashed}-{EXAMPLES[kind]}"
+        if kind == "command"
+        else f"{options.name}.{EXAMPLES[kind]}"
+        for kind in kinds
+    ]
+    first = f"reid run {options.name}:{'demo' if has_demo(kinds) else 'pictures'}"
+    if kinds == ["command"]:
+        first = f"{examples[0]} --help"
     print(
-        f"wrote {folder} with {', '.join(f'{options.name}.{EXAMPLES[kind]}' for kind in kinds)}\n"
-        f"next: cd {folder}; pip install -e . pytest; pytest; reid run {options.name}:{run}"
+        f"wrote {folder} with {', '.join(examples)}\n"
+        f"next: cd {folder}; pip install -e . pytest; pytest; {first}"
     )
     return 0

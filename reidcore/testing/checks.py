@@ -9,6 +9,7 @@ from functools import partial
 import attrs
 
 from reidcore.errors import ReidError
+from reidcore.plugins.commands import LoadedCommand
 from reidcore.plugins.loading import CORE, Plugins, find_plugins
 from reidcore.plugins.registration import LoadedComponent
 from reidcore.plugins.run_files import PackagedRun, packaged_runs
@@ -53,6 +54,8 @@ CHECKS: dict[str, tuple[str, ...]] = {
 
 _PACKAGE = ("packaging", "plugin module imports no torch")
 _OUTSIDE = ("imports only the public modules of the core",)
+_COMMAND = ("has a summary and help",)
+_INSTALLED = ("help is its own and imports no torch",)
 
 
 @attrs.frozen
@@ -115,12 +118,17 @@ def iter_checks(
 
 def _checks(name: str, plugins: Plugins) -> Iterator[Check]:
     plugin = plugins.load(name)
-    if plugin.found in find_plugins():
+    installed = plugin.found in find_plugins()
+    if installed:
         for text in (*_PACKAGE, *(() if plugin.found == CORE else _OUTSIDE)):
             yield Check(f"{name}: {text}", partial(_of_package, text, name, plugins))
         for run in packaged_runs(plugins, name):
             check = partial(_of_run_file, run, plugins)
             yield Check(f"{name}: run file {run.name} runs dry", check)
+    for command in plugin.commands:
+        for text in (*_COMMAND, *(_INSTALLED if installed else ())):
+            function = partial(_of_command, text, command)
+            yield Check(f"command {command.name}: {text}", function)
     for component in plugin.components:
         for text in CHECKS[component.kind]:
             function = partial(_of_component, text, component, plugins)
@@ -154,6 +162,10 @@ def _of_package(text: str, name: str, plugins: Plugins) -> None:
 
 def _of_run_file(run: PackagedRun, plugins: Plugins) -> None:
     _function("packages", "run file runs dry")(run, plugins)
+
+
+def _of_command(text: str, command: LoadedCommand) -> None:
+    _function("commands", text)(command)
 
 
 def _of_component(text: str, component: LoadedComponent, plugins: Plugins) -> None:
