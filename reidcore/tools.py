@@ -1,4 +1,4 @@
-"""What a command of a plugin needs of the core: runs, distances, evaluations, explanations.
+"""The door for commands of plugins: runs, distances, evaluations, explanations, training.
 
 The hook `reid_commands` adds commands to `reid`; they are written against this module, beside
 `reidcore.api`, `.modules`, `.networks`, `.errors` and `.sizes`. Importing it imports neither torch
@@ -13,7 +13,8 @@ quick where these are imported inside the function that computes.
         load -> Search: templates, distances, rank, explain, index
     Scores, and every distance behind them
         open_evaluation -> Evaluation: test_sets, load_model, scores(model, reporter, watch);
-        Seen and Judged, which a watcher is given; count_queries, TrueAccepts, smallest
+        Seen and Judged, which a watcher is given; count_queries, TrueAccepts, smallest.
+        Search(folder, evaluation.plan, model) explains with the same model
     Why pictures match
         Search.explain, Search.explain_pairs, Explained, draw_explanation
     Training

@@ -19,7 +19,8 @@ from reidcore.support.files import write_atomically
 from reidcore.support.progress import duration
 from reidcore.support.text_table import aligned
 
-_WIDEST = 32  # characters of a setting in the text; the files hold all of it
+WIDEST = 32
+"""Characters of a setting in the text; the files hold all of it."""
 
 
 def add_arguments(parser: ArgumentParser) -> RunCommand:
@@ -126,7 +127,7 @@ def _setting(value: Any) -> str:
     if value is None:
         return "-"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 3]}..."
 
 
 def as_json(rows: Sequence[Row]) -> str:

@@ -1,4 +1,4 @@
-"""What the commands `reid data ...` share: readers, places of data sets, and counts."""
+"""Helpers of the commands `reid data ...`: readers, places of data sets, and counts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def check_sets(options: Namespace) -> None:
 
 
 def read_rows(reader: str, sets: Sequence[str], folder: Path) -> list[Row]:
-    """What the reader of this full name finds in `folder`."""
+    """Return the rows that the reader of this full name finds in `folder`."""
     from reidcore.errors import DataError
     from reidcore.plugins.loading import Plugins
 
@@ -64,7 +64,7 @@ def configured(config: type, sets: Sequence[str]) -> Any:
 
 
 def locate(text: str) -> Path:
-    """What a command's argument names: as a shell would take it, or else under REID_DATA."""
+    """Return the path that an argument names: as a shell would take it, or else under REID_DATA."""
     from reidcore.data.manifest import find_data
     from reidcore.errors import DataError
 

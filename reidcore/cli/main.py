@@ -111,7 +111,7 @@ def _own_parser() -> argparse.ArgumentParser:
 
 
 def _process() -> str:
-    """Which process speaks, where torchrun has started several."""
+    """The words before an error that say which of several processes of torchrun speaks."""
     count = os.environ.get("WORLD_SIZE", "1")
     return "" if count == "1" else f"process {os.environ.get('RANK', '?')} of {count}: "
 

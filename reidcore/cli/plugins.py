@@ -17,7 +17,7 @@ from reidcore.plugins.settings_help import describe_settings
 
 SLOW = 0.5
 """Seconds of importing a plugin from which on its listing says so."""
-_HEADER = ("PLUGIN", "DISTRIBUTION", "STATUS", "COMPONENTS")
+HEADER = ("PLUGIN", "DISTRIBUTION", "STATUS", "COMPONENTS")
 
 
 def add_arguments(parser: ArgumentParser) -> RunCommand:
@@ -48,7 +48,7 @@ def plugins_command(options: Namespace) -> int:
 
 def listing(rows: Iterable[Status], width: int | None = None) -> list[str]:
     """One row per plugin, as text lines; `width` wraps the last column."""
-    cells = [_HEADER, *((row.name, _origin(row), row.state, _content(row)) for row in rows)]
+    cells = [HEADER, *((row.name, _origin(row), row.state, _content(row)) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(3)]
     lines = []
     for row in cells:

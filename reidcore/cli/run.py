@@ -86,7 +86,7 @@ class _LateReporter:
 
 @attrs.frozen
 class _Training:
-    """What all runs of a command have in common."""
+    """The options, plugins and processes of one command, for all of its runs."""
 
     options: Namespace
     plugins: Plugins

@@ -53,8 +53,8 @@ def help_is_its_own_and_imports_no_torch(command: LoadedCommand) -> None:
 
 
 def _printed(code: str) -> tuple[str, str]:
-    """What a fresh process prints, and its last line of errors. Raises ConformanceError if it
-    fails."""
+    """Run code in a fresh process; return what it prints and its last line of errors. Raises
+    ConformanceError if it fails."""
     path = os.pathsep.join(path or "." for path in sys.path)
     done = subprocess.run(
         [sys.executable, "-c", f"import sys\n{code}"],

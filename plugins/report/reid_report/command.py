@@ -1,4 +1,4 @@
-"""`reid report`: what runs know, as one HTML file. Torch-free at import."""
+"""The command `reid report`: its options and steps. Torch-free at import."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _evaluated(folder: Folder, options: Namespace) -> tuple[Evaluated | None, Sequence[str]]:
-    """What an evaluation of the run shows, and what is to be said about it."""
+    """Evaluate the run; return what that shows, or None, and notes for the reader."""
     if options.no_data or not folder.scores:
         return None, ()
     from reid_report.evaluation import evaluated

@@ -1,4 +1,4 @@
-"""The distances of a run, computed anew where its weights, plugins and pictures are there."""
+"""Evaluates a run again, and keeps of its distances what the page shows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reidcore.tools import Reporter, Search, open_evaluation
 
 @attrs.frozen(eq=False)
 class Evaluated:
-    """What a run's evaluation showed.
+    """Everything that the evaluation of one run showed.
 
     search: the run, for explanations. stages: by place. test_of: {name that scores stand under:
     test set}. rows: {test set: its pictures}. folder: {test set: the folder that holds them}.
@@ -37,7 +37,7 @@ class Evaluated:
 def evaluated(
     run: Path, reporter: Reporter, device: str = "auto", near: int = 10, ranking: str = ""
 ) -> Evaluated:
-    """Scores a run folder again and keeps what a report shows.
+    """Evaluate a run folder and return what the page shows of its distances.
 
     near: gallery pictures of each ranked list. ranking: the only one that is looked at, "" for all.
     Raises `ReidError` where weights, plugins, pictures or that ranking are not there.

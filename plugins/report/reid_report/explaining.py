@@ -1,4 +1,4 @@
-"""What the core and a run's parts say about chosen pairs, for the page."""
+"""Explanations of chosen pairs, by the core and by a run's parts, for the page."""
 
 from __future__ import annotations
 
@@ -33,8 +33,10 @@ class Shown:
 def explanations(
     search: Search, ranking: str, pairs: Sequence[Strip], side: int
 ) -> Iterator[list[Shown]]:
-    """What there is to say about every query and the one picture of its strip; pictures have at
-    most `side` pixels in height or width. Raises PluginError for a part that fails."""
+    """Yield the explanations of every query and the one picture of its strip.
+
+    side: pixels of a picture's longer side at most. Raises PluginError for a part that fails.
+    """
     asked = [
         Explained(number, pair.query.row, tile.rank, tile.row, tile.distance, {})
         for number, pair in enumerate(pairs, 1)

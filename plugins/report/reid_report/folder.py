@@ -1,4 +1,4 @@
-"""What a run folder says, without its data, its plugins and torch."""
+"""Reads run folders, without their data, their plugins and torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from reidcore.tools import (
 Line = tuple[Sequence[float], Sequence[float]]
 """Epochs and values."""
 Panels = dict[str, dict[str, list[Line]]]
-"""What is drawn over epochs: {panel: {label: a line for each repeat}}."""
+"""Curves over epochs: {panel: {label: a line for each repeat}}."""
 Place = tuple[str, str, str]
 """(name that scores stand under, ranking, stage)."""
 
@@ -35,7 +35,7 @@ EPOCHS = ("epoch", "seconds", "pictures_per_second", "lr")
 
 @attrs.frozen(eq=False)
 class Folder:
-    """What a run folder, or a folder of repeats, says.
+    """Everything that is read of a run folder, or of a folder of repeats.
 
     label: short, and no other run's of the report. lock: of the first repeat. settings: by dotted
     key. queries: (with a match, without one). cmc: shares by rank. histories: lines of means.csv by
@@ -72,8 +72,8 @@ class Folder:
 
 
 def read_folders(paths: Sequence[Path]) -> list[Folder]:
-    """Every folder's; raises UsageError for one that holds no run or is named twice, DataError if
-    one is damaged."""
+    """Read every folder. Raises UsageError for one that holds no run or is named twice, DataError
+    if one is damaged."""
     for path in paths:
         if sum(path.resolve() == other.resolve() for other in paths) > 1:
             raise UsageError(f"{path} is named twice")

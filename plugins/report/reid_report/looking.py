@@ -25,7 +25,7 @@ BINS = 200
 
 @attrs.frozen
 class Wanted:
-    """How stages are looked at. near: gallery pictures of each list. rates: false accept rates."""
+    """Settings of a watcher. near: gallery pictures of each list. rates: false accept rates."""
 
     near: int = 10
     rates: Sequence[float] = RATES
@@ -34,7 +34,9 @@ class Wanted:
 
 
 class Watcher:
-    """What `evaluate` calls with all distances; keeps the first trial's.
+    """A watcher: is called with blocks of all distances and keeps what the page shows of them.
+
+    Only the first trial of several is kept.
 
     tests: {test set: its pictures}. Average precision by cameras and ranks of first matches count
     pictures, whatever the protocol's CMC counts.

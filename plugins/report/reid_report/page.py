@@ -1,4 +1,4 @@
-"""The page: what runs know, as HTML."""
+"""The page: sections of every run and of their comparison, rendered as HTML."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def last_stages(stages: Mapping[Place, Stage]) -> dict[str, tuple[str, Stage]]:
 
 
 def same_pictures(first: Evaluated, second: Evaluated, test: str) -> bool:
-    """Whether both runs scored the same pictures under this name, by their manifests' hashes."""
+    """True if both runs scored the same pictures under this name, by their manifests' hashes."""
     key = f"test {first.test_of[test]}"
     return test in second.test_of and first.hashes.get(key) == second.hashes.get(key)
 

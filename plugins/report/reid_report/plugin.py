@@ -1,4 +1,4 @@
-"""What the plugin `report` brings: one command. Imports neither torch nor numpy."""
+"""The plugin `report`: one command. Imports neither torch nor numpy."""
 
 from __future__ import annotations
 

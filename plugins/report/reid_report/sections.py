@@ -1,4 +1,4 @@
-"""What distances of one test set under one ranking show: figures, lists, changes, explanations."""
+"""The sections of one test set under one ranking: figures, lists, changes, explanations."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Listing:
 
 @attrs.frozen(eq=False)
 class Changed:
-    """What another stage, or another run, made of the ranks of first matches."""
+    """A section on how another stage, or another run, changed the ranks of first matches."""
 
     title: str
     words: str

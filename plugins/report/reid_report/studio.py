@@ -1,4 +1,4 @@
-"""What goes on the page, and what draws it."""
+"""Options of the page, and the studio that draws its figures and pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reidcore.tools import write_atomically
 
 @attrs.frozen
 class Options:
-    """What goes on the page.
+    """Options of the page.
 
     pictures: whether pictures of the test set are on it. side: their longer side in pixels at most.
     queries: ranked lists of each ranking. explain: queries explained of each ranking. png: a folder

@@ -51,7 +51,7 @@ def shown(score: Score | None) -> str:
 
 
 def counting(folder: Folder) -> list[str]:
-    """How scores are counted, in sentences."""
+    """Return sentences on how scores are counted."""
     said = []
     settings = folder.settings
     averages = {
@@ -96,7 +96,7 @@ def plain(value: Any) -> str:
 
 
 def facts(folder: Folder) -> list[tuple[str, str]]:
-    """What a run was and what it took."""
+    """Return (name, value) of the facts about a run: its place, device, data, time and memory."""
     lock = folder.lock
     found = [("folder", folder.path.name), ("device", str(lock.get("device", "unknown")))]
     if lock.get("device") == "cpu":
