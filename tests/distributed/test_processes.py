@@ -31,7 +31,7 @@ from reidcore.builtin import settings
 from reidcore.builtin.matchers import build_euclidean
 from reidcore.builtin.postprocessors import Rerank
 from reidcore.modules import Context
-from reidcore.processes import together
+from reidcore.distributed.processes import together
 
 config = settings.Euclidean(features=["x.x"])
 given = Given((1, 1), features={"x.x": Feature.vector(6)})
