@@ -6,6 +6,7 @@ hooks that return components are in `reidcore.hookspecs`.
 
 from __future__ import annotations
 
+from reidcore.contracts.commands import Command
 from reidcore.contracts.component import (
     BatchShape,
     Component,
@@ -35,6 +36,7 @@ from reidcore.plugins.samples import sample_run
 __all__ = [
     "IMAGENET",
     "BatchShape",
+    "Command",
     "Component",
     "Facts",
     "Feature",

@@ -1,10 +1,11 @@
-"""The extension surface: one hook per kind of component. Start reading here.
+"""The hooks by which plugins extend reidcore. Start reading here.
 
+There is one hook for each kind of component, one for commands, and three for observers of a run.
 A plugin is a distribution with an entry point in the group `reidcore.plugins.v1`, whose name is the
 plugin's name and whose value is a torch-free module with some of these functions, marked with
-`reidcore.api.hookimpl`. Each returns descriptors (`reidcore.api.Component`); a component `x` of
-plugin `p` is used in run files as `p.x`. Registration hooks take no arguments, their order does not
-matter, and two components of one name are an error.
+`reidcore.api.hookimpl`. Each returns descriptors, `reidcore.api.Component` or `Command`. In run
+files a component `x` of plugin `p` is `p.x`; a command `c` is `reid c`. Registration hooks take no
+arguments, their order does not matter, and two components or commands of one name are an error.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
+    from reidcore.contracts.commands import Command
     from reidcore.contracts.component import Component
     from reidcore.contracts.running import Run
 
@@ -103,6 +105,15 @@ def reid_augmentations() -> Sequence[Component]:  # type: ignore[empty-body]
 
     No wiring. Built: a callable `(picture, generator) -> picture`; `picture` is uint8 [3, H, W] at
     the run's picture size, and all randomness comes from the `torch.Generator`.
+    """
+
+
+@hookspec
+def reid_commands() -> Sequence[Command]:  # type: ignore[empty-body]
+    """Commands of `reid`, such as `reid report`.
+
+    A command names the function that adds its arguments to a parser and returns what runs it; it is
+    imported only when the command is asked for. Commands are written against `reidcore.tools`.
     """
 
 

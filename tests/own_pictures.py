@@ -8,14 +8,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from reidcore.cli.data import add_parser
+from reidcore.cli.data import add_arguments
 
 
 def reid(*words: str | Path) -> int:
-    parser = argparse.ArgumentParser(prog="reid")
-    add_parser(parser.add_subparsers())
-    options = parser.parse_args(["data", *map(str, words)])
-    return options.func(options)
+    parser = argparse.ArgumentParser(prog="reid data")
+    run = add_arguments(parser)
+    return run(parser.parse_args([*map(str, words)]))
 
 
 def picture(path: Path, seed: int = 0) -> Path:

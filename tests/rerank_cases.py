@@ -12,6 +12,7 @@ from reidcore.builtin.postprocessors import Rerank
 from reidcore.modules import Meta
 from reidcore.ranking.fusion import Fusion, Share
 from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.ranking.resources import Resources
 from reidcore.ranking.sides import Sides
 
 
@@ -113,10 +114,13 @@ def zeros(count: int = 60) -> Tensor:
 CASES = [spread, clustered, tied, duplicated, asymmetric, equal, zeros]
 
 
-def matcher_ranking(matcher, matching, x: Tensor, queries: int) -> MatcherRanking:
+def matcher_ranking(
+    matcher, matching, x: Tensor, queries: int, resources: Resources | None = None
+) -> MatcherRanking:
     share = Share("look", matcher, matching)
     templates = {
         side: {"look": matcher.template({"x.x": rows.float()})}
         for side, rows in (("query", x[:queries]), ("gallery", x[queries:]))
     }
-    return MatcherRanking(Fusion([share]), Sides(meta(queries), meta(len(x) - queries), templates))
+    sides = Sides(meta(queries), meta(len(x) - queries), templates)
+    return MatcherRanking(Fusion([share]), sides, resources)

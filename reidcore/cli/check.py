@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, Namespace
+
+from reidcore.cli.options import add_file
+from reidcore.contracts.commands import RunCommand
 
 
-def _check(options: argparse.Namespace) -> int:
-    from reidcore.cli.run import check_repeats
+def add_arguments(parser: ArgumentParser) -> RunCommand:
+    parser.description = (
+        "Check a run file: its keys, how its parts fit together and, by a dry run on a random "
+        "batch, that they do what they promise. Prints the plan."
+    )
+    add_file(parser)
+    parser.add_argument(
+        "--no-dry", action="store_true", help="only keys and wiring, without importing torch"
+    )
+    return check
+
+
+def check(options: Namespace) -> int:
+    """`reid check`; returns 0 or raises `ReidError`."""
+    from reidcore.cli.repeats import check_repeats
     from reidcore.plugins.loading import Plugins
     from reidcore.plugins.run_files import run_source
     from reidcore.runfiles.parse import parse_runfile
@@ -14,10 +30,9 @@ def _check(options: argparse.Namespace) -> int:
     from reidcore.wiring.make_plan import make_plan
 
     plugins = Plugins()
-    text, path = run_source(options.file, plugins)
-    run = parse_runfile(text, path, options.sets)
+    run = parse_runfile(*run_source(options.file, plugins), options.sets)
     plan = make_plan(run, plugins, allow_missing=True)
-    check_repeats(plugins, run, text, path, options.sets)
+    check_repeats(plugins, run, options.sets)
     print(describe_plan(plan))
     if options.no_dry:
         print("ok: keys and wiring (no dry run)")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from reidcore.contracts.commands import RunCommand
 from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.runfolder.comparison import ComparisonRow, make_comparison
 from reidcore.runfolder.comparison_tables import as_csv, as_json, as_text
@@ -13,15 +14,11 @@ from reidcore.runfolder.results import Results, read_results
 from reidcore.support.files import write_atomically
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command `compare`; it sets `func(options) -> exit code`, which may raise
-    `ReidError`."""
-    parser = subparsers.add_parser(
-        "compare",
-        help="put the scores of several runs side by side",
-        description="Put the scores of several runs side by side, with the settings that tell the "
-        "runs apart. A folder of repeats is one run, with mean and deviation. * marks the best "
-        "value of a test set.",
+def add_arguments(parser: ArgumentParser) -> RunCommand:
+    parser.description = (
+        "Put the scores of several runs side by side, with the settings that tell the runs apart. "
+        "A folder of repeats is one run, with mean and deviation. * marks the best value of a "
+        "test set."
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR")
     parser.add_argument("--test", metavar="NAME", help="only this test set")
@@ -33,10 +30,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--json", action="store_true", help="print JSON in place of the table, scores as fractions"
     )
-    parser.set_defaults(func=run_compare)
+    return compare_command
 
 
-def run_compare(options: argparse.Namespace) -> int:
+def compare_command(options: Namespace) -> int:
     """`reid compare`; returns 0. Folders that cannot be compared are named in one error at the
     end, after the others have been shown."""
     runs: list[Results] = []
@@ -57,7 +54,7 @@ def run_compare(options: argparse.Namespace) -> int:
     return 0
 
 
-def _chosen(rows: Sequence[ComparisonRow], options: argparse.Namespace) -> list[ComparisonRow]:
+def _chosen(rows: Sequence[ComparisonRow], options: Namespace) -> list[ComparisonRow]:
     chosen = list(rows)
     for level, option in enumerate(("test", "ranking")):
         name = getattr(options, option)

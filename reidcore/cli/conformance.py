@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import textwrap
 import time
+from argparse import ArgumentParser, Namespace
 from collections import Counter
+
+from reidcore.contracts.commands import RunCommand
 
 FAILED = 3
 """Exit code where a check fails: an installed plugin is broken."""
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command `test-plugin`; it sets `func(options) -> exit code`, which may raise
-    `ReidError`."""
-    parser = subparsers.add_parser(
-        "test-plugin",
-        help="check that a plugin keeps what plugins promise",
-        description="Runs every check of reidcore.testing on an installed plugin: its packaging, "
-        "its components in their samples, and its run files.",
+def add_arguments(parser: ArgumentParser) -> RunCommand:
+    parser.description = (
+        "Runs every check of reidcore.testing on an installed plugin: its packaging, its "
+        "components in their samples, its commands, and its run files."
     )
     parser.add_argument("name", metavar="NAME", help="a plugin, such as qaconv")
     parser.add_argument(
@@ -27,10 +25,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="TEXT",
         help="checks with this in their name, such as a component's name or 'run file'",
     )
-    parser.set_defaults(func=run_checks)
+    return run_checks
 
 
-def run_checks(options: argparse.Namespace) -> int:
+def run_checks(options: Namespace) -> int:
     """Prints a line for every check as it ends; returns 0, or 3 if one fails."""
     from reidcore.errors import UsageError
     from reidcore.testing.checks import iter_checks

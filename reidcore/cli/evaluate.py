@@ -1,36 +1,41 @@
-"""The command `reid eval`."""
+"""The command `reid eval`, in one process or in the several that torchrun has started."""
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from reidcore.cli.options import add_evaluation, add_run_folder, add_set
+from reidcore.contracts.commands import RunCommand
 
 
-def _eval(options: argparse.Namespace) -> int:
-    from reidcore.runfolder.opening import load_model, read_plan
+def add_arguments(parser: ArgumentParser) -> RunCommand:
+    parser.description = (
+        "Evaluate a run folder's weights on its test sets, or as FILE says. Loads only what its "
+        "rankings reach, so plugins that only train may be missing."
+    )
+    add_run_folder(parser)
+    add_evaluation(parser)
+    add_set(parser)
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write scores as JSON")
+    return evaluate_command
+
+
+def evaluate_command(options: Namespace) -> int:
+    """`reid eval`; returns 0 or raises `ReidError`."""
+    from reidcore.evaluation.run_folder import open_evaluation
     from reidcore.support.files import check_output, write_json
     from reidcore.support.progress import Silent, reporter
 
     check_output(options.output)
-    plan = read_plan(
-        options.folder, "eval", evaluation=options.file, sets=options.sets, make_data=True
-    )
+    evaluation = open_evaluation(options.folder, options.file, options.sets)
     from reidcore.distributed.processes import together
-    from reidcore.evaluation.evaluate import evaluate
-    from reidcore.evaluation.job import evaluation_job
-    from reidcore.evaluation.labelled_set import require_scorable
     from reidcore.evaluation.score_table import score_table
-    from reidcore.model.building import make_loader
-    from reidcore.ranking.scorer import make_scorer
-
-    require_scorable(plan)
 
     with together() as processes:
         shown = reporter() if processes.first else Silent()
         try:
-            model = load_model(options.folder, plan, plan.runfile.train.device)
-            scorer = make_scorer(model, make_loader(plan, model.device), processes)
-            kept = scorer.kept_blocks(options.folder, shown)
-            scores = evaluate(evaluation_job(plan), scorer, kept, shown)
+            scores = evaluation.scores(evaluation.load_model(), shown, processes=processes)
         finally:
             shown.close()
         if not processes.first:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
 
-from reidcore.cli.options import PICTURES, device_argument
+from reidcore.cli.options import (
+    add_device,
+    add_evaluation,
+    add_pictures,
+    add_ranking,
+    add_run_folder,
+)
+from reidcore.contracts.commands import RunCommand
 
 
-def add_parser(
-    commands: Any, evaluation_argument: Callable[[argparse.ArgumentParser], None]
-) -> None:
-    """The command's options."""
-    parser = commands.add_parser(
-        "explain",
-        help="draw why a trained run matches pictures",
-        description="Rank gallery pictures for query pictures and draw, for each query and its "
-        "first matches, where features are strong (channel norm), what brings the two together "
-        "(Grad-CAM), and what the run's parts explain themselves. Writes PNG and CSV files.",
+def add_arguments(parser: ArgumentParser) -> RunCommand:
+    parser.description = (
+        "Rank gallery pictures for query pictures and draw, for each query and its first matches, "
+        "where features are strong (channel norm), what brings the two together (Grad-CAM), and "
+        "what the run's parts explain themselves. Writes PNG and CSV files."
     )
-    parser.add_argument("folder", type=Path, metavar="RUN_DIR")
-    evaluation_argument(parser)
-    parser.add_argument("--query", type=Path, required=True, metavar="PICTURES", help=PICTURES)
-    parser.add_argument("--gallery", type=Path, required=True, metavar="PICTURES", help=PICTURES)
+    add_run_folder(parser)
+    add_evaluation(parser)
+    add_pictures(parser)
     parser.add_argument(
         "--map",
         dest="maps",
@@ -54,22 +53,21 @@ def add_parser(
     parser.add_argument(
         "--limit", type=int, default=10, metavar="N", help="queries to explain (default 10)"
     )
-    parser.add_argument(
-        "--ranking", metavar="NAME", help="a ranking of the run (default: its first)"
-    )
+    add_ranking(parser)
     parser.add_argument(
         "--losses",
         action="store_true",
         help="let losses explain too; needs the plugins that train and the data sets' lists",
     )
-    device_argument(parser)
+    add_device(parser)
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to make"
     )
-    parser.set_defaults(func=_explain)
+    return explain_command
 
 
-def _explain(options: argparse.Namespace) -> int:
+def explain_command(options: Namespace) -> int:
+    """`reid explain`; returns 0 or raises `ReidError`."""
     from reidcore.search.explain_files import write_explanations
     from reidcore.search.search import load
     from reidcore.support.files import check_new

@@ -5,25 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from reidcore.cli.check import _check
-from reidcore.cli.data import _data_demo
-from reidcore.cli.evaluate import _eval
-from reidcore.cli.options import _evaluation_argument, _file_argument, _set_argument
-from reidcore.cli.runs import _runs
-from reidcore.errors import ReidError
+from reidcore.cli.commands import CORE_NAMES, find_command, listing
+from reidcore.errors import PluginError, ReidError, UsageError
+from reidcore.support.wording import in_words
 from reidcore.version import __version__
 
-Handler = Callable[[argparse.Namespace], int]
+SHARED = ("run", "eval")
+"""The commands whose work several processes of torchrun share."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit code: 0 fine, 2 the run file or command can cure it, 3 a
     plugin is broken, 4 data or weights are missing or damaged, 1 the rest."""
-    code = _main(argv)
+    code = _main(sys.argv[1:] if argv is None else list(argv))
     if os.environ.get("WORLD_SIZE", "1") != "1" and "torch" in sys.modules:
         leave(code)
     return code
@@ -37,19 +34,20 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _main(argv: Sequence[str] | None) -> int:
-    parser = make_parser()
-    options = parser.parse_args(argv)
-    _yield_soon()
-    _show_warnings_plainly()
+def _main(argv: list[str]) -> int:
+    # Options of `reid` itself have no values, so the first word without a dash is the command.
+    place = next((at for at, word in enumerate(argv) if not word.startswith("-")), len(argv))
+    traceback = False
     try:
-        if options.command not in ("run", "eval"):
-            _alone(options.command)
-        code = int(options.func(options))
+        parser = _own_parser()
+        traceback = parser.parse_args(argv[:place]).traceback
+        if place == len(argv):
+            parser.error("name a COMMAND; `reid --help` lists them")
+        code = _run(argv[place], argv[place + 1 :])
         sys.stdout.flush()
         return code
     except ReidError as error:
-        if options.traceback:
+        if traceback:
             raise
         print(f"{_process()}error: {error}", file=sys.stderr)
         return error.exit_code
@@ -62,8 +60,58 @@ def _main(argv: Sequence[str] | None) -> int:
         return 130
 
 
+def _run(name: str, arguments: Sequence[str]) -> int:
+    """Finds the command, parses its arguments and runs it. An exception of a plugin's command that
+    is no `ReidError` becomes a PluginError that names the plugin."""
+    _yield_soon()
+    _show_warnings_plainly()
+    command = find_command(name)
+    parser = argparse.ArgumentParser(prog=f"reid {name}", description=command.command.summary)
+    try:
+        run = command.arguments()(parser)
+        options = parser.parse_args(arguments)
+        if name not in SHARED:
+            _alone(name)
+        return int(run(options))
+    except (ReidError, BrokenPipeError):
+        raise
+    except Exception as error:
+        if name in CORE_NAMES:
+            raise
+        raise PluginError(
+            f"{command} failed: {in_words(error)}. `reid --traceback {name} ...` shows where."
+        ) from error
+
+
+class _Help(argparse.Action):
+    """Shows all commands, plugins' included, behind the options of `reid` itself."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        print(f"{parser.format_help()}\n{listing()}")
+        print("\n`reid COMMAND --help` tells more of each.")
+        parser.exit()
+
+
+def _own_parser() -> argparse.ArgumentParser:
+    """The options that stand before the command."""
+    parser = argparse.ArgumentParser(
+        prog="reid",
+        usage="reid [-h] [--version] [--traceback] COMMAND ...",
+        description="Object re-identification from run files and plugins.",
+        add_help=False,
+    )
+    parser.add_argument(
+        "-h", "--help", action=_Help, nargs=0, help="show all commands, plugins' included"
+    )
+    parser.add_argument("--version", action="version", version=f"reidcore {__version__}")
+    parser.add_argument(
+        "--traceback", action="store_true", help="show where in the code an error arose"
+    )
+    return parser
+
+
 def _process() -> str:
-    """Which process speaks, where torchrun has started several."""
+    """The words before an error that say which of several processes of torchrun speaks."""
     count = os.environ.get("WORLD_SIZE", "1")
     return "" if count == "1" else f"process {os.environ.get('RANK', '?')} of {count}: "
 
@@ -85,96 +133,10 @@ def _show_warnings_plainly() -> None:
     warnings.showwarning = show
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
-    parser = argparse.ArgumentParser(
-        prog="reid", description="Object re-identification from run files and plugins."
-    )
-    parser.add_argument("--version", action="version", version=f"reidcore {__version__}")
-    parser.add_argument(
-        "--traceback", action="store_true", help="show where in the code an error arose"
-    )
-    commands = parser.add_subparsers(
-        title="commands", metavar="COMMAND", dest="command", required=True
-    )
-
-    from reidcore.cli import run as run_cli
-
-    run_cli.add_parser(commands, _file_argument)
-    check = commands.add_parser(
-        "check",
-        help="check a run file without training",
-        description="Check a run file: its keys, how its parts fit together and, by a dry run on "
-        "a random batch, that they do what they promise. Prints the plan.",
-    )
-    _file_argument(check)
-    check.add_argument(
-        "--no-dry", action="store_true", help="only keys and wiring, without importing torch"
-    )
-    check.set_defaults(func=_check)
-
-    evaluation = commands.add_parser(
-        "eval",
-        help="evaluate a trained run",
-        description="Evaluate a run folder's weights on its test sets, or as FILE says. Loads only "
-        "what its rankings reach, so plugins that only train may be missing.",
-    )
-    evaluation.add_argument("folder", type=Path, metavar="RUN_DIR")
-    _evaluation_argument(evaluation)
-    _set_argument(evaluation)
-    evaluation.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="write scores as JSON"
-    )
-    evaluation.set_defaults(func=_eval)
-
-    runs = commands.add_parser(
-        "runs",
-        help="list or copy the run files that come with plugins",
-        description="List the run files that come with the core and with installed plugins. "
-        "`reid run PLUGIN:NAME` runs one.",
-    )
-    runs.add_argument("plugin", nargs="?", metavar="PLUGIN")
-    runs.add_argument("--copy", metavar="NAME", help="write PLUGIN:NAME into the current folder")
-    runs.set_defaults(func=_runs)
-
-    from reidcore.cli import compare, new_plugin
-    from reidcore.cli import conformance as testing_cli
-    from reidcore.cli import data as data_cli
-    from reidcore.cli import explain as explain_cli
-    from reidcore.cli import plugins as plugins_cli
-    from reidcore.cli import report as report_cli
-    from reidcore.cli import search as search_cli
-
-    compare.add_parser(commands)
-    search_cli.add_parsers(commands, _evaluation_argument)
-    explain_cli.add_parser(commands, _evaluation_argument)
-    report_cli.add_parser(commands)
-    plugins_cli.add_parser(commands)
-    new_plugin.add_parser(commands)
-    testing_cli.add_parser(commands)
-    data = data_cli.add_parser(commands)
-    demo = data.add_parser(
-        "demo", help="draw the demo data set", description="Draw the demo data set into a folder."
-    )
-    demo.add_argument("folder", type=Path, metavar="FOLDER")
-    demo.add_argument(
-        "--set",
-        dest="sets",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a setting of core.demo, such as seed=1; see reid plugins core",
-    )
-    demo.set_defaults(func=_data_demo)
-    return parser
-
-
 def _alone(command: str) -> None:
     """Refuses to do in each of several processes what is work for one."""
     count = os.environ.get("WORLD_SIZE", "1")
     if count != "1":
-        from reidcore.errors import UsageError
-
         raise UsageError(
             f"`reid {command}` works in one process, and torchrun has started {count} "
             "(WORLD_SIZE); several processes share the work of `reid run` and `reid eval`"

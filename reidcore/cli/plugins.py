@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 import textwrap
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Iterable
 
+from reidcore.cli.commands import refused_commands
+from reidcore.contracts.commands import RunCommand
 from reidcore.plugins.loading import LoadedPlugin, Plugins, Status
 from reidcore.plugins.registration import KINDS, LoadedComponent
 from reidcore.plugins.settings_help import describe_settings
 
 SLOW = 0.5
 """Seconds of importing a plugin from which on its listing says so."""
-_HEADER = ("PLUGIN", "DISTRIBUTION", "STATUS", "COMPONENTS")
+HEADER = ("PLUGIN", "DISTRIBUTION", "STATUS", "COMPONENTS")
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command `plugins`; it sets `func(options) -> exit code`, which may raise
-    `ReidError`."""
-    parser = subparsers.add_parser(
-        "plugins",
-        help="list installed plugins, or one plugin's components and settings",
-        description="Without NAME: every installed plugin and how it stands. With NAME: the "
-        "plugin's components, with their settings, defaults and documentation.",
+def add_arguments(parser: ArgumentParser) -> RunCommand:
+    parser.description = (
+        "Without NAME: every installed plugin and how it stands. With NAME: the plugin's "
+        "components, with their settings, defaults and documentation, and its commands."
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a plugin, such as core")
-    parser.set_defaults(func=run_plugins)
+    return plugins_command
 
 
-def run_plugins(options: argparse.Namespace) -> int:
+def plugins_command(options: Namespace) -> int:
     """`reid plugins [NAME]`; returns 0 or raises `ReidError`.
 
     A plugin that cannot be used is a row of the listing, and an error only where it is named.
@@ -40,6 +38,8 @@ def run_plugins(options: argparse.Namespace) -> int:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     if options.name is None:
         lines = listing(plugins.rows(), width)
+        for problem in refused_commands(plugins.commands()):
+            lines += _wrapped(f"note: {problem}", width)
     else:
         lines = details(plugins.load(options.name), width)
     print("\n".join(lines))
@@ -48,7 +48,7 @@ def run_plugins(options: argparse.Namespace) -> int:
 
 def listing(rows: Iterable[Status], width: int | None = None) -> list[str]:
     """One row per plugin, as text lines; `width` wraps the last column."""
-    cells = [_HEADER, *((row.name, _origin(row), row.state, _content(row)) for row in rows)]
+    cells = [HEADER, *((row.name, _origin(row), row.state, _content(row)) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(3)]
     lines = []
     for row in cells:
@@ -74,6 +74,12 @@ def details(plugin: LoadedPlugin, width: int | None = None) -> list[str]:
             lines += ["", rule.plural.upper()]
         for component in of_kind:
             lines += ["", *_component(component, width)]
+    if plugin.commands:
+        lines += ["", "COMMANDS"]
+    for command in plugin.commands:
+        lines += ["", f"  reid {command.name}"]
+        if command.command.summary:
+            lines += _wrapped(command.command.summary, width, "    ")
     return lines
 
 
@@ -110,6 +116,8 @@ def _content(row: Status) -> str:
         for kind, rule in KINDS.items()
         if counts[kind]
     ]
+    if commands := len(row.plugin.commands):
+        parts.append("1 command" if commands == 1 else f"{commands} commands")
     if row.plugin.observes:
         parts.append("observer")
     return ", ".join(parts) or "none"

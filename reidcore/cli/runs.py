@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from reidcore.contracts.commands import RunCommand
 
-def _runs(options: argparse.Namespace) -> int:
+
+def add_arguments(parser: ArgumentParser) -> RunCommand:
+    parser.description = (
+        "List the run files that come with the core and with installed plugins. "
+        "`reid run PLUGIN:NAME` runs one."
+    )
+    parser.add_argument("plugin", nargs="?", metavar="PLUGIN")
+    parser.add_argument("--copy", metavar="NAME", help="write PLUGIN:NAME into the current folder")
+    return runs_command
+
+
+def runs_command(options: Namespace) -> int:
+    """`reid runs`; returns 0 or raises `ReidError`."""
     from reidcore.errors import UsageError
     from reidcore.plugins.loading import Plugins
     from reidcore.plugins.run_files import find_packaged, packaged_runs

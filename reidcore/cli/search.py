@@ -2,59 +2,60 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import sys
 import time
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import Any
 
-from reidcore.cli.options import PICTURES, device_argument
+from reidcore.cli.options import (
+    PICTURES,
+    add_device,
+    add_evaluation,
+    add_pictures,
+    add_ranking,
+    add_run_folder,
+)
+from reidcore.contracts.commands import RunCommand
 
 
-def add_parsers(
-    commands: Any, evaluation_argument: Callable[[argparse.ArgumentParser], None]
-) -> None:
-    """The commands' options."""
-    rank = commands.add_parser(
-        "rank",
-        help="rank unlabelled pictures by a trained run",
-        description="Rank gallery pictures for every query picture; nothing has to be labelled. "
-        "A query's own file is left out of its list.",
+def add_rank_arguments(parser: ArgumentParser) -> RunCommand:
+    parser.description = (
+        "Rank gallery pictures for every query picture; nothing has to be labelled. A query's own "
+        "file is left out of its list."
     )
-    rank.add_argument("folder", type=Path, metavar="RUN_DIR")
-    evaluation_argument(rank)
-    rank.add_argument("--query", type=Path, required=True, metavar="PICTURES", help=PICTURES)
-    rank.add_argument("--gallery", type=Path, required=True, metavar="PICTURES", help=PICTURES)
-    rank.add_argument(
+    add_run_folder(parser)
+    add_evaluation(parser)
+    add_pictures(parser)
+    parser.add_argument(
         "--top", type=int, default=10, metavar="N", help="matches listed of each query (default 10)"
     )
-    rank.add_argument("--ranking", metavar="NAME", help="a ranking of the run (default: its first)")
-    device_argument(rank)
-    rank.add_argument(
+    add_ranking(parser)
+    add_device(parser)
+    parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="write CSV there, not to the terminal"
     )
-    rank.set_defaults(func=_rank)
+    return rank_command
 
-    index = commands.add_parser(
-        "index",
-        help="keep the templates of a gallery for later ranking",
-        description="Compute the templates of a gallery's pictures once and keep them in a folder, "
-        "for reid rank --gallery.",
+
+def add_index_arguments(parser: ArgumentParser) -> RunCommand:
+    parser.description = (
+        "Compute the templates of a gallery's pictures once and keep them in a folder, for reid "
+        "rank --gallery."
     )
-    index.add_argument("folder", type=Path, metavar="RUN_DIR")
-    index.add_argument("pictures", type=Path, metavar="PICTURES", help=PICTURES)
-    evaluation_argument(index)
-    device_argument(index)
-    index.add_argument(
+    add_run_folder(parser)
+    parser.add_argument("pictures", type=Path, metavar="PICTURES", help=PICTURES)
+    add_evaluation(parser)
+    add_device(parser)
+    parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to make"
     )
-    index.set_defaults(func=_index)
+    return index_command
 
 
-def _rank(options: argparse.Namespace) -> int:
+def rank_command(options: Namespace) -> int:
+    """`reid rank`; returns 0 or raises `ReidError`."""
     from reidcore.support.files import check_output, write_atomically
 
     check_output(options.output)
@@ -86,7 +87,8 @@ def _shown(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
-def _index(options: argparse.Namespace) -> int:
+def index_command(options: Namespace) -> int:
+    """`reid index`; returns 0 or raises `ReidError`."""
     from reidcore.search.search import load
 
     run = load(options.folder, options.file, options.device)

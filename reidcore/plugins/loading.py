@@ -23,6 +23,7 @@ import pluggy
 
 from reidcore import hookspecs
 from reidcore.errors import PluginError, UsageError, nearest
+from reidcore.plugins.commands import LoadedCommand, registered_commands
 from reidcore.plugins.registration import (
     KINDS,
     NAME,
@@ -55,6 +56,7 @@ class LoadedPlugin:
     observes: tuple[str, ...]
     imports_torch: bool
     seconds: float = 0.0
+    commands: tuple[LoadedCommand, ...] = ()
 
 
 @attrs.frozen
@@ -227,6 +229,12 @@ class Plugins:
         every = [one for loaded in usable if loaded for one in loaded.components]
         return [one for one in every if kind in (None, one.kind)]
 
+    def commands(self) -> list[LoadedCommand]:
+        """The commands that plugins bring, sorted by plugin and name; several may have one name.
+        Plugins that cannot be used are left out, and the core, whose commands are in its cli."""
+        usable = [self.status(name).plugin for name in self.names() if name != CORE.name]
+        return [command for loaded in usable if loaded for command in loaded.commands]
+
     def observers(self, names: Iterable[str]) -> Observers:
         """The observer hooks of these plugins only, called in this order."""
         manager = hook_manager()
@@ -270,6 +278,7 @@ class Plugins:
             added = found.name in self._added
             module = self._added[found.name] if added else _import(found.value)
             components, observes = classify(found, module)
+            commands = registered_commands(found, module)
         except Refused as refused:
             problem = f"breaks the contract of its hooks: {refused}"
             return _broken(claims, found, problem, refused.__cause__)
@@ -280,7 +289,7 @@ class Plugins:
             return _broken(claims, found, problem, error)
         heavy = "torch" in sys.modules and not had_torch
         seconds = time.perf_counter() - started
-        loaded = LoadedPlugin(found, module, components, observes, heavy, seconds)
+        loaded = LoadedPlugin(found, module, components, observes, heavy, seconds, commands)
         return Status(found.name, "ok", claims, plugin=loaded)
 
 

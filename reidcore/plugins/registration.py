@@ -20,7 +20,8 @@ from reidcore.support.wording import a_or_an, in_words, one_line
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
-_REFERENCE = re.compile(f"{_DOTTED}:{_DOTTED}")
+REFERENCE = re.compile(f"{_DOTTED}:{_DOTTED}")
+"""Text such as "package.module:function"."""
 
 
 @attrs.frozen
@@ -52,7 +53,8 @@ KINDS: Mapping[str, KindRule] = {
     "augmentation": KindRule("reid_augmentations"),
 }
 OBSERVERS = ("reid_run_started", "reid_epoch_ended", "reid_run_ended")
-HOOKS = (*(rule.hook for rule in KINDS.values()), *OBSERVERS)
+COMMANDS_HOOK = "reid_commands"
+HOOKS = (*(rule.hook for rule in KINDS.values()), COMMANDS_HOOK, *OBSERVERS)
 
 
 @attrs.frozen(order=True)
@@ -201,7 +203,7 @@ def _component_problems(kind: str, full_name: str, component: Component) -> Iter
         yield f"{what} has a name that does not match {NAME.pattern}"
     build = component.build
     if not isinstance(build, str) or not (
-        _REFERENCE.fullmatch(build) or (build == "" and kind == "reader")
+        REFERENCE.fullmatch(build) or (build == "" and kind == "reader")
     ):
         yield f"{what} has build={build!r}, not 'package.module:function'"
     config = component.config

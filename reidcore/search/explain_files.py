@@ -11,7 +11,9 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from reidcore.contracts.explanations import Cell, Explanation, Heat, Table
+from PIL import Image
+
+from reidcore.contracts.explanations import Cell, Explanation, Heat, Lines, Table
 from reidcore.search.drawing import heat_picture, line_picture, open_side
 from reidcore.search.explain import Explained
 from reidcore.support.files import new_folder
@@ -53,11 +55,7 @@ def _write_one(folder: Path, pair: Explained, name: str, one: Explanation) -> tu
     png = ""
     if not isinstance(one, Table):
         png = f"{stem}.png"
-        query = open_side(pair.query.path, "query", Path(pair.query.path).name)
-        match = f"rank {pair.rank}, distance {pair.distance:.4g}"
-        gallery = open_side(pair.gallery.path, match, Path(pair.gallery.path).name)
-        draw = heat_picture if isinstance(one, Heat) else line_picture
-        draw(one, query, gallery, name).save(folder / png)  # type: ignore[arg-type]
+        draw_explanation(pair, name, one).save(folder / png)
     return (
         pair.number,
         pair.rank,
@@ -69,6 +67,17 @@ def _write_one(folder: Path, pair: Explained, name: str, one: Explanation) -> tu
         f"{stem}.csv",
         png,
     )
+
+
+def draw_explanation(pair: Explained, name: str, one: Heat | Lines) -> Image.Image:
+    """Return a picture of one explanation: heat over the pair's two pictures, or lines between
+    them. name: what stands above it. The pictures' files are read."""
+    query = open_side(pair.query.path, "query", Path(pair.query.path).name)
+    match = f"rank {pair.rank}, distance {pair.distance:.4g}"
+    gallery = open_side(pair.gallery.path, match, Path(pair.gallery.path).name)
+    if isinstance(one, Heat):
+        return heat_picture(one, query, gallery, name)
+    return line_picture(one, query, gallery, name)
 
 
 def listing(one: Explanation) -> tuple[Sequence[str], Iterable[Sequence[Cell]]]:

@@ -261,13 +261,49 @@ class Search:
         """
         if limit is not None and limit < 1:
             raise UsageError(f"limit must be at least 1, got {limit}")
+        # A map or identity that the run does not have is refused before anything is ranked.
+        explainer = self._explainer(ranking, maps, vectors, identity)
+        pairs = listed_pairs(self.rank(query, gallery, top, ranking), limit)
+        return self._explained(explainer, pairs)
+
+    def explain_pairs(
+        self,
+        pairs: Sequence[Explained],
+        ranking: str | None = None,
+        maps: Sequence[str] | None = None,
+        vectors: Sequence[str] = (),
+        identity: str | None = None,
+    ) -> Iterator[Explained]:
+        """Yield chosen pairs of a query and a gallery picture with `found`, why the two match.
+
+        Args:
+            pairs: pairs that need not be near each other, such as
+                `Explained(number=1, query=row, rank=1, gallery=other, distance=0.4, found={})`.
+            ranking: the ranking whose matchers are asked, by default the run's first.
+            maps, vectors, identity: as for `explain`.
+
+        Raises:
+            reidcore.errors.UsageError: for a ranking, map, vector or identity that the run does
+                not have.
+            reidcore.errors.PluginError: for a part that fails to explain itself.
+        """
+        return self._explained(self._explainer(ranking, maps, vectors, identity), pairs)
+
+    def _explainer(
+        self,
+        ranking: str | None,
+        maps: Sequence[str] | None,
+        vectors: Sequence[str],
+        identity: str | None,
+    ) -> Explainer:
         chosen = choose_maps(self.plan, maps)
         chosen_vectors = choose_vectors(self.plan, vectors)
         number = choose_identity(self.plan, identity)
         model = with_features(self.model, self.folder, [*chosen, *chosen_vectors])
         matchers = tuple(self._table(ranking).weights)
-        explainer = Explainer(model, matchers, chosen, chosen_vectors, number)
-        pairs = listed_pairs(self.rank(query, gallery, top, ranking), limit)
+        return Explainer(model, matchers, chosen, chosen_vectors, number)
+
+    def _explained(self, explainer: Explainer, pairs: Sequence[Explained]) -> Iterator[Explained]:
         rows = self._numbered([row for pair in pairs for row in (pair.query, pair.gallery)])
         loader = PictureLoader(self.plan.runfile.data, self.plan.runfile.train.seed)
         return explained_pairs(explainer, pairs, loader, rows)

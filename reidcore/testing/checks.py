@@ -9,6 +9,7 @@ from functools import partial
 import attrs
 
 from reidcore.errors import ReidError
+from reidcore.plugins.commands import LoadedCommand
 from reidcore.plugins.loading import CORE, Plugins, find_plugins
 from reidcore.plugins.registration import LoadedComponent
 from reidcore.plugins.run_files import PackagedRun, packaged_runs
@@ -55,6 +56,8 @@ CHECKS: dict[str, tuple[str, ...]] = {
 _PACKAGE = ("packaging", "plugin module imports no torch")
 _OUTSIDE = "imports only the public modules of the core"
 _RUN_FILE = "run file runs dry"
+_COMMAND = ("has a summary and help",)
+_INSTALLED = ("help is its own and imports no torch",)
 
 _MODULES: dict[str, tuple[str, ...]] = {
     "packages": (*_PACKAGE, _OUTSIDE, _RUN_FILE),
@@ -68,6 +71,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
     "readers": (_READER,),
     "samplers": (_SAMPLER,),
     "augmentations": (_AUGMENTATION,),
+    "commands": (*_COMMAND, *_INSTALLED),
 }
 """Module of `reidcore.testing` -> the checks whose functions, named alike, are in it."""
 
@@ -162,12 +166,17 @@ def iter_checks(
 
 def _checks(name: str, plugins: Plugins) -> Iterator[Check]:
     plugin = plugins.load(name)
-    if plugin.found in find_plugins():
+    installed = plugin.found in find_plugins()
+    if installed:
         for text in _PACKAGE if plugin.found == CORE else (*_PACKAGE, _OUTSIDE):
             yield Check(f"{name}: {text}", partial(_of_package, text, name, plugins))
         for run in packaged_runs(plugins, name):
             check = partial(_of_run_file, run, plugins)
             yield Check(f"{name}: run file {run.name} runs dry", check)
+    for command in plugin.commands:
+        for text in (*_COMMAND, *(_INSTALLED if installed else ())):
+            function = partial(_of_command, text, command)
+            yield Check(f"command {command.name}: {text}", function)
     for component in plugin.components:
         for text in CHECKS[component.kind]:
             function = partial(_of_component, text, component, plugins)
@@ -216,6 +225,10 @@ def _of_package(text: str, name: str, plugins: Plugins) -> None:
 
 def _of_run_file(run: PackagedRun, plugins: Plugins) -> None:
     _function(_RUN_FILE)(run, plugins)
+
+
+def _of_command(text: str, command: LoadedCommand) -> None:
+    _function(text)(command)
 
 
 def _of_component(text: str, component: LoadedComponent, plugins: Plugins) -> None:

@@ -1,8 +1,8 @@
 """`reid new-plugin NAME`: a plugin's package from the template in `reidcore/testing/template`.
 
-The template is a plugin itself, with one component of every kind. What is written is the template
-without the kinds that were not asked for, under the plugin's own name. Imports neither torch nor
-numpy.
+The template is a plugin itself, with one component of every kind and a command. What is written is
+the template without the kinds that were not asked for, under the plugin's own name. Imports neither
+torch nor numpy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from reidcore.errors import UsageError, nearest
 from reidcore.plugins.loading import CORE, find_plugins
-from reidcore.plugins.registration import KINDS, NAME
+from reidcore.plugins.registration import COMMANDS_HOOK, KINDS, NAME
 
 EXAMPLES = {
     "backbone": "small",
@@ -30,8 +30,10 @@ EXAMPLES = {
     "reader": "pictures",
     "sampler": "cameras",
     "augmentation": "shadow",
+    "command": "best",
 }
-"""Kind -> the template's component of it, after which its files are named."""
+"""Kind -> the template's example of it, after which its files are named."""
+HOOKS = {kind: rule.hook for kind, rule in KINDS.items()} | {"command": COMMANDS_HOOK}
 
 USUAL = ("head", "matcher")
 
@@ -54,17 +56,17 @@ RENAMED = {"gitignore": ".gitignore", "workflow.yml": ".github/workflows/tests.y
 
 
 def chosen_kinds(text: str) -> list[str]:
-    """The kinds in a list with commas, each once, in the order of `KINDS`."""
+    """The kinds in a list with commas, each once, in the order of `EXAMPLES`."""
     asked = [word.strip() for word in text.split(",")]
     for word in asked:
-        if word not in KINDS:
-            near = nearest(word, KINDS) or "."
-            raise UsageError(f"--kinds: {word!r} is no kind{near} Kinds: {', '.join(KINDS)}")
-    return [kind for kind in KINDS if kind in asked]
+        if word not in EXAMPLES:
+            near = nearest(word, EXAMPLES) or "."
+            raise UsageError(f"--kinds: {word!r} is no kind{near} Kinds: {', '.join(EXAMPLES)}")
+    return [kind for kind in EXAMPLES if kind in asked]
 
 
 def new_plugin(name: str, kinds: Collection[str], folder: Path) -> None:
-    """Write the package of a plugin `name` with one component of each of `kinds` into `folder`,
+    """Write the package of a plugin `name` with one example of each of `kinds` into `folder`,
     whole or not at all. Raises `UsageError` for a name that cannot be used and an existing
     folder."""
     _check_name(name)
@@ -105,24 +107,25 @@ def _check_name(name: str) -> None:
 
 def package_files(name: str, kinds: Collection[str]) -> Iterator[tuple[str, str]]:
     """(path, text) of every file of the package."""
-    distribution = f"reid-plugin-{name.replace('_', '-')}"
-    unused = [EXAMPLES[kind] for kind in KINDS if kind not in kinds]
-    if not _has_demo(kinds):
+    dashed = name.replace("_", "-")
+    words = {"DISTRIBUTION": f"reid-plugin-{dashed}", "PLUGIN": name, "COMMAND": dashed}
+    unused = [example for kind, example in EXAMPLES.items() if kind not in kinds]
+    if not has_demo(kinds):
         unused += ["demo", "sample"]
     for path, text in _template(resources.files("reidcore.testing") / "template"):
         stem = path.rpartition("/")[2].partition(".")[0]
         if re.sub("^(settings|test)_", "", stem) in unused:
             continue
         text = _without(text, path, kinds, unused)
-        yield (
-            RENAMED.get(path, path).replace("PLUGIN", name),
-            text.replace("DISTRIBUTION", distribution).replace("PLUGIN", name),
-        )
+        for word, own in words.items():
+            text = text.replace(word, own)
+        yield RENAMED.get(path, path).replace("PLUGIN", name), text
 
 
-def _has_demo(kinds: Collection[str]) -> bool:
-    """A reader alone has nothing that stands in a run on the core's drawn walkers."""
-    return set(kinds) != {"reader"}
+def has_demo(kinds: Collection[str]) -> bool:
+    """True if there is something that stands in a run on the core's drawn walkers, as readers and
+    commands do not."""
+    return bool(set(kinds) - {"reader", "command"})
 
 
 def _template(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -138,18 +141,26 @@ def _template(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, str]
 def _without(text: str, path: str, kinds: Collection[str], unused: Sequence[str]) -> str:
     """The text of a file of the template without what belongs to unused components."""
     if path == "reid_PLUGIN/plugin.py":
-        hooks = [KINDS[kind].hook for kind in KINDS if kind not in kinds]
+        marks = [f"def {hook}(" for kind, hook in HOOKS.items() if kind not in kinds]
+        lines = [f".settings_{component} " for component in unused]
+        if "command" not in kinds:
+            text = text.replace("import Command, Component", "import Component")
+        if set(kinds) == {"command"}:
+            text = text.replace("import Command, Component", "import Command")
+            marks.append("def _text(")
+            lines.append("import resources")
         blocks = [
-            block
+            _lines_without(block, lines).rstrip("\n")
             for block in text.split("\n\n\n")
-            if not any(f"def {hook}(" in block for hook in hooks)
+            if not any(mark in block for mark in marks)
         ]
-        text = "\n\n\n".join(blocks).rstrip("\n") + "\n"
-        return _lines_without(text, [f".settings_{component} " for component in unused])
+        return "\n\n\n".join(blocks) + "\n"
     if path == "README.md":
         commands = [f"reid run PLUGIN:{run}" for run in unused]
         commands += ["reid data demo pictures"] if "reader" not in kinds else []
         commands += ["sample.toml"] if "sample" in unused else []
+        commands += [] if "command" in kinds else ["COMMAND-best"]
+        commands += ["settings_NAME", "needs torch", "/runs"] if set(kinds) == {"command"} else []
         return _lines_without(text, [*(f"`PLUGIN.{one}`" for one in unused), *commands])
     if path.endswith(".toml"):
         for kind, own, other in INSTEAD:

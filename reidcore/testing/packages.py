@@ -14,7 +14,7 @@ from reidcore.plugins.loading import CORE, LoadedPlugin, Plugins
 from reidcore.plugins.run_files import PackagedRun
 from reidcore.testing.failures import ConformanceError
 
-PUBLIC = ("api", "modules", "networks", "sizes", "errors", "testing")
+PUBLIC = ("api", "modules", "networks", "sizes", "errors", "testing", "tools")
 """Modules of the core that a plugin may import; the others may change in any release."""
 HEAVY = ("torch", "numpy")
 

@@ -25,6 +25,7 @@ PARTS = """
 import attrs
 import torch
 from reidcore.cli.main import leave
+from reidcore.ranking.resources import Resources
 from tests.rerank_cases import matcher_ranking, vectors
 from reidcore.api import Feature, Given
 from reidcore.builtin import settings
@@ -53,8 +54,8 @@ with together() as processes:
             for shared in (True, False):
                 ranking = matcher_ranking(build_euclidean(config, Context(given, "look")),
                                           attrs.evolve(matching, symmetric=symmetric),
-                                          vectors(60, 1, 7), 20)
-                ranking._processes = processes if shared else ranking._processes
+                                          vectors(60, 1, 7), 20,
+                                          Resources(processes=processes) if shared else Resources())
                 whole = ranking.whole()
                 found.append(Rerank(settings.Rerank(k1=7, k2=3), entries)(whole, ranking))
             assert torch.equal(*found), (entries, symmetric)

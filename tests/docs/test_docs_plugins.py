@@ -17,8 +17,8 @@ from distributions import FINE, ROOT, install_built, write_distribution
 from running import TINY, environment, reid
 
 from reidcore import hookspecs
-from reidcore.plugins.registration import HOOKS, KINDS
-from reidcore.testing.new_plugin import package_files
+from reidcore.plugins.registration import HOOKS
+from reidcore.testing.new_plugin import EXAMPLES, package_files
 
 PAGE = (ROOT / "docs" / "writing-a-plugin.md").read_text(encoding="utf-8")
 REFERENCE = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
@@ -152,10 +152,10 @@ def test_no_hook_is_forgotten():
 
 def test_the_reference_shows_what_the_command_writes():
     """The examples are those of a new plugin, and so are tested with it, but for the observers'."""
-    files = dict(package_files("spots", KINDS))
+    files = dict(package_files("spots", EXAMPLES))
     texts = "\n".join(textwrap.dedent(text) for text in files.values())
     *examples, observers = EXAMPLE.findall(REFERENCE)
-    assert len(examples) >= len(KINDS)
+    assert len(examples) >= len(EXAMPLES)
     for example in examples:
         assert example in texts, example
     assert "def reid_run_started" in observers

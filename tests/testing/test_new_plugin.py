@@ -12,11 +12,10 @@ import pytest
 from distributions import ROOT, install_built
 from running import environment, reid
 
-from reidcore.plugins.registration import KINDS
-from reidcore.testing.new_plugin import EXAMPLES, package_files
+from reidcore.testing.new_plugin import EXAMPLES, HOOKS, package_files
 
-ALL = ",".join(KINDS)
-ONLY = {f"only_{kind}": kind for kind in KINDS}
+ALL = ",".join(EXAMPLES)
+ONLY = {f"only_{kind}": kind for kind in EXAMPLES}
 TEMPLATE = ROOT / "reidcore" / "testing" / "template"
 SMALL = "{ read = 'core.demo', train_identities = 8, test_identities = 4, pictures = 8 }"
 SHORT = ("--set", "train.epochs=1", "--set", "data.image=[64, 32]", "--set", "eval.every=0")
@@ -44,22 +43,36 @@ def env(projects):
 
 
 def test_all_are_listed_with_what_was_asked_for(env, projects):
-    """Twelve plugins side by side are sound, and each has a component of its kinds."""
+    """Thirteen plugins side by side are sound, and each has an example of its kinds."""
     rows = reid(env, projects, "plugins").stdout.splitlines()
     found = {row.split()[0]: row.split("ok", 1)[1].strip() for row in rows if " ok " in row}
     assert {name: found[name] for name in ONLY} == {
         name: f"1 {kind}" for name, kind in ONLY.items()
     }
     assert found["usual"] == "1 head, 1 matcher"
-    assert found["every"] == ", ".join(f"1 {kind}" for kind in KINDS)
+    assert found["every"] == ", ".join(f"1 {kind}" for kind in EXAMPLES)
     details = reid(env, projects, "plugins", "every").stdout
-    assert re.findall(r"^  every\.(\w+)$", details, re.MULTILINE) == list(EXAMPLES.values())
+    listed = re.findall(r"^  (?:every\.|reid every-)(\w+)$", details, re.MULTILINE)
+    assert listed == list(EXAMPLES.values())
     assert "torch" not in details
 
 
 def test_a_plugin_of_all_kinds_passes_its_own_tests(env, projects):
     """The conformance kit and the reader's test pass in the package as it was written."""
     _pass_tests(env, projects / "reid-plugin-every", at_least=45)
+
+
+def test_a_plugin_of_a_command_passes_its_own_tests_and_its_command_runs(env, projects, tmp_path):
+    """`reid only-command-best` tells which of two folders with scores has the best."""
+    _pass_tests(env, projects / "reid-plugin-only-command", at_least=7)
+    for name, value in (("a", 0.5), ("b", 0.25)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scores.json").write_text(
+            f'{{"t": {{"r": {{"s": {{"mAP": {value}}}}}}}}}'
+        )
+    assert reid(env, tmp_path, "only-command-best", "a", "b").stdout == "a t r s: mAP 50.0 %\n"
+    done = reid(env, tmp_path, "only-command-best", "a", "--metric", "mAPs", code=2)
+    assert done.stderr == "error: no run has 'mAPs', did you mean 'mAP'? There are mAP.\n"
 
 
 @pytest.mark.slow
@@ -95,7 +108,9 @@ def test_its_run_file_runs(env, projects):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in ONLY if name != "only_reader"])
+@pytest.mark.parametrize(
+    "name", [name for name in ONLY if name not in ("only_reader", "only_command")]
+)
 def test_the_run_file_of_one_kind_runs(env, projects, name):
     """Whatever kind was asked for, the core's components stand for the others."""
     data = ("--set", f"data.train={SMALL}", "--set", f"data.test={SMALL}")
@@ -126,17 +141,17 @@ def test_two_plugins_stand_in_one_run(env, projects):
 def test_nothing_of_the_template_is_left_out_or_left_over():
     """All kinds together give every file of the template; one alone gives none of the others'
     components, and no placeholder stays."""
-    every = dict(package_files("spots", KINDS))
+    every = dict(package_files("spots", EXAMPLES))
     listed = [path.relative_to(TEMPLATE) for path in TEMPLATE.rglob("*") if path.is_file()]
     templates = [path for path in listed if not str(path).startswith(".") and path.suffix != ".pyc"]
     assert len(every) == len(templates)
-    for kind in KINDS:
+    for kind in EXAMPLES:
         files = dict(package_files("spots", [kind]))
         for path, text in files.items():
-            assert not re.search("PLUGIN|DISTRIBUTION", path + text), path
+            assert not re.search("PLUGIN|DISTRIBUTION|COMMAND", path + text), path
             named = set(re.findall(r"[\"`]spots\.(\w+)[\"`]", text))
             assert named <= {EXAMPLES[kind]}, f"{kind}: {path}"
-        assert f"def {KINDS[kind].hook}(" in files["reid_spots/plugin.py"]
+        assert f"def {HOOKS[kind]}(" in files["reid_spots/plugin.py"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +177,7 @@ def test_refusals(env, tmp_path, arguments, words):
     assert [path.name for path in tmp_path.rglob("*")] == ["reid-plugin-there"]
 
 
-@pytest.mark.parametrize("kinds", [ALL, *KINDS])
+@pytest.mark.parametrize("kinds", [ALL, *EXAMPLES])
 def test_what_is_written_pleases_its_linter(tmp_path, kinds):
     """No import or name is left that only another kind needed, and lines are as formatted."""
     for path, text in package_files("spots", kinds.split(",")):

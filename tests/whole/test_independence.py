@@ -108,7 +108,7 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize("plugin", [name for name in PLUGINS if name != "report"])
 def test_only_run_files_that_name_a_plugin_miss_it(core, tmp_path, plugin):
     """Of a plugin's run files, those that use it are answered by how to install it, with exit code
     2; those that are made of the core's components alone are sound, with or without their data."""
@@ -124,22 +124,41 @@ def test_only_run_files_that_name_a_plugin_miss_it(core, tmp_path, plugin):
 
 
 def test_a_plugin_alone_beside_the_core(beside, tmp_path):
-    """Its wheel brings it and nobody else, its components are listed without torch, and its run
-    files are inside."""
+    """Its wheel brings it and nobody else, its components and commands are listed without torch,
+    and its run files are inside."""
     env, project = beside
     entries = tomllib.loads((project / "pyproject.toml").read_text())["project"]["entry-points"]
     ((name, module),) = entries["reidcore.plugins.v1"].items()
     assert listed(env, tmp_path) == sorted(["core", name])
     code = (
         f"import sys, {module} as plugin; from reidcore.plugins.loading import Plugins; "
-        f"assert Plugins().components(plugin={name!r}); "
+        f"found = Plugins().load({name!r}); assert found.components or found.commands; "
         "print(plugin.__file__, 'torch' in sys.modules, 'numpy' in sys.modules)"
     )
     where, *heavy = env.run("-c", code, folder=tmp_path).split()
     assert Path(where).is_relative_to(env.site) and heavy == ["False", "False"]
     runs = env.run("-m", "reidcore", "runs", name, folder=tmp_path)
     packaged = {path.stem for path in project.glob("reid_*/runs/*.toml")}
+    if not packaged:
+        assert runs == f"plugin {name!r} has no run files\n"
+        return
     assert {line.split()[0] for line in runs.splitlines()} == {f"{name}:{run}" for run in packaged}
+
+
+def test_the_report_is_a_plugin(core, others, tmp_path):
+    """Without it `reid report` says what to install; its wheel brings the command and its page."""
+    said = core.run("-m", "reidcore", "report", "runs/demo", folder=tmp_path, code=2)
+    assert "pip install 'reidcore[report]'" in said
+    env = Environment(tmp_path / "env", others, ROOT, ROOT / "plugins" / "report")
+    assert "--no-pictures" in env.run("-m", "reidcore", "report", "--help", folder=tmp_path)
+    assert {"page.html.jinja", "style.css"} <= {
+        path.name for path in (env.site / "reid_report").iterdir()
+    }
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "lock.json").write_text('{"layout": 1, "name": "bare", "resolved": {}}')
+    done = env.run("-m", "reidcore", "report", "run", "--no-data", folder=tmp_path)
+    assert "wrote report.html" in done
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ ROOMS = ("builtin/settings", "builtin/readers", "cli", "plugins", "protocols", "
 MODULES = (
     "api",
     "builtin.plugin",
+    "contracts.commands",
     "contracts.component",
     "contracts.explanations",
     "contracts.given",
@@ -19,9 +20,8 @@ MODULES = (
     "data.datasets",
     "data.manifest",
     "errors",
+    "evaluation.run_folder",
     "hookspecs",
-    "report.folder",
-    "report.tables",
     "runfolder.comparison",
     "runfolder.comparison_tables",
     "runfolder.drawn_galleries",
@@ -34,6 +34,8 @@ MODULES = (
     "support.repeats",
     "support.text_table",
     "support.wording",
+    "tools",
+    "training.run_file",
     "version",
 )
 """The modules of other rooms that do not either."""

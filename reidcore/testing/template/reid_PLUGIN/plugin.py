@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 
-from reidcore.api import Component, hookimpl
+from reidcore.api import Command, Component, hookimpl
 
 from reid_PLUGIN.settings_average import Average
 from reid_PLUGIN.settings_cameras import Cameras
@@ -142,5 +142,16 @@ def reid_augmentations() -> Sequence[Component]:
             "reid_PLUGIN.shadow:build",
             summary="darkens a picture from one side",
             sample=_text("sample.toml"),
+        )
+    ]
+
+
+@hookimpl
+def reid_commands() -> Sequence[Command]:
+    return [
+        Command(
+            "COMMAND-best",
+            "reid_PLUGIN.best:add_arguments",
+            summary="tell which of several runs has the best score",
         )
     ]

@@ -1,11 +1,11 @@
-"""Which queries are worth looking at, and what another ranking changed. Torch-free."""
+"""Chooses the queries that the page shows, and finds what another ranking changed. Torch-free."""
 
 from __future__ import annotations
 
 import attrs
 import numpy as np
 
-from reidcore.report.stage import Stage
+from reid_report.stage import Stage
 
 
 @attrs.frozen(eq=False)
@@ -26,12 +26,12 @@ class Change:
 
     @property
     def same(self) -> int:
-        """How many queries' first match kept its rank."""
+        """The number of queries whose first match kept its rank."""
         return len(self.place) - len(self.gained) - len(self.lost)
 
 
 def change(before: Stage, after: Stage) -> Change:
-    """What happened to the ranks of first matches. Raises ValueError for other queries."""
+    """Return how the ranks of first matches changed. Raises ValueError for other queries."""
     if not np.array_equal(before.query, after.query):
         raise ValueError("the stages are of different queries")
     place = np.flatnonzero((before.rank > 0) & (after.rank > 0))

@@ -8,17 +8,23 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 from PIL import Image, ImageDraw, ImageFont
 
-from reidcore.contracts.component import Row
-from reidcore.report.album import Album, Thumb, name_below
-from reidcore.report.stage import IGNORED, MATCH, WRONG, Stage
+from reid_report.album import Album, Thumb, name_below
+from reid_report.stage import IGNORED, MATCH, WRONG, Stage
+from reidcore.api import Row
 
 KINDS = {MATCH: "match", WRONG: "wrong", IGNORED: "ignored"}
 BORDERS = {
-    "query": (60, 110, 200), "match": (30, 150, 70), "wrong": (208, 48, 56),
+    "query": (60, 110, 200),
+    "match": (30, 150, 70),
+    "wrong": (208, 48, 56),
     "ignored": (140, 140, 148),
-}  # fmt: skip
-HEIGHT, GAP, BORDER, TEXT = 160, 10, 4, 13
-"""Of the PNG, in pixels."""
+}
+HEIGHT = 160
+"""Pixels of every picture of the PNG."""
+GAP = 10
+BORDER = 4
+TEXT = 13
+"""Pixels of a line of text."""
 
 
 @attrs.frozen(eq=False)

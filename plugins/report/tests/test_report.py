@@ -14,16 +14,16 @@ import torch
 from running import TINY
 
 import reidcore
+from reid_report import selection, tables
+from reid_report.evaluation import Evaluated, evaluated
+from reid_report.folder import read_folders
+from reid_report.looking import BINS, SHOWN_IGNORED, Bins
+from reid_report.page import disagreements, score_panels, training_panels
+from reid_report.stage import IGNORED, MATCH, WRONG, Stage
 from reidcore.api import Row
 from reidcore.cli.main import main
 from reidcore.data.manifest import write_manifest
 from reidcore.errors import DataError, UsageError
-from reidcore.report import selection, tables
-from reidcore.report.evaluation import Evaluated, evaluated
-from reidcore.report.folder import read_folders
-from reidcore.report.looking import BINS, SHOWN_IGNORED, Bins
-from reidcore.report.page import disagreements, score_panels, training_panels
-from reidcore.report.stage import IGNORED, MATCH, WRONG, Stage
 from reidcore.support.progress import Silent
 
 POST = """
@@ -398,11 +398,13 @@ def test_refused_options(work, capsys, options, message):
 
 
 def test_without_matplotlib(work, capsys, monkeypatch):
-    """The message names the extra."""
+    """Where a package that the plugin requires is gone, the message names both."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert main(["report", "run"]) == 2
+    monkeypatch.delitem(sys.modules, "reid_report.plots", raising=False)
+    monkeypatch.delitem(sys.modules, "reid_report.page", raising=False)
+    assert main(["report", "run"]) == 3
     error = capsys.readouterr().err
-    assert "needs matplotlib" in error and "pip install 'reidcore[report]'" in error
+    assert "reid-plugin-report" in error and "matplotlib" in error and "Traceback" not in error
 
 
 def test_scores_and_curves_need_no_torch(work):

@@ -1,4 +1,4 @@
-"""What distances of one test set under one ranking show: figures, lists, changes, explanations."""
+"""The sections of one test set under one ranking: figures, lists, changes, explanations."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from reid_report import plots, selection
+from reid_report.stage import Stage
+from reid_report.studio import Drawn, Studio
+from reid_report.tiles import Strip, Strips, png_of
 from reidcore.errors import ReidError
-from reidcore.report import plots, selection
-from reidcore.report.stage import Stage
-from reidcore.report.studio import Drawn, Studio
-from reidcore.report.tiles import Strip, Strips, png_of
 
 if TYPE_CHECKING:
-    from reidcore.report.evaluation import Evaluated
-    from reidcore.report.explaining import Shown
+    from reid_report.evaluation import Evaluated
+    from reid_report.explaining import Shown
 
 CHOSEN = 6
 """Queries shown of each kind of failure and of change."""
@@ -35,7 +35,7 @@ class Listing:
 
 @attrs.frozen(eq=False)
 class Changed:
-    """What another stage, or another run, made of the ranks of first matches."""
+    """A section on how another stage, or another run, changed the ranks of first matches."""
 
     title: str
     words: str
@@ -173,8 +173,7 @@ def _explained(
     ]
     if not pairs:
         return
-    from reidcore.report.explaining import explanations
+    from reid_report.explaining import explanations
 
-    table = next(one for one in found.plan.rankings if one.name == ranking)
-    shown = explanations(found.plan, found.model, list(table.weights), pairs, EXPLAINED_SIDE)
+    shown = explanations(found.search, ranking, pairs, EXPLAINED_SIDE)
     yield from zip(pairs, shown, strict=True)

@@ -1,4 +1,4 @@
-"""What goes on the page, and what draws it."""
+"""Options of the page, and the studio that draws its figures and pictures."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 import attrs
 from PIL import Image
 
-from reidcore.report import plots
-from reidcore.report.album import Album, data_uri
-from reidcore.report.plots import Plot
-from reidcore.support.files import write_atomically
+from reid_report import plots
+from reid_report.album import Album, data_uri
+from reid_report.plots import Plot
+from reidcore.tools import write_atomically
 
 
 @attrs.frozen
 class Options:
-    """What goes on the page.
+    """Options of the page.
 
     pictures: whether pictures of the test set are on it. side: their longer side in pixels at most.
     queries: ranked lists of each ranking. explain: queries explained of each ranking. png: a folder

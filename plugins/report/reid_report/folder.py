@@ -1,4 +1,4 @@
-"""What a run folder says, without its data, its plugins and torch."""
+"""Reads run folders, without their data, their plugins and torch."""
 
 from __future__ import annotations
 
@@ -10,26 +10,32 @@ from typing import Any
 import attrs
 
 from reidcore.errors import DataError, UsageError
-from reidcore.runfolder.folder import SCORED_EPOCHS
-from reidcore.runfolder.record import read_record
-from reidcore.runfolder.results import Score, repeats_of, scores_of, settings_of
-from reidcore.support.files import read_json
-from reidcore.support.repeats import number_of
+from reidcore.tools import (
+    Score,
+    number_of,
+    read_json,
+    read_record,
+    repeats_of,
+    scores_of,
+    settings_of,
+)
 
 Line = tuple[Sequence[float], Sequence[float]]
 """Epochs and values."""
 Panels = dict[str, dict[str, list[Line]]]
-"""What is drawn over epochs: {panel: {label: a line for each repeat}}."""
+"""Curves over epochs: {panel: {label: a line for each repeat}}."""
 Place = tuple[str, str, str]
 """(name that scores stand under, ranking, stage)."""
 
+SCORED_EPOCHS = "scores-by-epoch.json"
+"""File of a run folder: the scores of every epoch that was scored."""
 EPOCHS = ("epoch", "seconds", "pictures_per_second", "lr")
 """Columns of means.csv that are no means over batches."""
 
 
 @attrs.frozen(eq=False)
 class Folder:
-    """What a run folder, or a folder of repeats, says.
+    """Everything that is read of a run folder, or of a folder of repeats.
 
     label: short, and no other run's of the report. lock: of the first repeat. settings: by dotted
     key. queries: (with a match, without one). cmc: shares by rank. histories: lines of means.csv by
@@ -66,8 +72,8 @@ class Folder:
 
 
 def read_folders(paths: Sequence[Path]) -> list[Folder]:
-    """Every folder's; raises UsageError for one that holds no run or is named twice, DataError if
-    one is damaged."""
+    """Read every folder. Raises UsageError for one that holds no run or is named twice, DataError
+    if one is damaged."""
     for path in paths:
         if sum(path.resolve() == other.resolve() for other in paths) > 1:
             raise UsageError(f"{path} is named twice")

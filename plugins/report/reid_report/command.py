@@ -1,30 +1,27 @@
-"""`reid report`: what runs know, as one HTML file."""
+"""The command `reid report`: its options and steps. Torch-free at import."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from reidcore.cli.options import device_argument
+from reidcore.errors import ReidError, UsageError
+from reidcore.tools import check_output, reporter, write_atomically
 
 if TYPE_CHECKING:
-    from reidcore.report.evaluation import Evaluated
-    from reidcore.report.folder import Folder
-
-NEEDED = ("matplotlib", "jinja2")
+    from reid_report.evaluation import Evaluated
+    from reid_report.folder import Folder
 
 
-def add_parser(commands: Any) -> None:
-    """The command's options."""
-    parser = commands.add_parser(
-        "report",
-        help="show what trained runs know as one HTML file",
-        description="Write one HTML file, which opens anywhere without a network: scores, curves, "
-        "distances, ranked lists, failures, what postprocessors changed, explanations and "
-        "settings; several runs side by side. Distances and pictures need the run's data and "
-        "plugins; what is not there is said on the page.",
+def add_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
+    """Add the command's options; return what runs it."""
+    parser.description = (
+        "Write one HTML file, which opens anywhere without a network: scores, curves, distances, "
+        "ranked lists, failures, what postprocessors changed, explanations and settings; several "
+        "runs side by side. Distances and pictures need the run's data and plugins; what is not "
+        "there is said on the page."
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR")
     parser.add_argument(
@@ -77,18 +74,19 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--png", type=Path, metavar="DIR", help="also write every figure as a PNG into this folder"
     )
-    device_argument(parser)
-    parser.set_defaults(func=_report)
+    parser.add_argument(
+        "--device", default="auto", help="auto (cuda if there is one, else cpu), cpu, cuda, cuda:N"
+    )
+    return report
 
 
-def _report(options: argparse.Namespace) -> int:
-    from reidcore.support.files import check_output, write_atomically
-
+def report(options: Namespace) -> int:
+    """Write the page; returns 0 or raises `ReidError`."""
     _check(options)
     check_output(options.output)
-    from reidcore.report.folder import read_folders
-    from reidcore.report.page import Page
-    from reidcore.report.studio import Options
+    from reid_report.folder import read_folders
+    from reid_report.page import Page
+    from reid_report.studio import Options
 
     folders = read_folders(options.folders)
     if options.png is not None:
@@ -110,18 +108,8 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: Namespace) -> None:
     """Refuses what cannot be done before any work."""
-    from importlib.util import find_spec
-
-    from reidcore.errors import UsageError
-
-    absent = [name for name in NEEDED if find_spec(name) is None]
-    if absent:
-        raise UsageError(
-            f"reid report needs {' and '.join(absent)}, which "
-            f"{'is' if len(absent) == 1 else 'are'} not installed: pip install 'reidcore[report]'"
-        )
     for name, least in (("max_side", 16), ("top", 1), ("queries", 0), ("explain", 0)):
         value = getattr(options, name)
         if value < least:
@@ -130,24 +118,17 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    from reidcore.errors import UsageError
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--png {folder} cannot be made: {error.strerror}") from None
 
 
-def _evaluated(
-    folder: Folder, options: argparse.Namespace
-) -> tuple[Evaluated | None, Sequence[str]]:
-    """What an evaluation of the run shows, and what is to be said about it."""
-    from reidcore.errors import ReidError
-    from reidcore.support.progress import reporter
-
+def _evaluated(folder: Folder, options: Namespace) -> tuple[Evaluated | None, Sequence[str]]:
+    """Evaluate the run; return what that shows, or None, and notes for the reader."""
     if options.no_data or not folder.scores:
         return None, ()
-    from reidcore.report.evaluation import evaluated
+    from reid_report.evaluation import evaluated
 
     shown = reporter()
     try:

@@ -9,11 +9,16 @@ from typing import Any
 
 import attrs
 
-from reidcore.protocols.score_names import in_order
-from reidcore.report.folder import Folder
-from reidcore.runfolder.comparison import ComparisonRow, differing_settings, make_comparison
-from reidcore.runfolder.results import Results, Score
-from reidcore.support.progress import duration
+from reid_report.folder import Folder
+from reidcore.tools import (
+    ComparisonRow,
+    Results,
+    Score,
+    differing_settings,
+    duration,
+    in_order,
+    make_comparison,
+)
 
 
 @attrs.frozen(eq=False)
@@ -44,7 +49,7 @@ def shown(score: Score | None) -> str:
 
 
 def counting(folder: Folder) -> list[str]:
-    """How scores are counted, in sentences."""
+    """Return sentences on how scores are counted."""
     said = []
     settings = folder.settings
     averages = {
@@ -89,7 +94,7 @@ def plain(value: Any) -> str:
 
 
 def facts(folder: Folder) -> list[tuple[str, str]]:
-    """What a run was and what it took."""
+    """Return (name, value) of the facts about a run: its place, device, data, time and memory."""
     lock = folder.lock
     found = [("folder", folder.path.name), ("device", str(lock.get("device", "unknown")))]
     if lock.get("device") == "cpu":

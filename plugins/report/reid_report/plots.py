@@ -14,15 +14,18 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 
-from reidcore.report.folder import Line
-from reidcore.report.selection import Change
-from reidcore.report.stage import Histogram, Stage
+from reid_report.folder import Line
+from reid_report.selection import Change
+from reid_report.stage import Histogram, Stage
 
-DARK, LIGHT = "#e4e4ea", "#24242c"
-"""Ink for a dark and for a light page."""
+DARK = "#e4e4ea"
+"""Ink for a dark page."""
+LIGHT = "#24242c"
+"""Ink for a light page."""
 COLOURS = ("#2f7ed8", "#e0782f", "#2a9d62", "#c2479a", "#8a6fd1", "#b59a1d", "#3aa6b0", "#d1495b")
 """They stand out from white and from near black, and from each other without red and green."""
-MATCH, WRONG = COLOURS[0], COLOURS[1]
+MATCH = COLOURS[0]
+WRONG = COLOURS[1]
 DASHES = ("-", "--", ":", "-.")
 DPI = 300
 """Of the PNGs."""

@@ -1,4 +1,4 @@
-"""What was found out about the distances of one stage: plain NumPy data, torch-free."""
+"""Findings about the distances of one stage of a ranking: plain NumPy data, torch-free."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Mapping
 import attrs
 import numpy as np
 
-WRONG, MATCH, IGNORED = 0, 1, -1
-"""What a gallery picture is to a query: a stranger, a match, or left out of its list."""
+WRONG = 0
+"""A gallery picture of somebody else than the query."""
+MATCH = 1
+"""One of the query's identity."""
+IGNORED = -1
+"""One that is left out of the query's list."""
 
 
 @attrs.frozen(eq=False)

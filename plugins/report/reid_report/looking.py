@@ -10,15 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reidcore.contracts.component import Row
-from reidcore.evaluation.fast_metrics import count_queries
-from reidcore.evaluation.relevance import Judgements
-from reidcore.evaluation.trial import DistanceBlock
-from reidcore.evaluation.verification import TrueAccepts
-from reidcore.protocols.score_names import Precision, Ties
-from reidcore.report.folder import Place
-from reidcore.report.stage import IGNORED, MATCH, WRONG, Histogram, Stage
-from reidcore.support.sorting import smallest
+from reid_report.folder import Place
+from reid_report.stage import IGNORED, MATCH, WRONG, Histogram, Stage
+from reidcore.api import Row
+from reidcore.tools import (
+    DistanceBlock,
+    Judgements,
+    Precision,
+    Ties,
+    TrueAccepts,
+    count_queries,
+    smallest,
+)
 
 RATES = (0.1, 0.01, 0.001)
 """False accept rates that are shown where the run names none."""
@@ -30,7 +33,7 @@ BINS = 200
 
 @attrs.frozen
 class Wanted:
-    """How stages are looked at. near: gallery pictures of each list. rates: false accept rates."""
+    """Settings of a watcher. near: gallery pictures of each list. rates: false accept rates."""
 
     near: int = 10
     rates: Sequence[float] = RATES
@@ -39,7 +42,9 @@ class Wanted:
 
 
 class Watcher:
-    """What `evaluate` calls with all distances; keeps the first trial's.
+    """A watcher: is called with blocks of all distances and keeps what the page shows of them.
+
+    Only the first trial of several is kept.
 
     tests: {test set: its pictures}. Average precision by cameras and ranks of first matches count
     pictures, whatever the protocol's CMC counts.

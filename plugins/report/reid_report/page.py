@@ -1,4 +1,4 @@
-"""The page: what runs know, as HTML."""
+"""The page: sections of every run and of their comparison, rendered as HTML."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from typing import TYPE_CHECKING
 import attrs
 import jinja2
 
-from reidcore.protocols.score_names import metric_of
-from reidcore.report import plots, tables
-from reidcore.report.folder import Folder, Line, Panels, Place
-from reidcore.report.sections import (
+from reid_report import plots, tables
+from reid_report.folder import Folder, Line, Panels, Place
+from reid_report.sections import (
     Changed,
     RankingSection,
     change_section,
     ranking_section,
     strips_of,
 )
-from reidcore.report.stage import Stage
-from reidcore.report.studio import Drawn, Options, Studio
-from reidcore.report.tables import Grid
-from reidcore.support.repeats import number_of
-from reidcore.version import __version__
+from reid_report.stage import Stage
+from reid_report.studio import Drawn, Options, Studio
+from reid_report.tables import Grid
+from reidcore.tools import __version__, metric_of, number_of
 
 if TYPE_CHECKING:
-    from reidcore.report.evaluation import Evaluated
+    from reid_report.evaluation import Evaluated
 
 
 @attrs.define(eq=False)
@@ -95,7 +93,7 @@ class Page:
         environment = jinja2.Environment(
             autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        files = resources.files("reidcore.report")
+        files = resources.files("reid_report")
         template = environment.from_string((files / "page.html.jinja").read_text("utf-8"))
         compared = self._compared() if len(self._runs) > 1 else None
         return template.render(
@@ -166,7 +164,7 @@ def last_stages(stages: Mapping[Place, Stage]) -> dict[str, tuple[str, Stage]]:
 
 
 def same_pictures(first: Evaluated, second: Evaluated, test: str) -> bool:
-    """Whether both runs scored the same pictures under this name, by their manifests' hashes."""
+    """True if both runs scored the same pictures under this name, by their manifests' hashes."""
     key = f"test {first.test_of[test]}"
     return test in second.test_of and first.hashes.get(key) == second.hashes.get(key)
 

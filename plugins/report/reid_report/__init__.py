@@ -1,0 +1,1 @@
+"""The page of `reid report` as a plugin of reidcore."""

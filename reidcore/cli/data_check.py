@@ -1,0 +1,152 @@
+"""The command `reid data check`: damaged pictures, and queries that can never match."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from reidcore.cli.data_sets import add_reader, check_sets, counted, locate, print_counts, read_rows
+from reidcore.contracts.commands import RunCommand
+
+if TYPE_CHECKING:
+    from reidcore.data.check import Findings
+
+SHOWN = 10
+"""Findings of one kind that are printed without --all."""
+BETWEEN = 10.0
+"""Seconds between two lines of progress, where stdout is no terminal."""
+
+
+def add_arguments(parser: ArgumentParser) -> RunCommand:
+    parser.description = (
+        "Read every picture of a manifest and check that each query has a match. The exit code "
+        "is 0 if the data can be used, 4 if a picture is missing or damaged or a query can "
+        "never match. Identities seen by one camera, identical files under two identities and "
+        "identities both in train and test are warnings only."
+    )
+    parser.add_argument(
+        "manifest",
+        metavar="MANIFEST",
+        help="CSV file, a folder that holds manifest.csv, or with --read a data set's folder",
+    )
+    add_reader(parser)
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        help="only look whether the pictures exist and are not empty; identical files are not "
+        "looked for",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help=f"list all findings, not the first {SHOWN} of a kind"
+    )
+    return check_command
+
+
+def check_command(options: Namespace) -> int:
+    """`reid data check`; returns 0, or 4 if the data must be mended."""
+    from reidcore.data.check import check_rows
+    from reidcore.data.manifest import read_manifest, unused_columns
+    from reidcore.errors import DataError
+
+    check_sets(options)
+    path = locate(options.manifest)
+    if path.is_dir() and options.read is None:
+        path /= "manifest.csv"
+        if not path.exists():
+            raise DataError(
+                f"there is no {path}; make it with: reid data index {shlex.quote(options.manifest)}"
+            )
+    read = options.read is not None
+    rows = read_rows(options.read, options.sets, path) if read else read_manifest(path)
+    with _progress(len({row.path for row in rows})) as advance:
+        report = check_rows(rows, decode=not options.fast, advance=advance)
+    print(path)
+    print_counts(report.counts)
+    if not read and (unused := unused_columns(path)):
+        print(f"warning: columns that are not used: {'; '.join(unused)}")
+    _print_report(report, None if options.all else SHOWN)
+    return DataError.exit_code if report.failed else 0
+
+
+def _print_report(report: Findings, most: int | None) -> None:
+    """Findings by kind, what must be mended last, so that it is what a terminal still shows."""
+    identity = ("identity", "identities")
+    _print_list("warning: {} in both train and test", identity, report.overlap, most)
+    _print_list("warning: {} seen by one camera only", identity, report.one_camera, most)
+    _print_list(
+        "warning: {} under several identities",
+        ("identical file", "identical files"),
+        [
+            " = ".join(f"{row.path} ({row.listed}, {row.pid})" for row in group)
+            for group in report.duplicates
+        ],
+        most,
+    )
+    _print_list(
+        "error: {} without a match",
+        ("query", "queries"),
+        [f"{found.row.listed}: {found.reason}" for found in report.unmatched],
+        most,
+    )
+    _print_list(
+        "error: {} missing or damaged",
+        ("picture", "pictures"),
+        [f"{found.row.listed}: {found.row.path} {found.reason}" for found in report.damaged],
+        most,
+    )
+    if not report.failed:
+        print("no errors")
+
+
+def _print_list(title: str, noun: tuple[str, str], items: Sequence[str], most: int | None) -> None:
+    if not items:
+        return
+    print(title.format(counted(len(items), *noun)))
+    for item in items[:most]:
+        print(f"  {item}")
+    if most is not None and len(items) > most:
+        print(f"  and {len(items) - most:,} more (--all lists them)")
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """Progress with rate and time left: a bar in a terminal, else a line every few seconds."""
+    start = said = time.monotonic()
+    done = 0
+
+    def rate(count: int) -> float:
+        nonlocal done
+        done += count
+        return done / max(time.monotonic() - start, 1e-6)
+
+    if sys.stdout.isatty():
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        speed = TextColumn("{task.fields[rate]:,.0f}/s")
+        columns = (BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn())
+        with Progress(TextColumn("pictures"), *columns, transient=True) as bar:
+            task = bar.add_task("", total=total, rate=0.0)
+            yield lambda count: bar.update(task, advance=count, rate=rate(count))
+        return
+
+    def advance(count: int) -> None:
+        nonlocal said
+        speed = rate(count)
+        now = time.monotonic()
+        if now - said >= BETWEEN and done < total:
+            said = now
+            left = (total - done) / speed
+            print(f"{done:,} of {total:,} pictures, {speed:,.0f}/s, {left:.0f} s left", flush=True)
+
+    yield advance

@@ -1,0 +1,137 @@
+"""The command `reid data index`: the manifest of a folder of pictures."""
+
+from __future__ import annotations
+
+import argparse
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from reidcore.cli.data_sets import add_reader, check_sets, counted, locate, print_counts, read_rows
+from reidcore.contracts.commands import RunCommand
+
+
+def add_arguments(parser: ArgumentParser) -> RunCommand:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = (
+        "Write the manifest (CSV: path,pid,camera,split) of a folder of pictures, from\n"
+        "their names, or of a published data set, from its reader. Pictures are not opened;\n"
+        "`reid data check` does that."
+    )
+    parser.epilog = (
+        "patterns:\n"
+        "  Fields: {pid} (needed) {camera} {time} (seconds) {modality} {split}.\n"
+        "  * stands for any characters, ? for one, none of them for '/'; **/ for any\n"
+        "  sub-folders. Fields and * take as few characters as possible, from the left.\n"
+        "\n"
+        "splits:\n"
+        "  Without --split and {split} every picture is 'train'. With --split, identities\n"
+        "  are divided: one side is 'train', the other is 'query' (one picture from each of\n"
+        "  an identity's cameras) and 'gallery' (the rest). Every query has a match in\n"
+        "  another camera, or in another picture where the pattern has no {camera};\n"
+        "  identities without such a match are in the gallery only.\n"
+        "\n"
+        "examples:\n"
+        "  reid data index people --split 0.5\n"
+        "  reid data index shots --pattern '{pid}_c{camera}_*.jpg' --split 0.7\n"
+        "  reid data index cars --pattern '{split}/cam{camera}/{pid}_*.png' -o cars.csv\n"
+        "  reid data index Market-1501-v15.09.15 --read core.market1501"
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="folder of pictures, with sub-folders")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="the manifest to write (default: FOLDER/manifest.csv)",
+    )
+    parser.add_argument(
+        "--pattern",
+        metavar="TEXT",
+        help="layout of the paths below FOLDER (default: '{pid}/*', one folder per identity)",
+    )
+    parser.add_argument(
+        "--split",
+        metavar="FRACTION",
+        type=_fraction,
+        help="fraction of the identities that trains, 0 to 1; 0 makes a pure test set "
+        "(default: every picture is 'train')",
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=int, default=0, help="seed of the split (default: 0)"
+    )
+    add_reader(parser)
+    parser.add_argument("--force", action="store_true", help="replace an existing manifest")
+    return index_command
+
+
+def index_command(options: Namespace) -> int:
+    """`reid data index`; returns 0 or raises `ReidError`."""
+    from reidcore.data.check import count_rows
+    from reidcore.data.index import (
+        ONE_FOLDER_EACH,
+        compile_pattern,
+        index_folder,
+        some,
+    )
+    from reidcore.data.manifest import write_manifest
+    from reidcore.data.splits import draw_splits
+    from reidcore.errors import UsageError
+
+    check_sets(options)
+    if options.read is not None and (options.pattern is not None or options.split is not None):
+        raise UsageError("a reader knows names and splits; leave away --pattern and --split")
+    pattern = options.pattern if options.pattern is not None else ONE_FOLDER_EACH
+    compile_pattern(pattern)
+    if options.split is not None and "{split}" in pattern:
+        raise UsageError("--split draws the splits, but the pattern reads them with {split}")
+    folder = locate(options.folder)
+    output = Path(options.output).absolute() if options.output else folder / "manifest.csv"
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder; -o takes the manifest's file name")
+    if output.exists() and not options.force:
+        raise UsageError(f"{output} exists already; replace it with --force, or choose -o FILE")
+    if options.read is not None:
+        rows = read_rows(options.read, options.sets, folder)
+        write_manifest(output, rows)
+        print_counts(count_rows(rows))
+        print(f"wrote {output}")
+        return 0
+
+    index = index_folder(folder, pattern)
+    rows = index.rows
+    without: Sequence[str] = ()
+    if options.split is not None:
+        draw = draw_splits(rows, options.split, options.seed)
+        rows, without = draw.rows, draw.without_query
+    write_manifest(output, rows)
+
+    print_counts(count_rows(rows))
+    if index.unmatched:
+        print(
+            f"left out: {counted(len(index.unmatched), 'picture')} that did not fit "
+            f"{pattern!r}: {some(index.unmatched)}"
+        )
+    if index.others:
+        print(f"left out: {counted(index.others, 'file')} without a picture's ending")
+    if without:
+        reason = "one camera" if any(row.camera for row in rows) else "one picture"
+        print(
+            f"{counted(len(without), 'test identity', 'test identities')} with only {reason} "
+            f"(gallery, no query): {some(without)}"
+        )
+    if options.split is not None and options.split < 1 and all(r.split != "query" for r in rows):
+        print("warning: there is no query, so this data set cannot be evaluated")
+    if options.split is None and "{split}" not in pattern:
+        print("every picture is 'train'; --split 0.5 keeps half of the identities for testing")
+    print(f"wrote {output}")
+    return 0
+
+
+def _fraction(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a fraction from 0 to 1, got {text!r}")
+    return value

@@ -1,0 +1,91 @@
+"""Helpers of the commands `reid data ...`: readers, places of data sets, and counts."""
+
+from __future__ import annotations
+
+import os
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reidcore.cli.options import add_set
+
+if TYPE_CHECKING:
+    from reidcore.contracts.component import Row
+    from reidcore.data.check import Counts
+
+
+def add_reader(parser: ArgumentParser) -> None:
+    """Add `--read`, which names a reader, and `--set` for its keys."""
+    parser.add_argument(
+        "--read",
+        metavar="READER",
+        help="the reader of the published data set in the folder, such as core.market1501, which "
+        "knows its names and numbers",
+    )
+    add_set(parser, "a key of the reader, such as counts=any")
+
+
+def check_sets(options: Namespace) -> None:
+    """Raise UsageError for keys of a reader where none is named."""
+    from reidcore.errors import UsageError
+
+    if options.read is None and options.sets:
+        raise UsageError("--set changes a key of a reader, which --read names")
+
+
+def read_rows(reader: str, sets: Sequence[str], folder: Path) -> list[Row]:
+    """Return the rows that the reader of this full name finds in `folder`."""
+    from reidcore.errors import DataError
+    from reidcore.plugins.loading import Plugins
+
+    config = configured(Plugins().component("reader", reader).component.config, sets)
+    try:
+        return list(config.rows(folder))
+    except OSError as error:
+        raise DataError(f"{folder}: {error}") from error
+
+
+def configured(config: type, sets: Sequence[str]) -> Any:
+    """An instance of a reader's class with the keys that `--set` gives. Raises `RunFileError`."""
+    from reidcore.errors import RunFileError
+    from reidcore.runfiles.overrides import apply_sets
+    from reidcore.runfiles.strict import structure
+    from reidcore.runfiles.value_words import dotted
+
+    table: dict[str, Any] = {"data": {}}
+    apply_sets(table, [f"data.{item}" for item in sets])
+    made, faults = structure(config, table["data"])
+    if made is None:
+        raise RunFileError(
+            f"--set: {fault.text}{' at ' + dotted(fault.path) if fault.path else ''}"
+            for fault in faults
+        )
+    return made
+
+
+def locate(text: str) -> Path:
+    """Return the path that an argument names: as a shell would take it, or else under REID_DATA."""
+    from reidcore.data.manifest import find_data
+    from reidcore.errors import DataError
+
+    here = Path(os.path.expanduser(text)).absolute()
+    there = find_data(text)
+    if here.exists():
+        return here
+    if there.exists():
+        return there
+    tried = str(here) if here == there else f"{here}, nor (REID_DATA) at {there}"
+    raise DataError(f"{text!r} not found at {tried}")
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun, such as `1,204 pictures`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def print_counts(counts: Mapping[str, Counts]) -> None:
+    """Print a line for every split."""
+    print(f"{'split':<8}{'pictures':>11}{'identities':>12}{'cameras':>9}")
+    for split, held in counts.items():
+        print(f"{split:<8}{held.pictures:>11,}{held.identities:>12,}{held.cameras or '-':>9}")

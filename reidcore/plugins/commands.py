@@ -1,0 +1,93 @@
+"""Commands that plugins add to `reid`: what makes one well formed, and how it is imported."""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import attrs
+
+from reidcore.contracts.commands import AddArguments, Command
+from reidcore.errors import PluginError, ReidError
+from reidcore.plugins.registration import COMMANDS_HOOK, REFERENCE, Found, Refused, hook_manager
+from reidcore.support.wording import a_or_an, in_words
+
+NAME = re.compile(r"[a-z][a-z0-9-]*")
+
+
+@attrs.frozen
+class LoadedCommand:
+    """A command with the plugin that brings it."""
+
+    found: Found
+    command: Command
+
+    @property
+    def name(self) -> str:
+        return self.command.name
+
+    def __str__(self) -> str:
+        return f"command {self.name!r} of plugin {self.found}"
+
+    def arguments(self) -> AddArguments:
+        """The function that the command names, imported now. Raises PluginError if it cannot be."""
+        reference = self.command.add
+        try:
+            function = pkgutil.resolve_name(reference)
+        except (KeyboardInterrupt, ReidError):
+            raise
+        except BaseException as error:
+            raise PluginError(
+                f"{self} names the function {reference!r}, which could not be imported: "
+                f"{in_words(error)}."
+            ) from error
+        if not callable(function):
+            raise PluginError(
+                f"{self} names the function {reference!r}, which cannot be called: it is "
+                f"{a_or_an(type(function).__name__)}."
+            )
+        return function
+
+
+def registered_commands(found: Found, module: Any) -> tuple[LoadedCommand, ...]:
+    """The commands of an imported plugin whose hooks are known to be sound, by name.
+
+    Raises Refused with everything that is wrong with them.
+    """
+    manager = hook_manager()
+    manager.register(module, found.name)
+    commands: dict[str, LoadedCommand] = {}
+    problems: list[str] = []
+    for implementation in getattr(manager.hook, COMMANDS_HOOK).get_hookimpls():
+        try:
+            returned = implementation.function()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise Refused([f"hook {COMMANDS_HOOK} raised {in_words(error)}"]) from error
+        if not isinstance(returned, Sequence) or isinstance(returned, str | bytes):
+            text = f"hook {COMMANDS_HOOK} returned {a_or_an(type(returned).__name__)}"
+            raise Refused([f"{text}, not a list of commands"])
+        for one in returned:
+            if not isinstance(one, Command):
+                text = f"hook {COMMANDS_HOOK} returned a list with {a_or_an(type(one).__name__)}"
+                raise Refused([f"{text}, not with commands only"])
+            problems += _problems(one)
+            if one.name in commands:
+                problems.append(f"command {one.name!r} is registered twice")
+            commands[one.name] = LoadedCommand(found, one)
+    if problems:
+        raise Refused(problems)
+    return tuple(commands[name] for name in sorted(commands))
+
+
+def _problems(command: Command) -> Iterable[str]:
+    what = f"command {command.name!r}"
+    if not isinstance(command.name, str) or not NAME.fullmatch(command.name):
+        yield f"{what} has a name that does not match {NAME.pattern}"
+    if not isinstance(command.add, str) or not REFERENCE.fullmatch(command.add):
+        yield f"{what} has add={command.add!r}, not 'package.module:function'"
+    if not isinstance(command.summary, str):
+        yield f"{what} has a summary that is no text: {command.summary!r}"

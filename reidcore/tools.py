@@ -1,0 +1,140 @@
+"""The door for commands of plugins: runs, distances, evaluations, explanations, training.
+
+The hook `reid_commands` adds commands to `reid`; they are written against this module, beside
+`reidcore.api`, `.modules`, `.networks`, `.errors` and `.sizes`. Importing it imports neither torch
+nor numpy; names that need them import them when they are first used, so that `reid NAME --help` is
+quick where these are imported inside the function that computes.
+
+    What a run folder holds, without torch
+        read_record, read_results, scores_of, repeats_of, settings_of
+    Several runs side by side, without torch
+        make_comparison, ComparisonRow, differing_settings, in_order, metric_of, number_of
+    Pictures without labels
+        load -> Search: templates, distances, rank, explain, index
+    Scores, and every distance behind them
+        open_evaluation -> Evaluation: test_sets, load_model, scores(model, reporter, watcher);
+        DistanceBlock and Judgements, which a watcher is given; count_queries, TrueAccepts,
+        smallest.
+        Search(folder, evaluation.plan, model) explains with the same model
+    Why pictures match
+        Search.explain, Search.explain_pairs, Explained, draw_explanation
+    Training
+        train
+    What a long job shows
+        reporter, Reporter, Silent, duration
+    Files
+        check_output, check_new, write_atomically, read_json, write_json
+
+A command that ranks, complete but for its arguments:
+
+>>> from reidcore.tools import check_output, load, write_atomically
+>>> def run(options):
+...     check_output(options.output)  # before any work
+...     search = load(options.folder, device=options.device)
+...     gallery = search.templates(options.gallery)
+...     ranked = search.rank(search.templates(options.query), gallery, top=1)
+...     found = [f"{match.query} {match.gallery} {match.distance:.3f}" for match in ranked]
+...     write_atomically(options.output, "\\n".join(found))
+...     return 0
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from reidcore import load
+from reidcore.protocols.score_names import Precision, Ties, in_order, metric_of
+from reidcore.runfolder.comparison import ComparisonRow, differing_settings, make_comparison
+from reidcore.runfolder.record import read_record
+from reidcore.runfolder.results import (
+    Results,
+    Score,
+    read_results,
+    repeats_of,
+    scores_of,
+    settings_of,
+)
+from reidcore.support.files import check_new, check_output, read_json, write_atomically, write_json
+from reidcore.support.progress import Reporter, Silent, duration, reporter
+from reidcore.support.repeats import number_of
+from reidcore.version import __version__
+
+if TYPE_CHECKING:
+    from reidcore.evaluation.fast_metrics import count_queries
+    from reidcore.evaluation.relevance import Judgements
+    from reidcore.evaluation.run_folder import Evaluation, open_evaluation
+    from reidcore.evaluation.trial import DistanceBlock
+    from reidcore.evaluation.verification import TrueAccepts
+    from reidcore.search.explain import Explained
+    from reidcore.search.explain_files import draw_explanation
+    from reidcore.search.results import Ranked, Templates
+    from reidcore.search.search import Search
+    from reidcore.support.sorting import smallest
+    from reidcore.training.run_file import train
+
+__all__ = [
+    "ComparisonRow",
+    "DistanceBlock",
+    "Evaluation",
+    "Explained",
+    "Judgements",
+    "Precision",
+    "Ranked",
+    "Reporter",
+    "Results",
+    "Score",
+    "Search",
+    "Silent",
+    "Templates",
+    "Ties",
+    "TrueAccepts",
+    "__version__",
+    "check_new",
+    "check_output",
+    "count_queries",
+    "differing_settings",
+    "draw_explanation",
+    "duration",
+    "in_order",
+    "load",
+    "make_comparison",
+    "metric_of",
+    "number_of",
+    "open_evaluation",
+    "read_json",
+    "read_record",
+    "read_results",
+    "repeats_of",
+    "reporter",
+    "scores_of",
+    "settings_of",
+    "smallest",
+    "train",
+    "write_atomically",
+    "write_json",
+]
+
+_LATER = {
+    "DistanceBlock": "reidcore.evaluation.trial",
+    "Evaluation": "reidcore.evaluation.run_folder",
+    "Explained": "reidcore.search.explain",
+    "Judgements": "reidcore.evaluation.relevance",
+    "Ranked": "reidcore.search.results",
+    "Search": "reidcore.search.search",
+    "Templates": "reidcore.search.results",
+    "TrueAccepts": "reidcore.evaluation.verification",
+    "count_queries": "reidcore.evaluation.fast_metrics",
+    "draw_explanation": "reidcore.search.explain_files",
+    "open_evaluation": "reidcore.evaluation.run_folder",
+    "smallest": "reidcore.support.sorting",
+    "train": "reidcore.training.run_file",
+}
+"""Names whose modules import torch or other packages that take a while: {name: module}."""
+
+
+def __getattr__(name: str) -> Any:
+    """Import the module of a name that is used for the first time."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LATER[name]), name)
