@@ -17,14 +17,19 @@ AddArguments = Callable[[ArgumentParser], RunCommand]
 class Command:
     """One command of `reid`: a descriptor, no function, so that it can be listed without torch.
 
-    name: what stands behind `reid`, of a-z, 0-9 and -, beginning with a letter. add:
-    "package.module:function", imported only when the command is asked for and called with an
-    `argparse.ArgumentParser`; it adds the command's arguments, may set the parser's `description`,
-    and returns a function `run(options: argparse.Namespace) -> exit code`. Both raise
-    `reidcore.errors.ReidError` with what the user can act on. summary: one line for `reid --help`.
+    Args:
+        name: The word behind `reid`, of a-z, 0-9 and -, beginning with a letter.
+        add: "package.module:function", imported only when the command is asked for and called with
+            an `argparse.ArgumentParser`. It adds the command's arguments, may set the parser's
+            `description`, and returns a function `run(options: argparse.Namespace) -> exit code`.
+            Both may raise `reidcore.errors.ReidError` with what the user can act on.
+        summary: One line for `reid --help`.
 
-    >>> Command("spots-best", "reid_spots.best:add_arguments", "find the best of several runs").name
-    'spots-best'
+    Example:
+        >>> from reidcore.api import Command
+        >>> best = Command("best", "reid_spots.best:add_arguments", "find the best of several runs")
+        >>> best.name
+        'best'
     """
 
     name: str

@@ -80,7 +80,7 @@ def test_an_evaluation_with_a_watcher(work):
     splits = [row.split for row in rows]
     assert pairs == splits.count("query") * splits.count("gallery")
     first = seen[0]
-    assert first.place == ("demo", "main", "plain") and first.trial == 0
+    assert first.place == ("demo", "main", "plain") and first.trial.number == 0
     found = tools.count_queries(first.distances, first.judged, "gallery", "step")
     assert found.ap.mean().item() == pytest.approx(scores["demo"]["main"]["plain"]["mAP"], abs=1e-6)
 
@@ -113,6 +113,6 @@ def test_what_a_run_folder_says(work):
     scores = tools.scores_of(work / "run")
     stored = json.loads((work / "run" / "scores.json").read_text())["demo"]["main"]["plain"]
     assert scores["demo", "main", "plain"]["mAP"].mean == stored["mAP"]
-    (row,) = tools.make_comparison([tools.read_run(work / "run")])
+    (row,) = tools.make_comparison([tools.read_results(work / "run")])
     assert (row.run, row.place) == ("run", ("demo", "main", "plain"))
     assert tools.repeats_of(work / "run") == []

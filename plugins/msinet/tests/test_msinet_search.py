@@ -268,7 +268,7 @@ def test_a_search_leaves_its_genotype(tmp_path):
     assert len(shown) == 2 and shown[1].startswith(f"genotype {genotype}  entropy 1.3")
 
     file = folder / "genotype.json"
-    text = SAMPLE.replace("msinet.supernet", "msinet.net").partition("[procedure]")[0]
+    text = SAMPLE.replace("msinet.supernet", "msinet.net").partition("[train]")[0]
     text += (
         '[[loss]]\nname = "triplet"\nuse = "core.triplet"\nfeature = "pool.vector"\n'
         "[train]\nepochs = 1\n[optim]\nlr = 0.001\n"
@@ -285,7 +285,7 @@ def test_another_genotype_is_refused(tmp_path, capsys):
     out, and so are weights of another network to start from."""
     file = tmp_path / "genotype.json"
     file.write_text('{"genotype": "NNNNNNNNNNNN"}')
-    text = SAMPLE.replace("msinet.supernet", "msinet.net").partition("[procedure]")[0]
+    text = SAMPLE.replace("msinet.supernet", "msinet.net").partition("[train]")[0]
     text = text.replace("[backbone]", f'[backbone]\ngenotype = "{file}"')
     text += "[train]\nepochs = 0\n"
     (tmp_path / "net.toml").write_text(text)
@@ -359,7 +359,7 @@ def test_it_needs_a_supernet_and_clips_nothing_in_the_codes_order(tmp_path):
     ],
 )
 def test_a_wrong_genotype_is_told(value, words):
-    text = SAMPLE.replace("msinet.supernet", "msinet.net").partition("[procedure]")[0]
+    text = SAMPLE.replace("msinet.supernet", "msinet.net").partition("[train]")[0]
     text += "[train]\nepochs = 0\n"
     run = parse_runfile(text, Path("x.toml"), [f"backbone.genotype={value}"])
     with pytest.raises(RunFileError, match=words):
