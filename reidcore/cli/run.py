@@ -99,14 +99,13 @@ class _Training:
 
     def run_one(self, run: RunFile, folder: Path, sets: Sequence[str]) -> dict[str, Any] | None:
         """Trains a run file, which the changes `sets` have made, and prints its scores."""
-        from reidcore.training.run_file import plan_training, train_plan
+        from reidcore.training.run_file import TrainingOptions, plan_training, train_plan
 
-        resume, check = self.options.resume, not self.options.no_dry
+        resume = self.options.resume
         plan = plan_training(run, self.plugins, resume)
+        options = TrainingOptions(folder, sets, resume, check=not self.options.no_dry)
         with closing(_LateReporter(not self.first)) as reporter:
-            scores = train_plan(
-                plan, self.plugins, folder, sets, reporter, resume, check, self.processes
-            )
+            scores = train_plan(plan, self.plugins, options, reporter, self.processes)
         if scores and self.first:
             from reidcore.evaluation.score_table import score_table
 

@@ -11,6 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from reidcore.data.load_data import require_data
 from reidcore.errors import UsageError
 from reidcore.plugins.loading import Plugins
@@ -24,6 +26,20 @@ from reidcore.wiring.plan import Plan, require_weights
 
 if TYPE_CHECKING:
     from reidcore.distributed.processes import Processes
+
+
+@attrs.frozen
+class TrainingOptions:
+    """Options of one training beside its run file.
+
+    folder: the run folder. sets: the `--set` items that the run file was read with. resume: go on
+    with the run in the folder, if there is one. check: make a dry run on a random batch first.
+    """
+
+    folder: Path
+    sets: Sequence[str]
+    resume: bool = False
+    check: bool = True
 
 
 def train(
@@ -57,7 +73,8 @@ def train(
         raise UsageError(f"{run.path}: train each run of [repeat] by its own changes of keys")
     shown = reporter or Silent()
     plan = plan_training(run, plugins, resume)
-    return train_plan(plan, plugins, Path(folder), sets, lambda: shown, resume, check)
+    options = TrainingOptions(Path(folder), sets, resume, check)
+    return train_plan(plan, plugins, options, lambda: shown)
 
 
 def plan_training(run: RunFile, plugins: Plugins, resume: bool) -> Plan:
@@ -75,11 +92,8 @@ def plan_training(run: RunFile, plugins: Plugins, resume: bool) -> Plan:
 def train_plan(
     plan: Plan,
     plugins: Plugins,
-    folder: Path,
-    sets: Sequence[str],
+    options: TrainingOptions,
     reporter: Callable[[], Reporter],
-    resume: bool,
-    check: bool,
     processes: Processes | None = None,
 ) -> dict[str, Any] | None:
     """Train a plan of `plan_training` in its folder and return the scores.
@@ -89,8 +103,8 @@ def train_plan(
     """
     with ExitStack() as stack:
         if processes is None or processes.first:
-            stack.enter_context(prepared(folder, resume))
-            reporter().say(f"run folder {folder}")
+            stack.enter_context(prepared(options.folder, options.resume))
+            reporter().say(f"run folder {options.folder}")
             plan = _with_data(plan, plugins)
         if processes is not None:
             processes.wait()
@@ -101,7 +115,13 @@ def train_plan(
         from reidcore.training.start import run_training
 
         return run_training(
-            plan, plugins, folder, sets, reporter(), check=check, processes=processes or ALONE
+            plan,
+            plugins,
+            options.folder,
+            options.sets,
+            reporter(),
+            check=options.check,
+            processes=processes or ALONE,
         )
 
 
