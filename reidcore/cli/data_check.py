@@ -74,8 +74,15 @@ def check_command(options: Namespace) -> int:
 
 
 def _print_report(report: Findings, most: int | None) -> None:
-    """Findings by kind, what must be mended last, so that it is what a terminal still shows."""
+    """Print findings by kind; what must be mended is last, where a terminal still shows it."""
+    from reidcore.data.opening import DARK
+
     identity = ("identity", "identities")
+    few = None if most is None else 3
+    for what, rows in report.converted.items():
+        listed = [f"{row.listed}: {row.path}" for row in rows]
+        level = "warning" if what == DARK else "note"
+        _print_list(f"{level}: {{}} {what}", ("picture", "pictures"), listed, few)
     _print_list("warning: {} in both train and test", identity, report.overlap, most)
     _print_list("warning: {} seen by one camera only", identity, report.one_camera, most)
     _print_list(
