@@ -16,6 +16,7 @@ import attrs
 
 from reidcore.contracts.component import Row
 from reidcore.contracts.rows import SPLITS, natural_key
+from reidcore.data.labels import same_number_warnings
 from reidcore.data.opening import BadPicture, check_file, decoded, read_picture
 
 TEST_SPLITS = frozenset(("query", "gallery", "test"))
@@ -49,7 +50,9 @@ class Findings:
     one_camera: identities seen by a single camera, if rows state cameras. duplicates: groups of
     rows with byte-identical files and at least two identities. overlap: identities both in train
     and in query, gallery or test. converted: pictures that are not plain 8-bit ones, by what is
-    done to show them. Identities are in natural order.
+    done to show them. copies: groups of rows with byte-identical files of one identity that are
+    both searched for and found. labels: warnings of identities and
+    cameras. Identities are in natural order.
     """
 
     counts: Mapping[str, Counts]
@@ -59,6 +62,8 @@ class Findings:
     duplicates: Sequence[Sequence[Row]]
     overlap: Sequence[str]
     converted: Mapping[str, Sequence[Row]] = attrs.field(factory=dict)
+    copies: Sequence[Sequence[Row]] = ()
+    labels: Sequence[str] = ()
 
     @property
     def failed(self) -> bool:
@@ -110,6 +115,8 @@ def check_rows(
             & {row.pid for row in rows if row.split in TEST_SPLITS}
         ),
         converted=dict(converted),
+        copies=_copies(rows, same.values()),
+        labels=same_number_warnings(rows),
     )
 
 
@@ -158,6 +165,30 @@ def count_rows(rows: Sequence[Row]) -> dict[str, Counts]:
         for split in SPLITS
         if split in pictures
     }
+
+
+def _copies(rows: Iterable[Row], same: Iterable[Sequence[Row]]) -> list[list[Row]]:
+    """Return the rows of one identity whose files are equal, but not one file, where one is a query
+    and another in the gallery, or both in a pool that gives both.
+
+    same: for each content, a row of every file that has it.
+    """
+    listed: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        listed[row.path].append(row)
+    groups = []
+    for files in same:
+        by_pid: dict[str, list[Row]] = defaultdict(list)
+        for file in files if len(files) > 1 else ():
+            for row in listed[file.path]:
+                by_pid[row.pid].append(row)
+        for group in by_pid.values():
+            queries = {row.path for row in group if row.split in ("query", "test")}
+            found = {row.path for row in group if row.split in ("gallery", "test")}
+            # A query's own file is never its match, so two files are needed.
+            if queries and found and len(queries | found) > 1:
+                groups.append([row for row in group if row.split in TEST_SPLITS])
+    return groups
 
 
 def _one_camera(rows: Iterable[Row]) -> list[str]:

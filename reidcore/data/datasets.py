@@ -10,6 +10,7 @@ import attrs
 
 from reidcore.contracts.component import Facts, Row
 from reidcore.contracts.rows import columns, modality_names
+from reidcore.data.labels import is_junk, nobody_warnings, same_number_warnings
 from reidcore.data.manifest import manifest_hash
 from reidcore.data.numbering import Numbering
 from reidcore.protocols.base import Protocol
@@ -145,8 +146,15 @@ class DataPlan:
 
     @property
     def notes(self) -> list[str]:
-        """Remarks on absent data."""
-        return [one.note for one in self.loaded if one.note]
+        """Remarks on absent data, and on labels that are probably not what they seem."""
+        notes = [one.note for one in self.loaded if one.note]
+        for one in self.loaded:
+            rows = one.rows or ()
+            found = same_number_warnings(rows)
+            if any(is_junk(row.pid) for row in rows):
+                found += nobody_warnings(row for row in rows if is_junk(row.pid))
+            notes += [f"[data] {one.source.role} {one.source.name!r}: {text}" for text in found]
+        return notes
 
     @property
     def hashes(self) -> dict[str, str]:
