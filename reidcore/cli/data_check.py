@@ -115,6 +115,8 @@ def _print_report(report: Findings, most: int | None) -> None:
         [f"{found.row.listed}: {found.reason}" for found in report.unmatched],
         most,
     )
+    if report.keep_camera:
+        print('  With one camera, set eval.same_camera = "keep" in the run file.')
     _print_list(
         "error: {} missing or damaged",
         ("picture", "pictures"),

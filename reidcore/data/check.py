@@ -26,10 +26,11 @@ _CHUNK = 256  # pictures handed to the threads at once, so that an interrupt is 
 
 @attrs.frozen
 class Finding:
-    """Something wrong with the picture of one row."""
+    """Something wrong with the picture of one row. own_camera: what it lacks is another camera."""
 
     row: Row
     reason: str
+    own_camera: bool = False
 
 
 @attrs.frozen
@@ -64,6 +65,13 @@ class Findings:
     converted: Mapping[str, Sequence[Row]] = attrs.field(factory=dict)
     copies: Sequence[Sequence[Row]] = ()
     labels: Sequence[str] = ()
+
+    @property
+    def keep_camera(self) -> bool:
+        """True if no query has a match, and pictures of the own camera would be some."""
+        queries = self.counts["query"].pictures if "query" in self.counts else 0
+        lack = any(found.own_camera for found in self.unmatched)
+        return lack and len(self.unmatched) == queries
 
     @property
     def failed(self) -> bool:
@@ -148,6 +156,7 @@ def unmatched_queries(rows: Iterable[Row]) -> list[Finding]:
                 Finding(
                     row,
                     f"identity {row.pid!r} is in the gallery only in its own camera {row.camera!r}",
+                    own_camera=True,
                 )
             )
     return findings

@@ -222,6 +222,7 @@ def _given(
         losses=tuple(part.name for part in run.of("loss")),
         find_file=find_weights,
         find_weights=weights_path if purpose == "train" else None,
+        gaps=data.gaps,
     )
 
 

@@ -169,3 +169,31 @@ def test_one_file_on_both_sides_is_no_copy(tmp_path: Path, capsys):
     text = "path,pid,split\na.png,1,query\na.png,1,gallery\nb.png,1,gallery\n"
     assert reid("check", listed(tmp_path, text)) == 0
     assert "identical" not in capsys.readouterr().out
+
+
+LIFTED = (
+    RUN
+    + """
+[[post]]
+name = "tl"
+use = "qaconv.tlift"
+"""
+)
+
+
+@pytest.mark.parametrize("column", ["camera", "time"])
+def test_rows_without_a_needed_column_are_named(column: str, tmp_path: Path, monkeypatch, capsys):
+    """A column that some rows leave empty is not called absent: the rows are named."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REID_DATA", raising=False)
+    rows = [f"{name}.png,{pid},train,1,5" for name, pid in zip("abcd", "1122", strict=True)]
+    rows += [f"q{n}.png,3,query,1,5" for n in range(3)]
+    rows += [f"g{n}.png,3,gallery,{'1,' if column == 'time' else ',5'}" for n in range(5)]
+    listed(tmp_path, "path,pid,split,camera,time\n" + "\n".join(rows) + "\n")
+    (tmp_path / "run.toml").write_text(LIFTED)
+    assert main(["check", "run.toml", "--set", 'eval.same_camera="keep"']) == 2
+    said = capsys.readouterr()
+    assert (
+        f"needs the manifest column {column} in every row; 5 of 8 pictures of test 'own' have "
+        "none: own.csv row 9, own.csv row 10, own.csv row 11 and 2 more" in said.out + said.err
+    )
