@@ -197,3 +197,15 @@ def test_rows_without_a_needed_column_are_named(column: str, tmp_path: Path, mon
         f"needs the manifest column {column} in every row; 5 of 8 pictures of test 'own' have "
         "none: own.csv row 9, own.csv row 10, own.csv row 11 and 2 more" in said.out + said.err
     )
+
+
+def test_a_run_notes_rows_without_a_camera(tmp_path: Path, monkeypatch, capsys):
+    """A camera column that some rows leave empty is not called absent."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REID_DATA", raising=False)
+    listed(tmp_path, ALIKE.replace("e.png,02,2,", "e.png,2,,").replace("2.0", "2"))
+    (tmp_path / "run.toml").write_text(RUN)
+    assert main(["check", "run.toml"]) == 0
+    said = capsys.readouterr().out
+    assert "1 of 3 pictures of test 'own' has none: own.csv row 6; these are not dropped" in said
+    assert "no camera column" not in said

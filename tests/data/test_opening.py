@@ -20,6 +20,7 @@ from reidcore.data.decoding import decode
 from reidcore.data.index import list_pictures
 from reidcore.data.opening import BadPicture, decoded, open_picture
 from reidcore.errors import DataError
+from reidcore.search.pictures import rows_of
 
 GREY = np.arange(256, dtype=np.uint8).reshape(16, 16)
 COLOURS = np.random.default_rng(0).integers(0, 256, (12, 8, 3), dtype=np.uint8)
@@ -183,6 +184,9 @@ def test_only_regular_files_are_opened(kind: str, said: str, tmp_path: Path, mon
     for opening in (lambda: decode(str(path), "", (8, 4), "bilinear"), lambda: open_picture(path)):
         with pytest.raises(DataError, match=f"x.jpg .*{said}"):
             opening()
+    if kind != "folder":
+        (row,) = rows_of(path)
+        assert row.path == str(path)  # `rank --query x.jpg` opens it, as above
     listed = [Path(row.path).name for row in list_pictures(tmp_path / "p")]
     assert listed == ["good.jpg"] + ["x.jpg"] * (kind != "folder")
 
