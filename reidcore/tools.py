@@ -18,6 +18,8 @@ quick where these are imported inside the function that computes.
         Search(folder, evaluation.plan, model) explains with the same model
     Why pictures match
         Search.explain, Search.explain_pairs, Explained, draw_explanation
+    A picture to draw, as a viewer shows it; never open files with Pillow alone
+        open_picture
     Training
         train
     What a long job shows
@@ -44,6 +46,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from reidcore import load
+from reidcore.data.opening import open_picture
 from reidcore.protocols.score_names import Precision, Ties, in_order, metric_of
 from reidcore.runfolder.comparison import ComparisonRow, differing_settings, make_comparison
 from reidcore.runfolder.record import read_record
@@ -102,6 +105,7 @@ __all__ = [
     "metric_of",
     "number_of",
     "open_evaluation",
+    "open_picture",
     "read_json",
     "read_record",
     "read_results",

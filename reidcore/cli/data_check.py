@@ -26,8 +26,9 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     parser.description = (
         "Read every picture of a manifest and check that each query has a match. The exit code "
         "is 0 if the data can be used, 4 if a picture is missing or damaged or a query can "
-        "never match. Identities seen by one camera, identical files under two identities and "
-        "identities both in train and test are warnings only."
+        "never match. Identities seen by one camera, identical files under two identities or as "
+        "query and gallery of one, identities both in train and test, and labels that are probably "
+        "not what they seem are warnings only."
     )
     parser.add_argument(
         "manifest",
@@ -50,6 +51,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
 def check_command(options: Namespace) -> int:
     """`reid data check`; returns 0, or 4 if the data must be mended."""
     from reidcore.data.check import check_rows
+    from reidcore.data.labels import nobody_warnings
     from reidcore.data.manifest import read_manifest, unused_columns
     from reidcore.errors import DataError
 
@@ -69,13 +71,22 @@ def check_command(options: Namespace) -> int:
     print_counts(report.counts)
     if not read and (unused := unused_columns(path)):
         print(f"warning: columns that are not used: {'; '.join(unused)}")
+    for text in () if read else nobody_warnings(rows):
+        print(f"warning: {text}")
     _print_report(report, None if options.all else SHOWN)
     return DataError.exit_code if report.failed else 0
 
 
 def _print_report(report: Findings, most: int | None) -> None:
-    """Findings by kind, what must be mended last, so that it is what a terminal still shows."""
+    """Print findings by kind; what must be mended is last, where a terminal still shows it."""
+    from reidcore.data.opening import DARK
+
     identity = ("identity", "identities")
+    few = None if most is None else 3
+    for what, rows in report.converted.items():
+        listed = [f"{row.listed}: {row.path}" for row in rows]
+        level = "warning" if what == DARK else "note"
+        _print_list(f"{level}: {{}} {what}", ("picture", "pictures"), listed, few)
     _print_list("warning: {} in both train and test", identity, report.overlap, most)
     _print_list("warning: {} seen by one camera only", identity, report.one_camera, most)
     _print_list(
@@ -88,11 +99,24 @@ def _print_report(report: Findings, most: int | None) -> None:
         most,
     )
     _print_list(
+        "warning: {} both as query and in the gallery, under one identity, which raises scores",
+        ("identical file", "identical files"),
+        [
+            " = ".join(f"{row.path} ({row.listed}, {row.split})" for row in group)
+            for group in report.copies
+        ],
+        most,
+    )
+    for text in report.labels:
+        print(f"warning: {text}")
+    _print_list(
         "error: {} without a match",
         ("query", "queries"),
         [f"{found.row.listed}: {found.reason}" for found in report.unmatched],
         most,
     )
+    if report.keep_camera:
+        print('  With one camera, set eval.same_camera = "keep" in the run file.')
     _print_list(
         "error: {} missing or damaged",
         ("picture", "pictures"),

@@ -73,9 +73,10 @@ def index_command(options: Namespace) -> int:
         index_folder,
         some,
     )
+    from reidcore.data.labels import is_junk, nobody_warnings, same_number_warnings
     from reidcore.data.manifest import write_manifest
     from reidcore.data.splits import draw_splits
-    from reidcore.errors import UsageError
+    from reidcore.errors import DataError, UsageError
 
     check_sets(options)
     if options.read is not None and (options.pattern is not None or options.split is not None):
@@ -98,7 +99,13 @@ def index_command(options: Namespace) -> int:
         return 0
 
     index = index_folder(folder, pattern)
-    rows = index.rows
+    junk = [row for row in index.rows if is_junk(row.pid)]
+    rows = [row for row in index.rows if not is_junk(row.pid)]
+    if not rows:
+        raise DataError(
+            f"all {counted(len(junk), 'picture')} under {folder} that fit {pattern!r} have the "
+            f"identity {junk[0].pid!r}, which is junk in Market-1501; give them another name"
+        )
     without: Sequence[str] = ()
     if options.split is not None:
         draw = draw_splits(rows, options.split, options.seed)
@@ -111,6 +118,13 @@ def index_command(options: Namespace) -> int:
             f"left out: {counted(len(index.unmatched), 'picture')} that did not fit "
             f"{pattern!r}: {some(index.unmatched)}"
         )
+    if junk:
+        print(
+            f"left out: {counted(len(junk), 'picture')} of identity {junk[0].pid!r}, which is junk "
+            f"in Market-1501, not one person: {some([row.listed for row in junk])}"
+        )
+    for text in (*nobody_warnings(rows), *same_number_warnings(rows)):
+        print(f"warning: {text}")
     if index.others:
         print(f"left out: {counted(index.others, 'file')} without a picture's ending")
     if without:

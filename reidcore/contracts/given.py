@@ -62,6 +62,8 @@ class Given:
         by_row: For postprocessors: True if the ranking scales distances row by row.
         shortlisted: For postprocessors: True if the ranking has a shortlist, so that distances are
             missing.
+        gaps: For messages: which rows lack a column that others fill, in words, by (where, column),
+            where is "train" or "test".
 
     Example:
         >>> from reidcore.api import Feature, Given
@@ -88,6 +90,7 @@ class Given:
     first: bool = True
     by_row: bool = False
     shortlisted: bool = False
+    gaps: Mapping[tuple[str, str], str] = attrs.field(factory=dict)
 
     def feature(self, name: str) -> Feature:
         """Return the feature of this full name.
@@ -184,6 +187,8 @@ class Given:
         """
         columns = self.test_columns if where == "test" else self.train_columns
         if column not in columns:
+            if gap := self.gaps.get((where, column)):
+                raise WiringError("", f"needs the manifest column {column} in every row; {gap}.")
             raise WiringError(
                 "",
                 f"needs the manifest column {column}; this data set has "

@@ -11,12 +11,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
-from io import BytesIO
 
 import attrs
 
 from reidcore.contracts.component import Row
 from reidcore.contracts.rows import SPLITS, natural_key
+from reidcore.data.labels import same_number_warnings
+from reidcore.data.opening import BadPicture, check_file, decoded, read_picture
 
 TEST_SPLITS = frozenset(("query", "gallery", "test"))
 
@@ -25,10 +26,11 @@ _CHUNK = 256  # pictures handed to the threads at once, so that an interrupt is 
 
 @attrs.frozen
 class Finding:
-    """Something wrong with the picture of one row."""
+    """Something wrong with the picture of one row. own_camera: what it lacks is another camera."""
 
     row: Row
     reason: str
+    own_camera: bool = False
 
 
 @attrs.frozen
@@ -48,7 +50,10 @@ class Findings:
     missing, empty or cannot be decoded, each once. unmatched: queries that can never find a match.
     one_camera: identities seen by a single camera, if rows state cameras. duplicates: groups of
     rows with byte-identical files and at least two identities. overlap: identities both in train
-    and in query, gallery or test. Identities are in natural order.
+    and in query, gallery or test. converted: pictures that are not plain 8-bit ones, by what is
+    done to show them. copies: groups of rows with byte-identical files of one identity that are
+    both searched for and found. labels: warnings of identities and
+    cameras. Identities are in natural order.
     """
 
     counts: Mapping[str, Counts]
@@ -57,6 +62,16 @@ class Findings:
     one_camera: Sequence[str]
     duplicates: Sequence[Sequence[Row]]
     overlap: Sequence[str]
+    converted: Mapping[str, Sequence[Row]] = attrs.field(factory=dict)
+    copies: Sequence[Sequence[Row]] = ()
+    labels: Sequence[str] = ()
+
+    @property
+    def keep_camera(self) -> bool:
+        """True if no query has a match, and pictures of the own camera would be some."""
+        queries = self.counts["query"].pictures if "query" in self.counts else 0
+        lack = any(found.own_camera for found in self.unmatched)
+        return lack and len(self.unmatched) == queries
 
     @property
     def failed(self) -> bool:
@@ -82,15 +97,18 @@ def check_rows(
     look = _decode if decode else _stat
     damaged: list[Finding] = []
     same: dict[bytes, list[Row]] = defaultdict(list)
+    converted: dict[str, list[Row]] = defaultdict(list)
     with warnings.catch_warnings(), ThreadPoolExecutor(threads or _threads()) as pool:
         warnings.simplefilter("ignore")  # Pillow's remarks on Exif data and palettes
         for start in range(0, len(paths), _CHUNK):
             chunk = paths[start : start + _CHUNK]
-            for path, (reason, digest) in zip(chunk, pool.map(look, chunk), strict=True):
+            for path, (reason, digest, done) in zip(chunk, pool.map(look, chunk), strict=True):
                 if reason:
                     damaged.append(Finding(first[path], reason))
                 elif digest:
                     same[digest].append(first[path])
+                for what in done:
+                    converted[what].append(first[path])
             if advance is not None:
                 advance(len(chunk))
 
@@ -104,6 +122,9 @@ def check_rows(
             {row.pid for row in rows if row.split == "train"}
             & {row.pid for row in rows if row.split in TEST_SPLITS}
         ),
+        converted=dict(converted),
+        copies=_copies(rows, same.values()),
+        labels=same_number_warnings(rows),
     )
 
 
@@ -135,6 +156,7 @@ def unmatched_queries(rows: Iterable[Row]) -> list[Finding]:
                 Finding(
                     row,
                     f"identity {row.pid!r} is in the gallery only in its own camera {row.camera!r}",
+                    own_camera=True,
                 )
             )
     return findings
@@ -154,6 +176,30 @@ def count_rows(rows: Sequence[Row]) -> dict[str, Counts]:
     }
 
 
+def _copies(rows: Iterable[Row], same: Iterable[Sequence[Row]]) -> list[list[Row]]:
+    """Return the rows of one identity whose files are equal, but not one file, where one is a query
+    and another in the gallery, or both in a pool that gives both.
+
+    same: for each content, a row of every file that has it.
+    """
+    listed: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        listed[row.path].append(row)
+    groups = []
+    for files in same:
+        by_pid: dict[str, list[Row]] = defaultdict(list)
+        for file in files if len(files) > 1 else ():
+            for row in listed[file.path]:
+                by_pid[row.pid].append(row)
+        for group in by_pid.values():
+            queries = {row.path for row in group if row.split in ("query", "test")}
+            found = {row.path for row in group if row.split in ("gallery", "test")}
+            # A query's own file is never its match, so two files are needed.
+            if queries and found and len(queries | found) > 1:
+                groups.append([row for row in group if row.split in TEST_SPLITS])
+    return groups
+
+
 def _one_camera(rows: Iterable[Row]) -> list[str]:
     cameras: dict[str, set[str]] = defaultdict(set)
     for row in rows:
@@ -170,41 +216,21 @@ def _threads() -> int:
     return min(8, os.cpu_count() or 1)
 
 
-def _stat(path: str) -> tuple[str, bytes]:
-    """Return a complaint about the file or "", and no digest."""
+def _stat(path: str) -> tuple[str, bytes, Sequence[str]]:
+    """Return a complaint about the file or "", no digest and nothing found."""
     try:
-        if os.path.isdir(path):
-            return "is a folder", b""
-        return "" if os.stat(path).st_size else "is empty (zero bytes)", b""
-    except OSError as error:
-        return _unreadable(path, error), b""
+        check_file(path)
+    except BadPicture as error:
+        return str(error), b"", ()
+    return "", b"", ()
 
 
-def _decode(path: str) -> tuple[str, bytes]:
-    """Return a complaint about the picture or "", and the digest of the file's content."""
-    from PIL import Image, UnidentifiedImageError
-
+def _decode(path: str) -> tuple[str, bytes, Sequence[str]]:
+    """Return a complaint about the picture or "", the digest of the file's content, and what was
+    done to show it."""
     try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except IsADirectoryError:
-        return "is a folder", b""
-    except OSError as error:
-        return _unreadable(path, error), b""
-    if not data:
-        return "is empty (zero bytes)", b""
-    try:
-        with Image.open(BytesIO(data)) as picture:
-            picture.load()
-    except UnidentifiedImageError:
-        return "is not a picture that Pillow knows", b""
-    except Exception as error:  # decoders raise struct.error, SyntaxError, EOFError and others
-        return f"cannot be decoded: {error}", b""
-    return "", blake2b(data, digest_size=16).digest()
-
-
-def _unreadable(path: str, error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        hint = "; paths are written with '/', not '\\'" if "\\" in path and os.sep == "/" else ""
-        return f"is missing{hint}"
-    return f"cannot be read: {error.strerror or error}"
+        content = read_picture(path)
+        found = decoded(content).found
+    except BadPicture as error:
+        return str(error), b"", ()
+    return "", blake2b(content, digest_size=16).digest(), found

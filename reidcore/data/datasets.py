@@ -9,7 +9,8 @@ from typing import Any
 import attrs
 
 from reidcore.contracts.component import Facts, Row
-from reidcore.contracts.rows import columns, modality_names
+from reidcore.contracts.rows import OPTIONAL, columns, modality_names
+from reidcore.data.labels import is_junk, nobody_warnings, same_number_warnings
 from reidcore.data.manifest import manifest_hash
 from reidcore.data.numbering import Numbering
 from reidcore.protocols.base import Protocol
@@ -41,6 +42,21 @@ class Loaded:
             return columns(self.rows)
         assert self.facts is not None
         return frozenset(self.facts.columns)
+
+    def gap(self, column: str) -> str:
+        """Return, in words, which rows leave an optional column empty; "" if none does, or if the
+        data are absent."""
+        rows = self.rows or ()
+        empty = [row for row in rows if getattr(row, column) in ("", None)]
+        if not empty:
+            return ""
+        named = f"{self.source.role} {self.source.name!r}"
+        if len(empty) == len(rows):
+            return f"{named} has none"
+        shown = ", ".join(row.listed or row.path for row in empty[:3])
+        rest = f" and {len(empty) - 3:,} more" * (len(empty) > 3)
+        has = "has" if len(empty) == 1 else "have"
+        return f"{len(empty):,} of {len(rows):,} pictures of {named} {has} none: {shown}{rest}"
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -144,9 +160,28 @@ class DataPlan:
         return _common(self.test)
 
     @property
+    def gaps(self) -> dict[tuple[str, str], str]:
+        """Which rows lack an optional column that others fill, in words, by (role, column)."""
+        found = {}
+        for role, sets in (("train", self.train), ("test", self.test)):
+            rows = [row for one in sets for row in one.rows or ()]
+            for column in set(OPTIONAL) - _common(sets):
+                if any(getattr(row, column) not in ("", None) for row in rows):
+                    gaps = (one.gap(column) for one in sets)
+                    found[role, column] = "; ".join(gap for gap in gaps if gap)
+        return found
+
+    @property
     def notes(self) -> list[str]:
-        """Remarks on absent data."""
-        return [one.note for one in self.loaded if one.note]
+        """Remarks on absent data, and on labels that are probably not what they seem."""
+        notes = [one.note for one in self.loaded if one.note]
+        for one in self.loaded:
+            rows = one.rows or ()
+            found = same_number_warnings(rows)
+            if any(is_junk(row.pid) for row in rows):
+                found += nobody_warnings(row for row in rows if is_junk(row.pid))
+            notes += [f"[data] {one.source.role} {one.source.name!r}: {text}" for text in found]
+        return notes
 
     @property
     def hashes(self) -> dict[str, str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from reidcore.errors import DataError
+from reidcore.data.opening import BadPicture, decoded, read_picture
 from reidcore.runfiles.tables import Normalize
 
 RESAMPLING = {
@@ -22,28 +20,18 @@ IMAGENET_PIXELS = Normalize(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224,
 
 
 def decode(path: str, listed: str, size: tuple[int, int], interpolation: str) -> Tensor:
-    """Return a picture as uint8 [3, H, W] RGB, resized to `size`, (height, width) in pixels.
+    """Return a picture as a viewer shows it, uint8 [3, H, W] RGB, resized to `size`, (height,
+    width) in pixels.
 
     listed: the row that lists it, for messages. interpolation: as in [data]. Raises `DataError`
     naming the file and its row.
     """
     height, width = size
-    named = f"picture {path} ({listed or 'not listed'})"
     try:
-        # Read at once: each small read would hand the interpreter's lock to another thread.
-        with open(path, "rb", buffering=0) as raw:
-            content = io.BytesIO(raw.read())
-        with Image.open(content) as file:
-            picture = file if file.mode == "RGB" else file.convert("RGB")
-            picture = picture.resize((width, height), RESAMPLING[interpolation])
-    except FileNotFoundError:
-        raise DataError(f"{named} is missing") from None
-    except UnidentifiedImageError:
-        raise DataError(f"{named} cannot be read: it is of no format that Pillow knows") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise DataError(f"{named} cannot be read: {error}") from None
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{named} is too large: {error}") from None
+        opened = decoded(read_picture(path))
+    except BadPicture as error:
+        raise error.of(f"picture {path} ({listed or 'not listed'})") from None
+    picture = opened.picture.resize((width, height), RESAMPLING[interpolation])
     # A row's reds, greens and blues one after another, so that planes are copied row by row.
     lines = np.frombuffer(picture.tobytes("raw", "RGB;L"), np.uint8).reshape(height, 3, width)
     return torch.from_numpy(np.ascontiguousarray(lines.swapaxes(0, 1)))

@@ -172,7 +172,14 @@ def _files(folder: str, inner: str = "", above: frozenset[str] = frozenset()) ->
             entry.name.encode()
         except UnicodeEncodeError:
             raise DataError(f"{entry.path!a} has a name that is not UTF-8; rename it") from None
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _files(entry.path, f"{inner}{entry.name}/", above | {real})
         else:
             yield inner + entry.name
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself is listed, and refused where it is opened
+        return False

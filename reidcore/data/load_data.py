@@ -178,6 +178,10 @@ def _unfit(loaded: Loaded, counts: Mapping[str, int]) -> str:
     if loaded.protocol is None:
         return ""
     text = loaded.protocol.misfit(loaded.columns, loaded.modalities)
+    for column in sorted(loaded.protocol.columns - loaded.columns):
+        # Filled in part: the column is there for all to see.
+        if any(getattr(row, column) not in ("", None) for row in loaded.rows or ()):
+            text += f"; {loaded.gap(column)}"
     fitting = _fitting(loaded.columns, loaded.modalities, counts) if text else []
     return f"{text}. Protocols that fit: {', '.join(fitting)}" if fitting else text
 

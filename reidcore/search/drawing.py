@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from reidcore.contracts.explanations import Heat, Lines
+from reidcore.data.opening import open_picture
 
 HEIGHT = 384
 """Height in pixels at which pictures are drawn; half their width, for pictures wider than that."""
@@ -46,11 +47,10 @@ class Side:
 
 def open_side(path: str, title: str, name: str) -> Side:
     """Return the picture at `path`, enlarged or reduced in its own proportions."""
-    with Image.open(path) as file:
-        scale = HEIGHT / max(file.height, file.width / 2)
-        size = max(1, round(file.width * scale)), max(1, round(file.height * scale))
-        picture = file.convert("RGB").resize(size, Image.Resampling.BICUBIC)
-    return Side(picture, title, name)
+    picture = open_picture(path)
+    scale = HEIGHT / max(picture.height, picture.width / 2)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return Side(picture.resize(size, Image.Resampling.BICUBIC), title, name)
 
 
 def scaled(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:

@@ -25,7 +25,7 @@ def rows_of(pictures: Pictures) -> tuple[Row, ...]:
         path = Path(pictures)
         if path.suffix.lower() == ".csv" and not path.is_dir():
             return tuple(read_manifest(path, labelled=False))
-        if path.is_file():
+        if not path.is_dir() and os.path.lexists(path):  # what is no file is told when it is opened
             return (Row(str(path.absolute()), "", split="gallery"),)
         return tuple(list_pictures(path))
     rows = tuple(

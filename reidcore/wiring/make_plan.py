@@ -222,6 +222,7 @@ def _given(
         losses=tuple(part.name for part in run.of("loss")),
         find_file=find_weights,
         find_weights=weights_path if purpose == "train" else None,
+        gaps=data.gaps,
     )
 
 
@@ -258,7 +259,11 @@ def _check_best(loader: PartLoader) -> None:
 def _notes(run: RunFile, data: DataPlan, unread: Sequence[str]) -> tuple[str, ...]:
     """Return remarks on what is done otherwise than one may expect."""
     notes = [*data.notes, *(f"{role}: nothing reads it; it is not built" for role in unread)]
-    if any(_lacks_cameras(one, run.eval.same_camera) for one in data.test):
+    lacking = [one for one in data.test if _lacks_cameras(one, run.eval.same_camera)]
+    partly = [one for one in lacking if one.cameras and one.gap("camera")]
+    for one in partly:
+        notes.append(f"cameras: {one.gap('camera')}; these are not dropped for their camera")
+    if len(partly) < len(lacking):
         notes.append(
             "no camera column in the test data: no gallery picture is dropped for its camera; "
             "only the query's own file is"

@@ -153,4 +153,5 @@ def check_chain(plan: Plan, ranking: RankingTable, columns: frozenset[str]) -> N
 
     posts = {wired.part.name: wired for wired in plan.posts}
     promised = {name: plan.matching(name).unit for name in ranking.weights}
-    follow_chain(ranking, promised, attrs.evolve(plan.given, test_columns=columns), posts, check)
+    given = attrs.evolve(plan.given, test_columns=columns, gaps={})
+    follow_chain(ranking, promised, given, posts, check)

@@ -227,3 +227,17 @@ def test_shared_manifests_pass() -> None:
         "gallery": Counts(1192, 20, 3),
     }
     assert not counts.failed
+
+
+def test_one_camera_says_what_to_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Data of one camera name the key that makes them usable, as a run does; others do not."""
+    for seed, name in enumerate("abcd"):
+        picture(tmp_path / f"{name}.png", seed)
+    one = listed(tmp_path, "a.png,1,1,query", "b.png,1,1,gallery", "c.png,2,1,query")
+    assert reid("check", one) == 4
+    assert 'set eval.same_camera = "keep"' in capsys.readouterr().out
+    two = listed(
+        tmp_path, "a.png,1,1,query", "b.png,1,1,gallery", "c.png,2,1,query", "d.png,2,2,gallery"
+    )
+    assert reid("check", two) == 4
+    assert "same_camera" not in capsys.readouterr().out

@@ -9,7 +9,7 @@ from pathlib import Path
 import attrs
 from PIL import Image
 
-from reidcore.errors import DataError
+from reidcore.tools import open_picture
 
 QUALITY = 78
 """Of the JPEGs."""
@@ -40,12 +40,7 @@ class Album:
     def thumb(self, path: str) -> Thumb:
         """The picture at `path`. Raises DataError if it cannot be read."""
         if path not in self._thumbs:
-            try:
-                with Image.open(path) as file:
-                    picture = file.convert("RGB")
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                raise DataError(f"picture {path} cannot be read: {error}") from None
-            picture, content = jpeg(picture, self.side)
+            picture, content = jpeg(open_picture(path), self.side)
             thumb = Thumb(f"p{len(self._thumbs)}", picture.width, picture.height)
             self._thumbs[path] = thumb
             self._uris[thumb.key] = data_uri("image/jpeg", content)

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from reid_report.album import Album, Thumb, name_below
 from reid_report.stage import IGNORED, MATCH, WRONG, Stage
 from reidcore.api import Row
+from reidcore.tools import open_picture
 
 KINDS = {MATCH: "match", WRONG: "wrong", IGNORED: "ignored"}
 BORDERS = {
@@ -138,11 +139,9 @@ def png_of(strips: Sequence[Strip]) -> Image.Image:
 
 
 def _framed(tile: Tile) -> Image.Image:
-    with Image.open(tile.row.path) as file:
-        scale = HEIGHT / file.height
-        picture = file.convert("RGB").resize(
-            (max(1, round(file.width * scale)), HEIGHT), Image.Resampling.BICUBIC
-        )
+    opened = open_picture(tile.row.path)
+    size = max(1, round(opened.width * HEIGHT / opened.height)), HEIGHT
+    picture = opened.resize(size, Image.Resampling.BICUBIC)
     words = [tile.words[0].replace("rank ", "").partition(",")[0]]
     words += [word.removeprefix("distance ") for word in tile.words if "distance" in word]
     whole = Image.new(
