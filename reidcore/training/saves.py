@@ -80,6 +80,7 @@ class Saves:
         self.evaluation_due = saved["evaluation_due"]
         self._scores_by_epoch = saved.get("scored", [])  # older saves have none
         self._best = saved["best"]
+        self._write_tables()  # a kill may have come before they were written
         return True
 
     def add_epoch(self, row: dict[str, float], evaluation_due: bool) -> None:
@@ -107,11 +108,16 @@ class Saves:
         and what it used of the machine, and remove what only a resumed run would need."""
         if not self._processes.first:
             return
-        save_sections(self._folder / WEIGHTS, self._model.sections())
+        self.write_weights()
         if scores is not None:
             write_json(self._folder / SCORES, scores)
         mark_finished(self._folder, used)
         (self._folder / RESUME).unlink(missing_ok=True)
+
+    def write_weights(self) -> None:
+        """Write the weights as they are now, as those of the end of training."""
+        if self._processes.first:
+            save_sections(self._folder / WEIGHTS, self._model.sections())
 
     def _write_best(self, found: Mapping[str, float]) -> None:
         if self._processes.first:
@@ -134,9 +140,24 @@ class Saves:
                 "best": self._best,
             },
         )
+        self._write_tables()
+
+    def _write_tables(self) -> None:
+        """Write the files that follow from the resume file."""
+        if not self._processes.first:
+            return
         write_means(self._folder / MEANS, self.history)
         if self._scores_by_epoch:
             write_json(self._folder / SCORED_EPOCHS, self._scores_by_epoch)
+
+
+def is_trained(folder: Path, epochs: int) -> bool:
+    """Return True if the unfinished run in a folder has been trained and only its last evaluation
+    is missing."""
+    if not (folder / RESUME).exists():
+        return (folder / WEIGHTS).exists()
+    saved = load_state(folder / RESUME)
+    return bool(saved["evaluation_due"]) and len(saved["history"]) == epochs
 
 
 def _deciding_score(scores: Mapping[str, Any], metric: str) -> tuple[str, float]:

@@ -120,3 +120,23 @@ def test_a_mean_that_is_not_finite_ends_the_run():
     with pytest.raises(ReidError) as caught:
         log.row(2, 0.1)
     assert str(caught.value).startswith("id, triplet became nan in epoch 2; lower optim.lr")
+
+
+@pytest.mark.parametrize("lost", ["means.csv", "scores-by-epoch.json"])
+@pytest.mark.parametrize("damage", ["old", "absent"])
+def test_tables_are_written_anew_on_resume(tmp_path, lost, damage):
+    """A kill after the resume file and before a table leaves the table of the epoch before."""
+    saves = Saves(tmp_path, make(), ALONE)
+    before: dict[str, bytes] = {}
+    for number in (1, 2):
+        before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        saves.add_epoch({**ROW, "epoch": number}, evaluation_due=True)
+        saves.add_scores(scores(0.5))
+    whole = (tmp_path / lost).read_bytes()
+    assert whole != before[lost]
+    if damage == "old":
+        (tmp_path / lost).write_bytes(before[lost])
+    else:
+        (tmp_path / lost).unlink()
+    assert Saves(tmp_path, make(), ALONE).restore({})
+    assert (tmp_path / lost).read_bytes() == whole
