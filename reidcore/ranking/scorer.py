@@ -15,7 +15,8 @@ from reidcore.contracts.pictures import Batch, Rows
 from reidcore.data.pictures import PictureLoader
 from reidcore.distributed.processes import ALONE, Processes
 from reidcore.distributed.shared_batches import RemoteImages
-from reidcore.errors import DataError
+from reidcore.errors import DataError, ReidError
+from reidcore.model.finite import faults, is_finite
 from reidcore.model.model import Model
 from reidcore.model.training_pairs import Pairs, choose_pictures, sort_pairs
 from reidcore.ranking.distances import compute_distances
@@ -26,7 +27,7 @@ from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.resources import Resources
 from reidcore.ranking.scales import Scale, fit
 from reidcore.ranking.sides import Sides
-from reidcore.ranking.templates import Storage, view_of
+from reidcore.ranking.templates import Storage, require_finite, view_of
 from reidcore.runfiles.tables import FITTED, RankingTable
 from reidcore.support.progress import Reporter
 from reidcore.support.seeds import generator
@@ -110,10 +111,10 @@ class Scorer:
         self, matchers: Sequence[str], rows: Rows
     ) -> Iterator[dict[str, Template]]:
         """Yield {matcher: template} of the next pictures, views merged, on the model's device. This
-        process alone makes them."""
+        process alone makes them. Raises ReidError for one that is not finite."""
         model = self.model
         used = {name: model.matchers[name] for name in matchers}
-        training = model.training
+        training, done = model.training, 0
         for batch in self.loader.plain(rows, self.batch):
             images = batch.images.to(model.device)
             viewed: dict[str, list[Template]] = {name: [] for name in matchers}
@@ -126,6 +127,9 @@ class Scorer:
                 merged = {name: matcher.merge(viewed[name]) for name, matcher in used.items()}
             finally:
                 model.train(training)
+            for name, template in merged.items():
+                require_finite(name, template, rows.paths[done : done + len(batch)])
+            done += len(batch)
             yield merged
 
     def templates(
@@ -157,9 +161,12 @@ class Scorer:
     def distances(self, matcher: str, a: Template, b: Template) -> Tensor:
         """Return one matcher's own distances, float32 [len(a), len(b)]; `a` is the query side."""
         matching, resources = self.model.plan.matching(matcher), self.resources
-        return compute_distances(
+        found = compute_distances(
             self.model.matchers[matcher], matching, a, b, resources.memory, resources.device
         )
+        if not is_finite(found):
+            raise ReidError(f"distances by matcher {matcher!r} are not finite: {faults(found)}")
+        return found
 
     def training_pairs(self, rows: Rows, seed: int) -> dict[str, Pairs]:
         """Return {matcher: its distances of some pairs of training pictures}, on which scales are

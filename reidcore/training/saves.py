@@ -11,6 +11,7 @@ import torch
 
 from reidcore.distributed.processes import Processes
 from reidcore.errors import DataError
+from reidcore.model.finite import faults, is_finite, tensors_in
 from reidcore.model.model import Model
 from reidcore.model.state_files import load_state, save_sections, save_state
 from reidcore.protocols.score_names import metric_of
@@ -27,6 +28,7 @@ from reidcore.runfolder.folder import (
 from reidcore.runfolder.record import mark_finished
 from reidcore.support.files import write_json
 from reidcore.support.repeats import number_of, without_curves
+from reidcore.training.epoch_log import not_finite
 from reidcore.training.optimizers import lay_out_as_parameters
 
 
@@ -84,7 +86,10 @@ class Saves:
         return True
 
     def add_epoch(self, row: dict[str, float], evaluation_due: bool) -> None:
-        """Save the run after an epoch, whose row of means.csv is `row`."""
+        """Save the run after an epoch, whose row of means.csv is `row`.
+
+        Raises ReidError, and leaves the last save as it is, if a number of the state is not finite.
+        """
         self.history.append(row)
         self.evaluation_due = evaluation_due
         self._save()
@@ -94,6 +99,7 @@ class Saves:
         the evaluation."""
         self.scores = scores
         self.evaluation_due = False
+        self._require_finite()
         epoch = len(self.history)
         self._scores_by_epoch.append({"epoch": epoch, "scores": without_curves(scores or {})})
         if self._best_metric and scores:
@@ -106,9 +112,9 @@ class Saves:
     def finish(self, scores: dict[str, Any] | None, used: Mapping[str, Any]) -> None:
         """Write the weights and the last scores, note in the run record that the run is finished
         and what it used of the machine, and remove what only a resumed run would need."""
+        self.write_weights()
         if not self._processes.first:
             return
-        self.write_weights()
         if scores is not None:
             write_json(self._folder / SCORES, scores)
         mark_finished(self._folder, used)
@@ -116,6 +122,7 @@ class Saves:
 
     def write_weights(self) -> None:
         """Write the weights as they are now, as those of the end of training."""
+        self._require_finite()
         if self._processes.first:
             save_sections(self._folder / WEIGHTS, self._model.sections())
 
@@ -124,7 +131,15 @@ class Saves:
             save_sections(self._folder / BEST_WEIGHTS, self._model.sections())
             write_json(self._folder / BEST_SCORE, found)
 
+    def _require_finite(self) -> None:
+        """Raise ReidError if the model or the procedure's state has diverged."""
+        state = {name: part.state_dict() for name, part in self._state.items()}
+        for name, value in tensors_in({**self._model.sections(), **state}):
+            if not is_finite(value):
+                raise not_finite(name, faults(value), len(self.history))
+
     def _save(self) -> None:
+        self._require_finite()
         if not self._processes.first:
             return
         save_state(
