@@ -15,7 +15,7 @@ from reidcore.contracts.pictures import Batch, Rows
 from reidcore.data.pictures import PictureLoader
 from reidcore.distributed.processes import ALONE, Processes
 from reidcore.distributed.shared_batches import RemoteImages
-from reidcore.errors import DataError, ReidError
+from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.model.finite import faults, is_finite
 from reidcore.model.model import Model
 from reidcore.model.training_pairs import Pairs, choose_pictures, sort_pairs
@@ -200,14 +200,15 @@ def make_fusion(table: RankingTable, model: Model, pairs: Mapping[str, Pairs]) -
     """Return the fusion of the model's matchers that a [[ranking]] table asks for.
 
     pairs: distances of training pairs by matcher. Raises DataError for a scale that has to be
-    fitted where they are missing.
+    fitted where they are missing, UsageError where they were measured under other settings.
     """
 
     def share(name: str, weight: float = 1.0, scale: Scale | None = None) -> Share:
         return Share(name, model.matchers[name], model.plan.matching(name), weight, scale)
 
     shares = [
-        share(name, weight, _fitted(table, name, pairs)) for name, weight in table.weights.items()
+        share(name, weight, _fitted(table, name, pairs, model.stale_pairs))
+        for name, weight in table.weights.items()
     ]
     shortlist = None
     if table.shortlist is not None:
@@ -217,7 +218,9 @@ def make_fusion(table: RankingTable, model: Model, pairs: Mapping[str, Pairs]) -
     return Fusion(shares, table.scale == "row_minmax", shortlist)
 
 
-def _fitted(table: RankingTable, matcher: str, pairs: Mapping[str, Pairs]) -> Scale | None:
+def _fitted(
+    table: RankingTable, matcher: str, pairs: Mapping[str, Pairs], stale: Mapping[str, str]
+) -> Scale | None:
     if table.scale not in FITTED:
         return None
     place = f"ranking {table.name!r}: matcher {matcher!r}"
@@ -226,6 +229,12 @@ def _fitted(table: RankingTable, matcher: str, pairs: Mapping[str, Pairs]) -> Sc
             f"{place}: scale = {table.scale!r} is fitted on training pairs, but the run has kept "
             "none: it was trained without data.train, or these are weights-best.safetensors of a "
             "run whose own rankings need none"
+        )
+    if matcher in stale:
+        raise UsageError(
+            f"{place}: scale = {table.scale!r} is fitted on training pairs that were measured "
+            f"under other settings: {stale[matcher]}. It does not fit these distances: undo the "
+            "change, train a run with it, or give the ranking scale = 'row_minmax' or 'none'"
         )
     try:
         return fit(table.scale, pairs[matcher])
