@@ -54,7 +54,13 @@ def make_rows(rows: Sequence[Row], cameras: Mapping[str, int], modalities: Seque
 
 
 def meta_of(rows: Rows, index: Any = slice(None)) -> Meta:
-    """Return the cameras, times and modalities of rows, which ranking may use."""
+    """Return the cameras, times and modalities of rows, which ranking may use.
+
+    index: a slice, or the rows' numbers in a tensor, an array or a list.
+    """
+    if not isinstance(index, slice):
+        # An array indexed by a tensor of one element gives a scalar.
+        index = np.asarray(index, dtype=np.int64)
     return Meta(
         torch.from_numpy(rows.camera[index]),
         torch.from_numpy(rows.time[index]),

@@ -163,8 +163,14 @@ class _Evaluation:
         # A postprocessor's matrix that does not fit is the CPU's, and so is all that is done to it.
         matrix = 4 * max(len(mine) * len(theirs) for mine, theirs in pool.trials)
         place = self._device if not table.post or fits(matrix, self._device) else CPU
-        query, gallery = (meta_of(labelled.rows, getattr(pool, side)).to(place) for side in SIDES)
-        return Sides(query, gallery, {side: stored.of(getattr(pool, side)) for side in SIDES})
+        pools = {side: getattr(pool, side) for side in SIDES}
+        query, gallery = (meta_of(labelled.rows, index).to(place) for index in pools.values())
+        names = {
+            side: [labelled.rows.paths[number] for number in index.tolist()]
+            for side, index in pools.items()
+        }
+        templates = {side: stored.of(index) for side, index in pools.items()}
+        return Sides(query, gallery, templates, names=names)
 
     def _stages(self, trials: list[Trial], table: RankingTable, pool: Pools) -> dict[str, Any]:
         """{stage: scores} over all trials."""

@@ -69,6 +69,8 @@ class Model(nn.Module):
         self._compiled: dict[str, Callable[..., Any]] = {}
         self.pairs: dict[str, Pairs] = {}
         """Distances of training pairs by matcher, for scales that are fitted on them."""
+        self.stale_pairs: dict[str, str] = {}
+        """Matchers whose pairs were measured under other settings than the plan's, and which."""
 
     def _group(self, group: str) -> dict[str, Any]:
         return {name: getattr(self, f"{group}_{name}") for name in self._names[group]}

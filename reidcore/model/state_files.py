@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, contiguous_format
 
 from reidcore.errors import DataError
+from reidcore.model.finite import faults, is_finite
 from reidcore.model.training_pairs import read_pairs
 from reidcore.support.files import write_atomically
 from reidcore.support.wording import few
@@ -103,7 +104,7 @@ def load_sections(model: Any, path: Path) -> None:
     """Load the tensors of the model's parts from what `save_sections` saved. What the file has
     beyond them is left alone: evaluation builds less than training did.
 
-    Raises DataError naming the first keys that are missing or of another shape.
+    Raises DataError naming the first keys that are missing, of another shape or not finite.
     """
     tensors, _ = read_tensors(path)
     for role, module in model.parts():
@@ -119,7 +120,16 @@ def load_sections(model: Any, path: Path) -> None:
             for key in own
             if key in section and section[key].shape != own[key].shape
         ]
-        for what, keys in (("lacks", missing), ("has other shapes:", wrong)):
+        damaged = [
+            f"{key} ({faults(section[key])})"
+            for key in own
+            if key in section and not is_finite(section[key])
+        ]
+        for what, keys in (
+            ("lacks", missing),
+            ("has other shapes:", wrong),
+            ("is not finite:", damaged),
+        ):
             if keys:
                 raise DataError(f"{path}: the section of {role} {what} {few(keys)}")
         module.load_state_dict({key: section[key] for key in own})

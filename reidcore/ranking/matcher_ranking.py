@@ -98,7 +98,14 @@ class MatcherRanking:
             self.fusion.require_others(f"distances between {a} and {b}")
         elif self._shortlisted is not None:
             return self._shortlisted.rows(rows)
-        return self.fusion.sum(lambda share: self._blocks.rows(share, a, b, rows))
+        return self.fusion.sum(lambda share: self._finite_rows(share, a, b, rows))
+
+    def _finite_rows(self, share: Share, a: str, b: str, rows: slice) -> Tensor:
+        """One matcher's own distances of some rows. Raises ReidError if one is not finite: scales
+        and postprocessors might hide it."""
+        distances = self._blocks.rows(share, a, b, rows)
+        self.sides.require_finite(share.name, distances, (a, rows.start), b)
+        return distances
 
     @torch.no_grad()
     def within(self, side: str, entries: int) -> Iterator[tuple[int, int, Tensor]]:

@@ -15,7 +15,8 @@ from reidcore.contracts.pictures import Batch, Rows
 from reidcore.data.pictures import PictureLoader
 from reidcore.distributed.processes import ALONE, Processes
 from reidcore.distributed.shared_batches import RemoteImages
-from reidcore.errors import DataError
+from reidcore.errors import DataError, ReidError, UsageError
+from reidcore.model.finite import faults, is_finite
 from reidcore.model.model import Model
 from reidcore.model.training_pairs import Pairs, choose_pictures, sort_pairs
 from reidcore.ranking.distances import compute_distances
@@ -26,7 +27,7 @@ from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.resources import Resources
 from reidcore.ranking.scales import Scale, fit
 from reidcore.ranking.sides import Sides
-from reidcore.ranking.templates import Storage, view_of
+from reidcore.ranking.templates import Storage, require_finite, view_of
 from reidcore.runfiles.tables import FITTED, RankingTable
 from reidcore.support.progress import Reporter
 from reidcore.support.seeds import generator
@@ -110,10 +111,10 @@ class Scorer:
         self, matchers: Sequence[str], rows: Rows
     ) -> Iterator[dict[str, Template]]:
         """Yield {matcher: template} of the next pictures, views merged, on the model's device. This
-        process alone makes them."""
+        process alone makes them. Raises ReidError for one that is not finite."""
         model = self.model
         used = {name: model.matchers[name] for name in matchers}
-        training = model.training
+        training, done = model.training, 0
         for batch in self.loader.plain(rows, self.batch):
             images = batch.images.to(model.device)
             viewed: dict[str, list[Template]] = {name: [] for name in matchers}
@@ -126,6 +127,9 @@ class Scorer:
                 merged = {name: matcher.merge(viewed[name]) for name, matcher in used.items()}
             finally:
                 model.train(training)
+            for name, template in merged.items():
+                require_finite(name, template, rows.paths[done : done + len(batch)])
+            done += len(batch)
             yield merged
 
     def templates(
@@ -157,9 +161,12 @@ class Scorer:
     def distances(self, matcher: str, a: Template, b: Template) -> Tensor:
         """Return one matcher's own distances, float32 [len(a), len(b)]; `a` is the query side."""
         matching, resources = self.model.plan.matching(matcher), self.resources
-        return compute_distances(
+        found = compute_distances(
             self.model.matchers[matcher], matching, a, b, resources.memory, resources.device
         )
+        if not is_finite(found):
+            raise ReidError(f"distances by matcher {matcher!r} are not finite: {faults(found)}")
+        return found
 
     def training_pairs(self, rows: Rows, seed: int) -> dict[str, Pairs]:
         """Return {matcher: its distances of some pairs of training pictures}, on which scales are
@@ -193,14 +200,15 @@ def make_fusion(table: RankingTable, model: Model, pairs: Mapping[str, Pairs]) -
     """Return the fusion of the model's matchers that a [[ranking]] table asks for.
 
     pairs: distances of training pairs by matcher. Raises DataError for a scale that has to be
-    fitted where they are missing.
+    fitted where they are missing, UsageError where they were measured under other settings.
     """
 
     def share(name: str, weight: float = 1.0, scale: Scale | None = None) -> Share:
         return Share(name, model.matchers[name], model.plan.matching(name), weight, scale)
 
     shares = [
-        share(name, weight, _fitted(table, name, pairs)) for name, weight in table.weights.items()
+        share(name, weight, _fitted(table, name, pairs, model.stale_pairs))
+        for name, weight in table.weights.items()
     ]
     shortlist = None
     if table.shortlist is not None:
@@ -210,7 +218,9 @@ def make_fusion(table: RankingTable, model: Model, pairs: Mapping[str, Pairs]) -
     return Fusion(shares, table.scale == "row_minmax", shortlist)
 
 
-def _fitted(table: RankingTable, matcher: str, pairs: Mapping[str, Pairs]) -> Scale | None:
+def _fitted(
+    table: RankingTable, matcher: str, pairs: Mapping[str, Pairs], stale: Mapping[str, str]
+) -> Scale | None:
     if table.scale not in FITTED:
         return None
     place = f"ranking {table.name!r}: matcher {matcher!r}"
@@ -219,6 +229,12 @@ def _fitted(table: RankingTable, matcher: str, pairs: Mapping[str, Pairs]) -> Sc
             f"{place}: scale = {table.scale!r} is fitted on training pairs, but the run has kept "
             "none: it was trained without data.train, or these are weights-best.safetensors of a "
             "run whose own rankings need none"
+        )
+    if matcher in stale:
+        raise UsageError(
+            f"{place}: scale = {table.scale!r} is fitted on training pairs that were measured "
+            f"under other settings: {stale[matcher]}. It does not fit these distances: undo the "
+            "change, train a run with it, or give the ranking scale = 'row_minmax' or 'none'"
         )
     try:
         return fit(table.scale, pairs[matcher])

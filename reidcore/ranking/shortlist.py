@@ -61,17 +61,20 @@ class ShortlistedDistances:
         for first in range(rows.start, rows.stop, step):
             some = slice(first, min(first + step, rows.stop))
             coarse = self._own.between(share, take(queries, some), gallery)
+            self._sides.require_finite(share.name, coarse, ("query", first), "gallery")
             yield some, coarse.argsort(dim=1, stable=True)
 
     def _listed(self, share: Share, rows: slice, listed: Tensor) -> Tensor:
         """[q, N]: one matcher's own distances of some queries' listed gallery pictures."""
         queries, gallery = self._templates(share)
-        return torch.stack(
+        found = torch.stack(
             [
                 self._own.to_listed(share, take(queries, slice(row, row + 1)), gallery, index)
                 for row, index in zip(range(rows.start, rows.stop), listed, strict=True)
             ]
         )
+        self._sides.require_finite(share.name, found, ("query", rows.start), "gallery", listed)
+        return found
 
     def _templates(self, share: Share) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         queries, gallery = (self._sides.template(side, share.name) for side in ("query", "gallery"))

@@ -14,6 +14,8 @@ from torch import Tensor
 from reidcore.contracts.component import TensorSpec
 from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Images
+from reidcore.errors import ReidError
+from reidcore.model.finite import faults, is_finite
 
 
 def view_of(images: Images, view: str) -> Images:
@@ -80,3 +82,16 @@ def take(template: Template, index: slice | Tensor) -> Template:
 def moved(template: Template, device: torch.device) -> Template:
     """Return the template on a device; from pinned memory it comes without waiting."""
     return {key: value.to(device, non_blocking=True) for key, value in template.items()}
+
+
+def require_finite(matcher: str, template: Template, names: Sequence[str]) -> None:
+    """Raise ReidError, naming the first such picture, if a template is not finite. names: of the
+    pictures."""
+    for key, value in template.items():
+        if not is_finite(value):
+            good = value.isfinite().flatten(1).all(1) if value.ndim > 1 else value.isfinite()
+            first = int((~good).nonzero()[0])
+            raise ReidError(
+                f"the template {matcher}.{key} of picture {names[first]} is not finite: "
+                f"{faults(value[first])}; nothing can be ranked by it"
+            )

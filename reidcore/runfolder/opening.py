@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reidcore.runfolder.calibration import measured_otherwise
 from reidcore.runfolder.folder import RESUME, RUN_FILE, WEIGHTS
 from reidcore.runfolder.record import read_record, unfinished
 
@@ -61,4 +62,8 @@ def load_model(folder: Path, plan: Plan, device: str) -> Model:
         raise unfinished(folder)
     model = build_model(plan, plan.runfile.train.seed, "none").to(choose_device(device))
     load_sections(model, weights)
+    measured = read_record(folder).get("resolved", {})
+    for name in model.pairs:
+        if changes := measured_otherwise(measured, plan.resolved(), name):
+            model.stale_pairs[name] = changes
     return model.eval()

@@ -7,7 +7,7 @@ Torch-free.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ RESUME_FREE = (
     "eval.batch",
 )
 """Settings that may change on resume: they do not change what is computed."""
+EVALUATION = ("data.test", "eval", "ranking", "parts.post")
+"""Settings that may change once a run has been trained and only its last evaluation is missing."""
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -72,17 +74,25 @@ def mark_finished(folder: Path, used: Mapping[str, Any]) -> None:
     write_json(path, {**read_json(path), "finished": True, "used": used})
 
 
-def check_resumable(folder: Path, record: Mapping[str, Any]) -> list[str]:
-    """Compare the record of a run that is to go on with the one in the folder. Return notes on what
-    may make its end differ in the last bits.
+def check_resumable(
+    folder: Path, record: Mapping[str, Any], trained: Callable[[], bool]
+) -> tuple[list[str], bool]:
+    """Compare the record of a run that is to go on with the one in the folder. Return (notes on
+    what may make its end differ in the last bits, whether it has another evaluation).
 
+    trained: returns whether only the run's last evaluation is missing, which then may be another.
     Raises UsageError naming what would make it another run.
     """
     old = read_json(folder / RECORD)
     new = json.loads(json.dumps(record))
-    changed = _differences(old.get("resolved"), new["resolved"])
+    settings = _differences(old.get("resolved"), new["resolved"])
     data = _differences(old.get("data"), new["data"])
-    changed += [f"the manifest of data.{text}" for text in data]
+    evaluation = [text for text in settings if _is_under(EVALUATION, text)]
+    evaluation += [text for text in data if _is_under(("test",), text)]
+    other_evaluation = False
+    if evaluation and len(evaluation) == len(settings) + len(data) and trained():
+        settings, data, other_evaluation = [], [], True
+    changed = settings + [f"the manifest of data.{text}" for text in data]
     own = {name: v for name, v in new["versions"].items() if name not in ("torch", "python")}
     before = {name: old.get("versions", {}).get(name) for name in own}
     changed += [f"the version of {text}" for text in _differences(before, own)]
@@ -100,7 +110,12 @@ def check_resumable(folder: Path, record: Mapping[str, Any]) -> list[str]:
             notes.append(
                 f"note: {key} was {found}, is {new[key]}: the end will not be bit-identical"
             )
-    return notes
+    return notes, other_evaluation
+
+
+def _is_under(keys: Sequence[str], difference: str) -> bool:
+    """True if a difference is that of one of these keys, or of one inside it."""
+    return any(difference.startswith((f"{key} ", f"{key}.")) for key in keys)
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -1,7 +1,8 @@
 """Indexes of galleries: templates on disk, written batch by batch and mapped when they are read.
 
 A folder of layout 1: index.json (layout, who made it, counts), manifest.csv (the pictures) and
-templates.safetensors (`MATCHER.KEY`, leading axis: the pictures).
+templates.safetensors (`MATCHER.KEY`, leading axis: the pictures). A digest of manifest.csv in the
+other two ties the files together; older indexes have none.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,7 +22,8 @@ from torch import Tensor
 from reidcore.contracts.component import Row, TensorSpec
 from reidcore.contracts.parts import Template
 from reidcore.data.manifest import read_manifest, write_manifest
-from reidcore.errors import DataError, PluginError, UsageError
+from reidcore.errors import DataError, PluginError, ReidError, UsageError
+from reidcore.ranking.templates import require_finite
 from reidcore.support.files import new_folder, read_json, write_json
 from reidcore.wiring.plan import Plan
 
@@ -55,8 +58,8 @@ def made_by(folder: Path, plan: Plan) -> str:
 
 
 class TemplateWriter:
-    """Writes the templates of so many pictures into a folder as they come, so that they need not
-    fit into memory. specs: {matcher: {key: shape and dtype}}."""
+    """Writes the templates of so many pictures into a folder that has their manifest.csv as they
+    come, so that they need not fit into memory. specs: {matcher: {key: shape and dtype}}."""
 
     def __init__(self, folder: Path, specs: Mapping[str, Mapping[str, TensorSpec]], pictures: int):
         self.pictures = pictures
@@ -66,7 +69,8 @@ class TemplateWriter:
             for matcher, keys in specs.items()
             for key, spec in keys.items()
         }
-        header: dict[str, object] = {}
+        # Whoever opens the index can tell that these templates are of that manifest's pictures.
+        header: dict[str, object] = {"__metadata__": {"manifest": _digest(folder)}}
         places: dict[str, tuple[int, int, TensorSpec]] = {}
         end = 0
         # The format has no gaps; with the widest numbers first, all begin at a multiple of theirs.
@@ -121,16 +125,22 @@ def _width(spec: TensorSpec) -> int:
 
 @contextmanager
 def write_index(folder: Path, rows: tuple[Row, ...], made_by: str, run: str) -> Iterator[Path]:
-    """Make a folder to write templates into, which becomes `folder`, complete with index.json and
-    manifest.csv, when the `with` block ends well.
+    """Make a folder with manifest.csv to write templates into, which becomes `folder`, complete
+    with index.json, when the `with` block ends well.
 
     rows: the pictures. made_by, run: see `Templates.made_by`, and the run's name. Raises UsageError
     if the folder exists, DataError if it cannot be written.
     """
     with new_folder(folder) as partial:
-        yield partial
         write_manifest(partial / "manifest.csv", rows, for_index=True)
-        content = {"layout": LAYOUT, "made_by": made_by, "run": run, "pictures": len(rows)}
+        yield partial
+        content = {
+            "layout": LAYOUT,
+            "made_by": made_by,
+            "run": run,
+            "pictures": len(rows),
+            "manifest": _digest(partial),
+        }
         write_json(partial / "index.json", content)
 
 
@@ -153,6 +163,7 @@ def read_index(folder: Path) -> tuple[tuple[Row, ...], dict[str, Template], str]
     parts: dict[str, dict[str, Tensor]] = {}
     try:
         with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
             for name in file.keys():  # noqa: SIM118
                 matcher, _, key = name.partition(".")
                 parts.setdefault(matcher, {})[key] = file.get_tensor(name)
@@ -160,7 +171,35 @@ def read_index(folder: Path) -> tuple[tuple[Row, ...], dict[str, Template], str]
         raise DataError(f"{path.absolute()} is missing") from None
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path.absolute()} is damaged: {error}") from None
-    sizes = {len(value) for template in parts.values() for value in template.values()}
+    values = [value for template in parts.values() for value in template.values()]
+    sizes = {len(value) if value.ndim else -1 for value in values}
     if sizes != {count} or len(rows) != count:
         raise DataError(f"{folder.absolute()} is damaged: its files differ in number of pictures")
+    _check_manifest(folder, content, metadata)
+    for matcher, template in parts.items():
+        try:
+            require_finite(matcher, template, [row.path for row in rows])
+        except ReidError as error:
+            raise DataError(f"{path.absolute()} is damaged: {error}") from None
     return rows, {name: dict(template) for name, template in parts.items()}, made_by
+
+
+def _digest(folder: Path) -> str:
+    return sha256((folder / "manifest.csv").read_bytes()).hexdigest()
+
+
+def _check_manifest(folder: Path, content: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    """Raise DataError if the three files are not of one index. An older index has no digest."""
+    own = _digest(folder)
+    for file, known in (("index.json", content), (TEMPLATES, metadata)):
+        if known.get("manifest", own) != own:
+            raise DataError(
+                f"{folder.absolute()}: manifest.csv is not the one that {file} was written with, "
+                "so templates would stand for other pictures; put the file back as it was, or "
+                "index the pictures again"
+            )
+    if ("manifest" in content) != ("manifest" in metadata):
+        raise DataError(
+            f"{folder.absolute()}: index.json and {TEMPLATES} are not of one index; put the files "
+            "back as they were, or index the pictures again"
+        )

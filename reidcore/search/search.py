@@ -25,7 +25,7 @@ from reidcore.contracts.pictures import Rows
 from reidcore.contracts.rows import columns
 from reidcore.data.numbering import Numbering
 from reidcore.data.pictures import PictureLoader, make_rows, meta_of
-from reidcore.errors import UsageError, nearest
+from reidcore.errors import ReidError, UsageError, nearest
 from reidcore.model.model import Model
 from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.postprocess import build_postprocessor
@@ -369,7 +369,8 @@ class Search:
         place = CPU if whole and not fits(4 * len(query) * len(gallery), device) else device
         meta = meta_of(self._numbered([*query.rows, *gallery.rows])).to(place)
         templates = {"query": query.on(device), "gallery": gallery.on(device)}
-        sides = Sides(meta[: len(query)], meta[len(query) :], templates)
+        names = {"query": query.paths, "gallery": gallery.paths}
+        sides = Sides(meta[: len(query)], meta[len(query) :], templates, names=names)
         return self._scorer().ranking(table, sides, gallery.memo.setdefault(repr(table), {}))
 
     def _blocks(
@@ -387,4 +388,11 @@ class Search:
         posts = {wired.part.name: wired for wired in self.plan.posts}
         for name in table.post:
             distances = build_postprocessor(self.plan, posts[name])(distances, ranking)
+            if distances.isnan().any():
+                q, g = distances.isnan().nonzero()[0].tolist()
+                raise ReidError(
+                    f"postprocessor {name!r} made NaN of distances, the first between query "
+                    f"picture {query.rows[q].path} and gallery picture {gallery.rows[g].path}; "
+                    "nothing can be ranked"
+                )
         yield 0, ranking.after_postprocessing(distances, 0)

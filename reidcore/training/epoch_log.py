@@ -58,7 +58,19 @@ class EpochLog:
 
 def diverged(what: str, value: float, epoch: int) -> ReidError:
     """Return the error for a number that is no longer finite in an epoch, counted from 1."""
+    return ReidError(f"{what} became {value} in epoch {epoch}; {_remedies(epoch)}")
+
+
+def not_finite(name: str, found: str, epoch: int) -> ReidError:
+    """Return the error for weights, or an optimizer's state, that are not finite after an epoch,
+    counted from 1, 0 before all. found: how many of them."""
+    when = f"after epoch {epoch}" if epoch else "before the first epoch"
     return ReidError(
-        f"{what} became {value} in epoch {epoch}; lower optim.lr, set optim.clip_norm, or look at "
-        "means.csv"
+        f"{name} is not finite {when}: {found}; this state is not saved; {_remedies(epoch)}"
     )
+
+
+def _remedies(epoch: int) -> str:
+    if epoch < 2:  # there is no means.csv yet
+        return "lower optim.lr or set optim.clip_norm"
+    return "lower optim.lr, set optim.clip_norm, or look at means.csv"

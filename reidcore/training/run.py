@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 import torch
@@ -15,7 +16,7 @@ from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Batch, Rows
 from reidcore.data.pictures import PictureLoader
 from reidcore.distributed.shared_batches import average_gradients
-from reidcore.errors import UsageError
+from reidcore.errors import ReidError, UsageError
 from reidcore.evaluation.evaluate import evaluate
 from reidcore.evaluation.job import evaluation_job
 from reidcore.model.building import build_part
@@ -91,6 +92,8 @@ class TrainingRun:
         self._log = EpochLog()
         self._optimizers: list[torch.optim.Optimizer] = []
         self._evaluation_seconds: float | None = None
+        self._failure: Exception | None = None
+        """Why the evaluation at the end of training failed, while its procedure ends."""
         seed_all(self.seed, "build", "data.batch")
         self.sampler = build_part(plan, plan.batch) if plan.batch is not None else None
 
@@ -156,9 +159,10 @@ class TrainingRun:
             self._saves.add_epoch(row, due)
             self._reporter.epoch_ended(row)
             if due:
-                self._saves.add_scores(self.evaluate())
+                self._score_epoch()
+            scored = due and self._failure is None
             self._observers.epoch_ended(
-                run=self, epoch=epoch, means=row, scores=self._saves.scores if due else None
+                run=self, epoch=epoch, means=row, scores=self._saves.scores if scored else None
             )
 
     def _resume(self, state: Mapping[str, Any]) -> int:
@@ -168,8 +172,22 @@ class TrainingRun:
         finished = len(self._saves.history)
         self._reporter.say(f"resumed after epoch {finished} of {self._epochs}")
         if self._saves.evaluation_due:
-            self._saves.add_scores(self.evaluate())
+            self._score_epoch()
         return finished
+
+    def _score_epoch(self) -> None:
+        """Evaluate the last finished epoch and save its scores.
+
+        Where that fails after the last epoch of all, the procedure still comes to its end, so that
+        its weights are not lost.
+        """
+        try:
+            self._saves.add_scores(self.evaluate())
+        except Exception as error:
+            # What several processes do together cannot go on where one has failed.
+            if len(self._saves.history) < self._epochs or self._processes.count > 1:
+                raise
+            self._failure = error
 
     def _begin(self, epoch: int, first: int) -> None:
         seed_all(self.seed, "epoch", epoch)
@@ -221,11 +239,34 @@ class TrainingRun:
         if self.plan.procedure is not None:
             seed_all(self.seed, "procedure")  # for modules of its own
             self.plan.procedure.build()(self.plan.procedure.config, self)
+        if self._failure is not None:
+            self._raise_trained(self._failure)
         scores = self._saves.scores
-        if scores is None:
-            scores = self.evaluate()
-        self._measure_pairs()  # whatever ranks later may have to be fitted
+        try:
+            if scores is None:
+                scores = self.evaluate()
+            self._measure_pairs()  # whatever ranks later may have to be fitted
+        except Exception as error:
+            self._raise_trained(error)
         used = {"evaluation_seconds": self._evaluation_seconds, **peak_memory(self.device)}
         self._saves.finish(scores, used)
         self._observers.run_ended(run=self, scores=scores)
         return scores
+
+    def _raise_trained(self, error: Exception) -> NoReturn:
+        """Keep the weights of a run whose evaluation has failed, and raise its error, which then
+        says how to go on from them."""
+        if self._processes.count == 1:
+            with contextlib.suppress(Exception):
+                self._measure_pairs()
+        self._saves.write_weights()
+        words = (
+            f"the training is complete, and its weights are in {self.folder}: once this is mended, "
+            "--resume evaluates them, also on other test sets (--set data.test=...) or with "
+            "another [eval] or [[ranking]]; reid eval, rank, explain and report work with them too"
+        )
+        if isinstance(error, ReidError):
+            error.args = (f"{error}\n{words}",)
+        else:
+            self._reporter.say(words)
+        raise error

@@ -11,6 +11,7 @@ import torch
 
 from reidcore.distributed.processes import Processes
 from reidcore.errors import DataError
+from reidcore.model.finite import faults, is_finite, tensors_in
 from reidcore.model.model import Model
 from reidcore.model.state_files import load_state, save_sections, save_state
 from reidcore.protocols.score_names import metric_of
@@ -27,6 +28,7 @@ from reidcore.runfolder.folder import (
 from reidcore.runfolder.record import mark_finished
 from reidcore.support.files import write_json
 from reidcore.support.repeats import number_of, without_curves
+from reidcore.training.epoch_log import not_finite
 from reidcore.training.optimizers import lay_out_as_parameters
 
 
@@ -80,10 +82,14 @@ class Saves:
         self.evaluation_due = saved["evaluation_due"]
         self._scores_by_epoch = saved.get("scored", [])  # older saves have none
         self._best = saved["best"]
+        self._write_tables()  # a kill may have come before they were written
         return True
 
     def add_epoch(self, row: dict[str, float], evaluation_due: bool) -> None:
-        """Save the run after an epoch, whose row of means.csv is `row`."""
+        """Save the run after an epoch, whose row of means.csv is `row`.
+
+        Raises ReidError, and leaves the last save as it is, if a number of the state is not finite.
+        """
         self.history.append(row)
         self.evaluation_due = evaluation_due
         self._save()
@@ -93,6 +99,7 @@ class Saves:
         the evaluation."""
         self.scores = scores
         self.evaluation_due = False
+        self._require_finite()
         epoch = len(self.history)
         self._scores_by_epoch.append({"epoch": epoch, "scores": without_curves(scores or {})})
         if self._best_metric and scores:
@@ -105,20 +112,34 @@ class Saves:
     def finish(self, scores: dict[str, Any] | None, used: Mapping[str, Any]) -> None:
         """Write the weights and the last scores, note in the run record that the run is finished
         and what it used of the machine, and remove what only a resumed run would need."""
+        self.write_weights()
         if not self._processes.first:
             return
-        save_sections(self._folder / WEIGHTS, self._model.sections())
         if scores is not None:
             write_json(self._folder / SCORES, scores)
         mark_finished(self._folder, used)
         (self._folder / RESUME).unlink(missing_ok=True)
+
+    def write_weights(self) -> None:
+        """Write the weights as they are now, as those of the end of training."""
+        self._require_finite()
+        if self._processes.first:
+            save_sections(self._folder / WEIGHTS, self._model.sections())
 
     def _write_best(self, found: Mapping[str, float]) -> None:
         if self._processes.first:
             save_sections(self._folder / BEST_WEIGHTS, self._model.sections())
             write_json(self._folder / BEST_SCORE, found)
 
+    def _require_finite(self) -> None:
+        """Raise ReidError if the model or the procedure's state has diverged."""
+        state = {name: part.state_dict() for name, part in self._state.items()}
+        for name, value in tensors_in({**self._model.sections(), **state}):
+            if not is_finite(value):
+                raise not_finite(name, faults(value), len(self.history))
+
     def _save(self) -> None:
+        self._require_finite()
         if not self._processes.first:
             return
         save_state(
@@ -134,9 +155,24 @@ class Saves:
                 "best": self._best,
             },
         )
+        self._write_tables()
+
+    def _write_tables(self) -> None:
+        """Write the files that follow from the resume file."""
+        if not self._processes.first:
+            return
         write_means(self._folder / MEANS, self.history)
         if self._scores_by_epoch:
             write_json(self._folder / SCORED_EPOCHS, self._scores_by_epoch)
+
+
+def is_trained(folder: Path, epochs: int) -> bool:
+    """Return True if the unfinished run in a folder has been trained and only its last evaluation
+    is missing."""
+    if not (folder / RESUME).exists():
+        return (folder / WEIGHTS).exists()
+    saved = load_state(folder / RESUME)
+    return bool(saved["evaluation_due"]) and len(saved["history"]) == epochs
 
 
 def _deciding_score(scores: Mapping[str, Any], metric: str) -> tuple[str, float]:

@@ -24,6 +24,7 @@ from reidcore.support.files import read_json, write_atomically, write_json
 from reidcore.support.progress import Reporter
 from reidcore.training.dry_run import dry_run
 from reidcore.training.run import TrainingRun
+from reidcore.training.saves import is_trained
 from reidcore.wiring.plan import Plan
 
 
@@ -52,10 +53,10 @@ def run_training(
             "process, or set train.compile = false"
         )
     record = make_record(plan, sets, device, processes.count)
-    started = (folder / RECORD).exists()
+    started, another = (folder / RECORD).exists(), False
     if started:
-        for note in check_resumable(folder, record) if processes.first else ():
-            reporter.say(note)
+        if processes.first:
+            another = _check_resumable(plan, folder, record, reporter)
         if is_finished(folder):
             return _finished_scores(folder, reporter)
     require_scorable(plan)
@@ -65,13 +66,28 @@ def run_training(
     model.freeze_norms(settings.frozen_norm)
     loader = make_loader(plan, device, processes)
     _say_notes(model, reporter, check and processes.first and not saved)
-    if processes.first and not started:
+    if processes.first and (not started or another):
         _write_start(plan, folder, record)
     reporter.say(_headline(model, record))
     if settings.amp and device.type != "cuda":
         reporter.say("note: amp acts on CUDA only; this run computes in float32")
     rows = make_rows(plan.data.training_rows(), plan.data.camera_numbers, plan.given.modalities)
     return TrainingRun(model, loader, rows, folder, plugins, reporter).run()
+
+
+def _check_resumable(plan: Plan, folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
+    """Refuse to go on with what would be another run; return whether it has another evaluation."""
+    epochs = plan.runfile.train.epochs
+
+    def trained() -> bool:
+        return not is_finished(folder) and is_trained(folder, epochs)
+
+    notes, another = check_resumable(folder, record, trained)
+    if another:
+        notes.append("the run is trained; it is evaluated as the run file says now")
+    for note in notes:
+        reporter.say(note)
+    return another
 
 
 def _set_determinism(on: bool) -> None:
@@ -100,6 +116,8 @@ def _write_start(plan: Plan, folder: Path, record: dict[str, Any]) -> None:
     write_atomically(folder / RUN_FILE, plan.runfile.text)
     if drawn := drawn_as_text(plan.data.test):
         write_atomically(folder / DRAWS, drawn)
+    else:
+        (folder / DRAWS).unlink(missing_ok=True)
     write_json(folder / RECORD, record)
 
 

@@ -120,3 +120,48 @@ def test_a_mean_that_is_not_finite_ends_the_run():
     with pytest.raises(ReidError) as caught:
         log.row(2, 0.1)
     assert str(caught.value).startswith("id, triplet became nan in epoch 2; lower optim.lr")
+
+
+@pytest.mark.parametrize("lost", ["means.csv", "scores-by-epoch.json"])
+@pytest.mark.parametrize("damage", ["old", "absent"])
+def test_tables_are_written_anew_on_resume(tmp_path, lost, damage):
+    """A kill after the resume file and before a table leaves the table of the epoch before."""
+    saves = Saves(tmp_path, make(), ALONE)
+    before: dict[str, bytes] = {}
+    for number in (1, 2):
+        before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        saves.add_epoch({**ROW, "epoch": number}, evaluation_due=True)
+        saves.add_scores(scores(0.5))
+    whole = (tmp_path / lost).read_bytes()
+    assert whole != before[lost]
+    if damage == "old":
+        (tmp_path / lost).write_bytes(before[lost])
+    else:
+        (tmp_path / lost).unlink()
+    assert Saves(tmp_path, make(), ALONE).restore({})
+    assert (tmp_path / lost).read_bytes() == whole
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("where", ["weight", "buffer", "procedure"])
+def test_a_diverged_state_is_not_saved(tmp_path, bad, where):
+    """The last good save stays, the tensor is named, and no weights are written."""
+    model, part = make(), torch.nn.Linear(2, 2)
+    saves = Saves(tmp_path, model, ALONE, best="mAP")
+    saves.restore({"own": part})
+    saves.add_epoch(ROW, evaluation_due=True)
+    saves.add_scores(scores(0.5))
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    norm = model.heads["neck"].norm
+    tensor = {"weight": norm.weight, "buffer": norm.running_var, "procedure": part.bias}[where]
+    with torch.no_grad():
+        tensor[1] = bad
+    name = {"weight": "head.neck.norm.weight", "buffer": "running_var", "procedure": "own.bias"}
+    for save in (
+        lambda: saves.add_scores(scores(0.9)),
+        lambda: saves.add_epoch({**ROW, "epoch": 2}, evaluation_due=False),
+        lambda: saves.finish(None, {}),
+    ):
+        with pytest.raises(ReidError, match=rf"{name[where]} is not finite after epoch"):
+            save()
+        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
