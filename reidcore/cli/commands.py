@@ -70,7 +70,8 @@ def find_command(name: str, plugins: Plugins | None = None) -> LoadedCommand:
     that nobody brings, PluginError for one that several plugins bring or whose plugin is broken.
     """
     from reidcore.plugins.commands import LoadedCommand
-    from reidcore.plugins.loading import CORE, Plugins
+    from reidcore.plugins.finding import CORE
+    from reidcore.plugins.loading import Plugins
 
     for command in COMMANDS:
         if command.name == name:
