@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from reidcore.cli.commands import CORE_NAMES, find_command, listing
 from reidcore.errors import PluginError, ReidError, UsageError
-from reidcore.support.wording import in_words
+from reidcore.support.wording import in_words, readable
 from reidcore.version import __version__
 
 SHARED = ("run", "eval")
@@ -49,7 +49,7 @@ def _main(argv: list[str]) -> int:
     except ReidError as error:
         if traceback:
             raise
-        print(f"{_process()}error: {error}", file=sys.stderr)
+        print(f"{_process()}error: {readable(str(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output has gone, as in `reid plugins | head`.
@@ -66,7 +66,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     _yield_soon()
     _show_warnings_plainly()
     command = find_command(name)
-    parser = argparse.ArgumentParser(prog=f"reid {name}", description=command.command.summary)
+    parser = _Parser(prog=f"reid {name}", description=command.command.summary)
     try:
         run = command.arguments()(parser)
         options = parser.parse_args(arguments)
@@ -83,6 +83,13 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         ) from error
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors do not quote values of thousands of characters."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(readable(message))
+
+
 class _Help(argparse.Action):
     """Shows all commands, plugins' included, behind the options of `reid` itself."""
 
@@ -94,7 +101,7 @@ class _Help(argparse.Action):
 
 def _own_parser() -> argparse.ArgumentParser:
     """The options that stand before the command."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="reid",
         usage="reid [-h] [--version] [--traceback] COMMAND ...",
         description="Object re-identification from run files and plugins.",
