@@ -80,8 +80,8 @@ def details(plugin: LoadedPlugin, width: int | None = None) -> list[str]:
         lines += ["", "COMMANDS"]
     for command in plugin.commands:
         lines += ["", f"  reid {command.name}"]
-        if command.command.summary:
-            lines += _wrapped(command.command.summary, width, "    ")
+        if command.summary:
+            lines += _wrapped(command.summary, width, "    ")
     return lines
 
 
