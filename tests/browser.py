@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
-import re
+import json
 import shutil
 import socket
 import subprocess
 import threading
+from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,18 +22,40 @@ needs_chromium = pytest.mark.skipif(
 )
 
 
-OWN = re.compile(
-    r"(GET http://|CONNECT )([a-z0-9-]+\.)+(google\.com|gvt1\.com)[:/]"
-    r"|CONNECT (update|optimizationguide-pa)\.googleapis\.com:"
+QUIET = (
+    "--no-first-run",
+    "--no-pings",
+    "--metrics-recording-only",
+    "--disable-background-networking",
+    "--disable-client-side-phishing-detection",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-domain-reliability",
+    "--disable-extensions",
+    "--disable-sync",
+    "--disable-features=NetworkTimeServiceQuerying,OptimizationHints,MediaRouter",
 )
-"""What the browser asks for itself, whatever page it shows, even an empty one."""
+"""Options that keep the browser from asking for things itself, whatever page it shows."""
 
 
-class Recorder:
-    """A proxy that answers nothing and keeps the first line of every request."""
+def asked_by_pages(log: str) -> list[str]:
+    """What pages have asked the network for, as "GET URL", from the browser's log of its network.
+
+    A request that a page causes has an origin as its initiator, be it "null"; what the browser asks
+    for itself, such as updates and the time, has none.
+    """
+    found = []
+    for event in json.loads(log)["events"]:
+        params = event.get("params", {})
+        if params.get("initiator", "not an origin") != "not an origin":
+            found.append(f"{params['method']} {params['url']}")
+    return list(dict.fromkeys(found))
+
+
+class Silence:
+    """A proxy that takes every request and answers nothing, so that none leaves this machine."""
 
     def __init__(self) -> None:
-        self.requests: list[str] = []
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.port = self._socket.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -45,11 +68,8 @@ class Recorder:
                 return
             with connection:
                 connection.settimeout(5)
-                try:
-                    line = connection.recv(4096).split(b"\r\n")[0].decode(errors="replace")
-                except OSError:
-                    line = "nothing"
-                self.requests.append(line)
+                with suppress(OSError):
+                    connection.recv(4096)
 
     def close(self) -> None:
         self._socket.close()
@@ -57,14 +77,15 @@ class Recorder:
 
 @attrs.frozen
 class Opened:
-    """What a page became. dom: its HTML after a while. requests: what left it, first lines."""
+    """What a page became. dom: its HTML after a while. requests: what it asked the network for."""
 
     dom: str
     requests: list[str]
 
 
 def _run(profile: Path, page: Path, *options: str) -> Opened:
-    recorder = Recorder()
+    silence = Silence()
+    log = profile.with_name(f"{profile.name}-network.json")
     try:
         done = subprocess.run(
             [
@@ -74,14 +95,10 @@ def _run(profile: Path, page: Path, *options: str) -> Opened:
                 "--disable-gpu",
                 "--hide-scrollbars",
                 f"--user-data-dir={profile}",
-                "--no-first-run",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-                "--disable-extensions",
-                "--disable-features=NetworkTimeServiceQuerying,OptimizationHints,MediaRouter",
+                *QUIET,
+                f"--log-net-log={log}",
                 # Everything goes to the proxy, this machine's own addresses too.
-                f"--proxy-server=http://127.0.0.1:{recorder.port}",
+                f"--proxy-server=http://127.0.0.1:{silence.port}",
                 "--proxy-bypass-list=<-loopback>",
                 "--virtual-time-budget=4000",
                 *options,
@@ -92,11 +109,9 @@ def _run(profile: Path, page: Path, *options: str) -> Opened:
             timeout=120,
         )
     finally:
-        recorder.close()
+        silence.close()
     assert done.returncode == 0, done.stderr
-    # A connection that is opened ahead and never used asks for nothing.
-    asked = [line for line in recorder.requests if line and not OWN.match(line)]
-    return Opened(done.stdout, asked)
+    return Opened(done.stdout, asked_by_pages(log.read_text()))
 
 
 def opened(folder: Path, page: Path) -> Opened:

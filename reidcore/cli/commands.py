@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from reidcore.contracts.commands import Command
 from reidcore.errors import PluginError, UsageError, nearest
+from reidcore.support.wording import few, one_line_of
 
 if TYPE_CHECKING:
     from reidcore.plugins.commands import LoadedCommand
@@ -70,7 +71,8 @@ def find_command(name: str, plugins: Plugins | None = None) -> LoadedCommand:
     that nobody brings, PluginError for one that several plugins bring or whose plugin is broken.
     """
     from reidcore.plugins.commands import LoadedCommand
-    from reidcore.plugins.loading import CORE, Plugins
+    from reidcore.plugins.finding import CORE
+    from reidcore.plugins.loading import Plugins
 
     for command in COMMANDS:
         if command.name == name:
@@ -91,7 +93,7 @@ def find_command(name: str, plugins: Plugins | None = None) -> LoadedCommand:
             f"To install it: pip install '{package}'"
         )
     known = [*CORE_NAMES, *ELSEWHERE, *(one.name for one in loaded)]
-    text = f"there is no command {name!r}{nearest(name, known) or '.'} "
+    text = f"there is no command {one_line_of(repr(name))}{nearest(name, known) or '.'} "
     if unusable := unusable_plugins(plugins):
         text += f"Plugins that cannot be used, with whatever commands they have: {unusable}. "
     raise UsageError(f"{text}`reid --help` lists all commands.")
@@ -119,20 +121,22 @@ def refused_commands(commands: Sequence[LoadedCommand]) -> Iterator[str]:
 def unusable_plugins(plugins: Plugins) -> str:
     """Return the names of the plugins beside the core that cannot be used, with commas."""
     others = (plugins.status(name) for name in plugins.names() if name != "core")
-    return ", ".join(status.name for status in others if status.plugin is None)
+    return few([status.name for status in others if status.plugin is None], 12)
 
 
 def listing() -> str:
     """Return all commands with their summaries, grouped by who brings them, for `reid --help`."""
+    from reidcore.plugins.commands import LoadedCommand
+    from reidcore.plugins.finding import CORE
     from reidcore.plugins.loading import Plugins
 
     plugins = Plugins()
     loaded = plugins.commands()
-    groups: dict[str, list[Command]] = {"commands": list(COMMANDS)}
+    groups = {"commands": [LoadedCommand(CORE, one) for one in COMMANDS]}
     for one in loaded:
         if one.name not in CORE_NAMES:
             title = f"commands of {one.found.name} ({one.found.distribution})"
-            groups.setdefault(title, []).append(one.command)
+            groups.setdefault(title, []).append(one)
     notes = list(refused_commands(loaded))
     if unusable := unusable_plugins(plugins):
         notes.append(f"plugins that cannot be used, see `reid plugins`: {unusable}")

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from reidcore.cli import interrupts
 from reidcore.cli.commands import CORE_NAMES, find_command, listing
 from reidcore.errors import PluginError, ReidError, UsageError
-from reidcore.support.wording import in_words
+from reidcore.support.wording import a_or_an, in_words, readable
 from reidcore.version import __version__
+
+if TYPE_CHECKING:
+    from reidcore.contracts.commands import RunCommand
+    from reidcore.plugins.commands import LoadedCommand
 
 SHARED = ("run", "eval")
 """The commands whose work several processes of torchrun share."""
@@ -34,53 +41,164 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def prepare_streams() -> None:
+    """Make output possible where a stream is closed, or has no character for what is printed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _main(argv: list[str]) -> int:
     # Options of `reid` itself have no values, so the first word without a dash is the command.
     place = next((at for at, word in enumerate(argv) if not word.startswith("-")), len(argv))
+    command = argv[place] if place < len(argv) else ""
     traceback = False
     try:
         parser = _own_parser()
         traceback = parser.parse_args(argv[:place]).traceback
         if place == len(argv):
             parser.error("name a COMMAND; `reid --help` lists them")
-        code = _run(argv[place], argv[place + 1 :])
-        sys.stdout.flush()
+        code = _run(command, argv[place + 1 :])
+        _flush()
         return code
+    except SystemExit as end:
+        # What `--help` and `--version` print may have no reader either.
+        code = _flush_at_end()
+        if code:
+            return code
+        raise end
     except ReidError as error:
+        if interrupts.seen():
+            return interrupts.tell(command)
         if traceback:
             raise
-        print(f"{_process()}error: {error}", file=sys.stderr)
+        print(f"{_process()}error: {readable(str(error))}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # The reader of our output has gone, as in `reid plugins | head`.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _no_reader()
+    except OSError as error:
+        if traceback:
+            raise
+        print(f"{_process()}error: {readable(_of_system(error))}", file=sys.stderr)
+        return _flush_at_end() or 1
     except KeyboardInterrupt:
-        print("interrupted; continue a run with --resume", file=sys.stderr)
-        return 130
+        return interrupts.tell(command)
+
+
+def _of_system(error: OSError) -> str:
+    """A full disk, a missing permission and their like, in a sentence."""
+    why = error.strerror or str(error) or type(error).__name__
+    named = isinstance(error.filename, str | bytes)
+    where = f"{os.fsdecode(error.filename)}: " if named else ""
+    return f"{where}{why}. `reid --traceback ...` shows where in the code."
+
+
+def _flush() -> None:
+    """Writes what is still held back. Raises ReidError where it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        why = error.strerror or str(error)
+        raise ReidError(f"the output could not be written: {why}") from error
+
+
+def _flush_at_end() -> int:
+    """Writes what is still held back; returns 0, or the exit code where it cannot be written."""
+    try:
+        _flush()
+    except BrokenPipeError:
+        return _no_reader()
+    except ReidError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _no_reader() -> int:
+    """The exit code where the reader of our output has gone, as in `reid plugins | head`."""
+    _drop_output()
+    return 1
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(name: str, arguments: Sequence[str]) -> int:
-    """Finds the command, parses its arguments and runs it. An exception of a plugin's command that
-    is no `ReidError` becomes a PluginError that names the plugin."""
+    """Finds the command, parses its arguments and runs it. What a plugin's command raises that is
+    no `ReidError` becomes a PluginError that names the plugin."""
     _yield_soon()
     _show_warnings_plainly()
     command = find_command(name)
-    parser = argparse.ArgumentParser(prog=f"reid {name}", description=command.command.summary)
+    # argparse takes %(prog)s in a description for itself.
+    parser = _Parser(prog=f"reid {name}", description=command.summary.replace("%", "%%"))
     try:
-        run = command.arguments()(parser)
+        run = _added(command, parser)
         options = parser.parse_args(arguments)
         if name not in SHARED:
             _alone(name)
-        return int(run(options))
-    except (ReidError, BrokenPipeError):
+        return _exit_code(command, run(options))
+    except SystemExit as end:
+        # The parser's, or the command's own, as `parser.error` raises it.
+        if end.code is not None and not isinstance(end.code, str):
+            _exit_code(command, end.code)
         raise
-    except Exception as error:
+    except (ReidError, OSError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
         if name in CORE_NAMES:
             raise
         raise PluginError(
             f"{command} failed: {in_words(error)}. `reid --traceback {name} ...` shows where."
         ) from error
+
+
+def _added(command: LoadedCommand, parser: argparse.ArgumentParser) -> RunCommand:
+    """Lets the command add its arguments. Returns what runs it."""
+    # What a plugin prints while it is imported must not stand in a command's output.
+    with contextlib.redirect_stdout(sys.stderr):
+        add = command.arguments()
+    try:
+        run = add(parser)
+    except SystemExit as error:
+        raise PluginError(
+            f"{command} has an `add` that ends the program: {in_words(error)}."
+        ) from error
+    if not callable(run):
+        raise PluginError(
+            f"{command} has an `add` that returns {a_or_an(type(run).__name__)}, not the function "
+            "that runs the command."
+        )
+    return run
+
+
+def _exit_code(command: LoadedCommand, code: object) -> int:
+    """The number, if it is an exit code."""
+    if type(code) is int and 0 <= code <= 255:
+        return code
+    found = str(code) if type(code) is int else a_or_an(type(code).__name__)
+    raise PluginError(
+        f"{command} returned {found}, not an exit code, an int of 0 to 255; a command that went "
+        "well returns 0."
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors do not quote values of thousands of characters."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(readable(message))
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse would hide that it could not be written.
+        if message:
+            (file or sys.stderr).write(message)
 
 
 class _Help(argparse.Action):
@@ -94,7 +212,7 @@ class _Help(argparse.Action):
 
 def _own_parser() -> argparse.ArgumentParser:
     """The options that stand before the command."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="reid",
         usage="reid [-h] [--version] [--traceback] COMMAND ...",
         description="Object re-identification from run files and plugins.",

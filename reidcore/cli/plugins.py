@@ -13,6 +13,7 @@ from reidcore.cli.commands import refused_commands
 from reidcore.contracts.commands import RunCommand
 from reidcore.plugins.loading import LoadedPlugin, Plugins, Status
 from reidcore.plugins.registration import KINDS, LoadedComponent
+from reidcore.plugins.run_files import packaged_runs
 from reidcore.plugins.settings_help import describe_settings
 
 SLOW = 0.5
@@ -38,7 +39,8 @@ def plugins_command(options: Namespace) -> int:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     if options.name is None:
         lines = listing(plugins.rows(), width)
-        for problem in refused_commands(plugins.commands()):
+        unreadable = [f"plugin {run.problem}" for run in packaged_runs(plugins) if run.problem]
+        for problem in (*refused_commands(plugins.commands()), *unreadable):
             lines += _wrapped(f"note: {problem}", width)
     else:
         lines = details(plugins.load(options.name), width)
@@ -78,8 +80,8 @@ def details(plugin: LoadedPlugin, width: int | None = None) -> list[str]:
         lines += ["", "COMMANDS"]
     for command in plugin.commands:
         lines += ["", f"  reid {command.name}"]
-        if command.command.summary:
-            lines += _wrapped(command.command.summary, width, "    ")
+        if command.summary:
+            lines += _wrapped(command.summary, width, "    ")
     return lines
 
 

@@ -12,8 +12,10 @@ import attrs
 from reidcore.contracts.commands import AddArguments, Command
 from reidcore.errors import PluginError, ReidError
 from reidcore.plugins.registration import COMMANDS_HOOK, REFERENCE, Found, Refused, hook_manager
-from reidcore.support.wording import a_or_an, in_words
+from reidcore.support.wording import a_or_an, in_words, shortened
 
+LONGEST_SUMMARY = 200
+"""Characters of a summary that listings show."""
 NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
@@ -27,6 +29,11 @@ class LoadedCommand:
     @property
     def name(self) -> str:
         return self.command.name
+
+    @property
+    def summary(self) -> str:
+        """What the command does, in one line."""
+        return shortened(" ".join(self.command.summary.split()), LONGEST_SUMMARY)
 
     def __str__(self) -> str:
         return f"command {self.name!r} of plugin {self.found}"

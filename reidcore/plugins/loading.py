@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.metadata
 import pkgutil
-import re
 import sys
 import time
 import warnings
@@ -24,6 +22,7 @@ import pluggy
 from reidcore import hookspecs
 from reidcore.errors import PluginError, UsageError, nearest
 from reidcore.plugins.commands import LoadedCommand, registered_commands
+from reidcore.plugins.finding import CORE, find_plugins, is_nearly_ours, normalized
 from reidcore.plugins.registration import (
     KINDS,
     NAME,
@@ -34,12 +33,7 @@ from reidcore.plugins.registration import (
     classify,
     hook_manager,
 )
-from reidcore.support.wording import a_or_an, in_words
-from reidcore.version import __version__
-
-GROUP_PREFIX = hookspecs.GROUP.rstrip("0123456789")
-CORE = Found("core", "reidcore.builtin.plugin", "reidcore", __version__)
-"""The built-in components, a plugin like any other, whose name nobody else can claim."""
+from reidcore.support.wording import a_or_an, few, in_words
 
 
 @attrs.frozen
@@ -79,43 +73,6 @@ class Observers(NamedTuple):
     run_ended: pluggy.HookCaller
 
 
-def find_plugins() -> list[Found]:
-    """Every plugin entry point of every API version, sorted, and the built-in plugin. Imports
-    nothing."""
-    # `entry_points()` keeps one of several copies of a distribution on sys.path;
-    # `distributions()` would show them all.
-    entries = importlib.metadata.entry_points()
-    found = {CORE}
-    for group in entries.groups:
-        if group.startswith(GROUP_PREFIX):
-            found.update(_describe(entry) for entry in entries.select(group=group))
-    return sorted(found)
-
-
-def _describe(entry: importlib.metadata.EntryPoint) -> Found:
-    distribution = entry.dist
-    if distribution is None:
-        return Found(entry.name, entry.value, "unknown distribution", "?", entry.group)
-    asked = []
-    for line in distribution.requires or ():
-        requirement, _, marker = line.partition(";")
-        name = re.match(r"[\w.-]+", requirement)
-        if name and _normalized(name[0]) == "reidcore" and "extra" not in marker:
-            asked.append(re.sub(r"[\s()]", "", requirement))
-    return Found(
-        entry.name,
-        entry.value,
-        distribution.metadata["Name"] or "unknown distribution",
-        distribution.metadata["Version"] or "?",
-        entry.group,
-        tuple(asked),
-    )
-
-
-def _normalized(distribution: str) -> str:
-    return re.sub(r"[-_.]+", "-", distribution).lower()
-
-
 class Plugins:
     """The plugins of this process: an object that is passed down, never a global.
 
@@ -128,10 +85,15 @@ class Plugins:
         self._refused: list[Status] = []
         self._added: dict[str, Any] = {}
         self._statuses: dict[str, Status] = {}
-        for one in sorted({*(find_plugins() if found is None else found)} - {CORE}):
-            if one.name != CORE.name:
+        every = sorted({*(find_plugins() if found is None else found)} - {CORE})
+        proper = {one.name for one in every if one.value and not is_nearly_ours(one.group)}
+        for one in every:
+            if not one.value or (is_nearly_ours(one.group) and one.name in {*proper, CORE.name}):
+                # Whatever it may be, it does not take a name from a plugin that is sound.
+                self._refused.append(_unfit((one,), one))
+            elif one.name != CORE.name:
                 self._claims.setdefault(one.name, []).append(one)
-            elif _normalized(one.distribution) != CORE.distribution:
+            elif normalized(one.distribution) != CORE.distribution:
                 message = (
                     f"plugin name 'core' belongs to reidcore itself, but {one.distribution} "
                     f"{one.version} claims it; uninstall that."
@@ -155,15 +117,27 @@ class Plugins:
     def status(self, name: str) -> Status:
         """Return the status of the plugin, which is imported unless its metadata decide it."""
         if name not in self._claims:
+            for refused in self._refused:
+                if refused.name == name:
+                    return refused
             hint = f"reid-plugin-{name.replace('_', '-')}"
             raise UsageError(
                 f"plugin {name!r} is not installed{nearest(name, self.names()) or '.'} "
                 f"Installed plugins: {', '.join(self.names())}. "
-                f"To install it: pip install {hint}"
+                f"To install it: pip install {hint}{self._hidden()}"
             )
         if name not in self._statuses:
             self._statuses[name] = self._examine(name)
         return self._statuses[name]
+
+    def _hidden(self) -> str:
+        """The end of a message about a plugin that was not found: where it may be all the same."""
+        unreadable = [one.name for one in self._refused if not one.found[0].value]
+        if not unreadable:
+            return ""
+        return (
+            f". It may be in a package that cannot be read, see `reid plugins`: {few(unreadable)}"
+        )
 
     def rows(self) -> list[Status]:
         """The status of every plugin, sorted by name; imports all of them."""
@@ -250,13 +224,15 @@ class Plugins:
 
     def _examine(self, name: str) -> Status:
         claims = tuple(self._claims[name])
-        owners = {_normalized(one.distribution): one.distribution for one in claims}
+        owners = {normalized(one.distribution): one.distribution for one in claims}
         if len(owners) > 1:
             claimants = " and by ".join(sorted(owners.values()))
             cure = "uninstall one" if len(owners) == 2 else "keep one of them"
             text = f"plugin name {name!r} is claimed by {claimants}; {cure}."
             return Status(name, "twin", claims, text)
         spoken = [one for one in claims if one.group == hookspecs.GROUP]
+        if not spoken and any(is_nearly_ours(one.group) for one in claims):
+            return _unfit(claims, claims[0])
         if not spoken:
             groups = " and ".join(repr(one.group) for one in claims)
             text = (
@@ -264,6 +240,8 @@ class Plugins:
                 "Upgrade one of them."
             )
             return Status(name, "other API", claims, text)
+        if spoken[0].problem:
+            return _unfit(claims, spoken[0])
         if len(spoken) > 1:
             values = " and as ".join(one.value for one in spoken)
             return _broken(claims, spoken[0], f"is declared twice, as {values}")
@@ -291,6 +269,20 @@ class Plugins:
         seconds = time.perf_counter() - started
         loaded = LoadedPlugin(found, module, components, observes, heavy, seconds, commands)
         return Status(found.name, "ok", claims, plugin=loaded)
+
+
+def _unfit(claims: tuple[Found, ...], found: Found) -> Status:
+    """The status of what its metadata alone exclude."""
+    if not found.problem:
+        text = (
+            f"plugin {found} stands in the entry-point group {found.group!r}, which nothing reads; "
+            f"its author must write {hookspecs.GROUP!r}."
+        )
+    elif found.value:
+        text = f"plugin {found} cannot be used: {found.problem}. Install it again."
+    else:
+        text = f"package {found.distribution}: {found.problem}. Install it again."
+    return Status(found.name, "broken", claims, text)
 
 
 def _broken(

@@ -61,8 +61,9 @@ HOOKS = (*(rule.hook for rule in KINDS.values()), COMMANDS_HOOK, *OBSERVERS)
 class Found:
     """One entry point of a plugin, known from metadata alone.
 
-    value: the module that the entry point names. requires: the distribution's requirements of
-    reidcore, as written.
+    value: the module that the entry point names, empty where entry points cannot be read. requires:
+    the distribution's requirements of reidcore, as written. problem: what is wrong with the
+    metadata.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Found:
     version: str
     group: str = hookspecs.GROUP
     requires: tuple[str, ...] = ()
+    problem: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.distribution} {self.version})"

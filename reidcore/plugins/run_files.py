@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator
 from importlib import resources
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from reidcore.errors import UsageError, nearest
+from reidcore.errors import PluginError, UsageError, nearest
 from reidcore.plugins.loading import Plugins
 
 
@@ -28,12 +29,29 @@ class PackagedRun:
 
     @property
     def text(self) -> str:
+        """The file's text. Raises PluginError if it cannot be read."""
+        if problem := self.problem:
+            raise PluginError(f"run file {self.full_name} in the package of plugin {problem}")
         return self.file.read_text(encoding="utf-8")
 
     @property
+    def problem(self) -> str:
+        """Why the file cannot be read, with the plugin and the file's name; empty if it can."""
+        try:
+            self.file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            return f"{self.plugin}: runs/{self.file.name} is not UTF-8 text: {error}"
+        except OSError as error:
+            why = "it is a folder" if self.file.is_dir() else error.strerror or str(error)
+            return f"{self.plugin}: runs/{self.file.name} cannot be read: {why}"
+        return ""
+
+    @property
     def summary(self) -> str:
-        """The file's first comment line."""
-        first = self.text.splitlines()[0] if self.text else ""
+        """The file's first comment line, or why it cannot be read."""
+        if problem := self.problem:
+            return f"cannot be used: {problem}"
+        first = self.text.split("\n", 1)[0]
         return first.lstrip("# ").strip() if first.startswith("#") else ""
 
 
@@ -44,11 +62,20 @@ def packaged_runs(plugins: Plugins, plugin: str | None = None) -> Iterator[Packa
         if plugin is None and plugins.status(name).plugin is None:
             continue
         package = "reidcore" if name == "core" else plugins.load(name).found.value.partition(".")[0]
+        for file in _run_files(package.partition(":")[0]):
+            yield PackagedRun(name, file.name.removesuffix(".toml"), file)
+
+
+def _run_files(package: str) -> list[Traversable]:
+    """Return what is called *.toml in the folder `runs` of a package; a single module has none."""
+    try:
+        if not hasattr(importlib.import_module(package), "__path__"):
+            return []
         folder = resources.files(package) / "runs"
-        if folder.is_dir():
-            for file in sorted(folder.iterdir(), key=lambda item: item.name):
-                if file.name.endswith(".toml"):
-                    yield PackagedRun(name, file.name.removesuffix(".toml"), file)
+        files = list(folder.iterdir()) if folder.is_dir() else []
+    except (ImportError, OSError):  # an object that was added by hand has no package
+        return []
+    return sorted((one for one in files if one.name.endswith(".toml")), key=lambda one: one.name)
 
 
 def find_packaged(text: str, plugins: Plugins) -> PackagedRun:

@@ -63,6 +63,10 @@ def read_entry(
         if not isinstance(value, str):
             problems.add((*path, key), place, f"expected text, got {shown(value)} at .{key}")
             return None
+        if not value.isprintable():
+            text = f"expected text on one line, got {shown(value)} at .{key}"
+            problems.add((*path, key), place, text)
+            return None
         texts[key] = value
     splits = table.pop("splits", [])
     if not isinstance(splits, list) or not all(one in SPLITS for one in splits):

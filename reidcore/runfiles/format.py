@@ -17,7 +17,8 @@ def check_format(table: Mapping[str, Any], problems: Problems) -> None:
         found = "is missing" if version is None else f"is {shown(version)}"
         problems.add(("format",), "", f"key 'format' {found}; this core reads format = {FORMAT}")
     elif version > FORMAT:
-        text = f"key 'format' is {version}, but this core reads format = {FORMAT}"
+        found = shown(version).removeprefix("int ")
+        text = f"key 'format' is {found}, but this core reads format = {FORMAT}"
         problems.add(("format",), "", f"{text}; upgrade reidcore")
         problems.raise_any()
 

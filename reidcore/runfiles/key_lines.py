@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reidcore.runfiles.keys import KeyPath
+from reidcore.support.wording import one_line_of
 
 _KEY = r"""(?:[\w\-]+|"[^"\\]*"|'[^']*')"""
 _KEYS = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
@@ -60,7 +61,7 @@ class KeyLines:
         """Return the `--set key=value` that has put there what stands at the path, else ""."""
         for length in range(len(path), 0, -1):
             if tuple(path[:length]) in self.sets:
-                return f"--set {self.sets[tuple(path[:length])]}"
+                return f"--set {one_line_of(self.sets[tuple(path[:length])])}"
         return ""
 
     def replace(self, path: KeyPath, file: Path, lines: KeyLines) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 from reidcore.errors import UsageError, nearest
 from reidcore.runfiles.key_lines import KeyLines
 from reidcore.runfiles.keys import LISTS, TOP_KEYS, KeyPath
+from reidcore.runfiles.toml_files import TOO_LONG
 from reidcore.runfiles.value_words import shown
+from reidcore.support.wording import one_line_of
 
 
 def flatten(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -32,17 +34,20 @@ def apply_sets(table: dict[str, Any], sets: Sequence[str], lines: KeyLines | Non
     for item in sets:
         key, equals, text = item.partition("=")
         if not equals or not key.strip():
-            raise UsageError(f"--set {item!r}: expected key=value, such as train.seed=1")
+            shown_item = one_line_of(repr(item))
+            raise UsageError(f"--set {shown_item}: expected key=value, such as train.seed=1")
         try:
             value = tomli.loads(f"value = {text}")["value"]
         except (tomli.TOMLDecodeError, RecursionError):
             value = text.strip()
+        except ValueError:  # Python reads at most 4,300 digits
+            raise UsageError(f"--set {one_line_of(item)}: {TOO_LONG}") from None
         try:
             path = set_value(table, key.strip(), value)
             if lines is not None:
                 lines.sets[path] = item
         except UsageError as error:
-            raise UsageError(f"--set {item}: {error}") from None
+            raise UsageError(f"--set {one_line_of(item)}: {error}") from None
 
 
 def set_value(table: dict[str, Any], key: str, value: Any) -> KeyPath:
@@ -74,10 +79,15 @@ def set_value(table: dict[str, Any], key: str, value: Any) -> KeyPath:
             raise UsageError(f"no table or key {last!r}{nearest(last, TOP_KEYS)}")
         here[last] = value
         return (*path, last)
-    if isinstance(here, list) and last.isdecimal() and int(last) < len(here):
+    if isinstance(here, list) and _is_index(last, here):
         here[int(last)] = value
         return (*path, int(last))
     raise UsageError(f"{'.'.join(steps[:-1])!r} is no table, but {shown(here)}")
+
+
+def _is_index(step: str, items: list[Any]) -> bool:
+    """Return whether a step of a dotted key counts one of the items."""
+    return step.isdecimal() and len(step) < 10 and int(step) < len(items)
 
 
 def _member(items: list[Any], step: str, kind: str) -> Any:
@@ -85,7 +95,7 @@ def _member(items: list[Any], step: str, kind: str) -> Any:
     names = [item.get("name") for item in items if isinstance(item, dict)]
     if step in names:
         return items[names.index(step)]
-    if step.isdecimal() and int(step) < len(items):
+    if _is_index(step, items):
         return items[int(step)]
     known = [name for name in names if isinstance(name, str)]
     hint = nearest(step, known) or f"; there are {', '.join(known) or 'none'}"

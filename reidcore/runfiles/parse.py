@@ -17,14 +17,17 @@ from reidcore.runfiles.data_entries import read_entries
 from reidcore.runfiles.evaluation_file import replace_evaluation
 from reidcore.runfiles.format import check_format, name_posts
 from reidcore.runfiles.key_lines import KeyLines
-from reidcore.runfiles.keys import COMPONENT_TABLES, LISTS, TOP_KEYS
+from reidcore.runfiles.keys import COMPONENT_TABLES, LISTS, TOP_KEYS, KeyPath
 from reidcore.runfiles.overrides import apply_sets, flatten, set_value
 from reidcore.runfiles.part_tables import read_part, read_parts
 from reidcore.runfiles.problems import Problems
 from reidcore.runfiles.runfile import Part, RunFile
 from reidcore.runfiles.tables import Data
 from reidcore.runfiles.toml_files import parse_toml
-from reidcore.runfiles.value_words import shown
+from reidcore.runfiles.value_words import dotted, shown
+
+LONGEST_NAME = 200
+"""Bytes of a run's name, which is that of a folder."""
 
 
 def parse_runfile(
@@ -43,11 +46,15 @@ def parse_runfile(
     table = parse_toml(text, path)
     problems = Problems(path, KeyLines(text))
     check_format(table, problems)
+    stated = table.get("format")
     name_posts(table)
     apply_sets(table, sets, problems.lines)
     if other is not None:
         replace_evaluation(table, other, problems)
     apply_sets(table, other_sets, problems.lines)
+    if stated is not table.get("format"):
+        check_format(table, problems)
+    _check_integers(table, (), problems)
     return _read(table, text, problems)
 
 
@@ -97,10 +104,28 @@ def _check_top_keys(table: Mapping[str, Any], problems: Problems) -> None:
             problems.add((key,), "", f"unknown table or key {key!r}{hint}")
 
 
+def _check_integers(value: Any, path: KeyPath, problems: Problems) -> None:
+    """Note integers of more than 64 bits, which no number of torch and no line of text holds."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_integers(item, (*path, key), problems)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_integers(item, (*path, index), problems)
+    elif isinstance(value, int) and value.bit_length() > 64:
+        text = f"expected an int of at most 64 bits, got {shown(value)} at {dotted(path)}"
+        problems.add(path, "", text)
+        problems.raise_any()  # which other messages could not quote
+
+
 def _name(table: Mapping[str, Any], problems: Problems) -> str:
     name = table.get("name", problems.path.stem)
     if isinstance(name, str) and re.fullmatch(r"[\w][\w.\-]*", name):
-        return name
+        if len(name.encode()) <= LONGEST_NAME:
+            return name
+        text = f"key 'name' must have at most {LONGEST_NAME} bytes, got {shown(name)}"
+        problems.add(("name",), "", text)
+        return ""
     text = f"key 'name' must be letters, digits, '.', '_' or '-', got {shown(name)}"
     problems.add(("name",), "", text)
     return ""

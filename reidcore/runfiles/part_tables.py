@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +37,8 @@ def read_part(problems: Problems, where: str, kind: str, table: Any, path: KeyPa
     if where in LISTS:
         _check_name(problems, where, table, path)
     weight = table.get("weight", 1.0) if where == "loss" else 1.0
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight >= 0:
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not number or not 0 <= weight < math.inf:
         text = f"expected a number of at least 0, got {shown(weight)} at .weight"
         problems.add((*path, "weight"), named, text)
         weight = 1.0

@@ -152,12 +152,17 @@ class Warmup:
     start: float = setting("Fraction of the rate in the first epoch.", default=0.1, above=0)
 
 
+def _too_high(rate: Any) -> str | None:
+    """Return a complaint about a rate so high that torch itself fails, for want of range."""
+    return "expected a number at most 1e+30" if isinstance(rate, float) and rate > 1e30 else None
+
+
 @attrs.frozen
 class Optim:
     """The optimizer and its learning rate."""
 
     kind: Literal["sgd", "adam", "adamw"] = setting("The optimizer.", default="adam")
-    lr: float = setting("Learning rate.", above=0)
+    lr: float = setting("Learning rate.", above=0, check=_too_high)
     momentum: float = setting("SGD's momentum.", default=0.9, at_least=0, below=1)
     nesterov: bool = setting("SGD's Nesterov form.", default=False)
     betas: tuple[float, float] = setting(

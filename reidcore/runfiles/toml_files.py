@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from reidcore.errors import RunFileError, UsageError, nearest
+from reidcore.support.wording import one_line_of
+
+_TOO_LONG = re.compile(r"[0-9](_?[0-9]){4300}")
+
+
+TOO_LONG = "an integer of more than 4,300 digits cannot be read; TOML's have at most 64 bits"
 
 
 def read_text(path: Path) -> str:
@@ -41,8 +48,12 @@ def parse_toml(text: str, path: Path) -> dict[str, Any]:
     except tomli.TOMLDecodeError as error:
         line = _first_wrong_line(text, getattr(error, "lineno", 0))
         source = text.split("\n")[line - 1].strip()
-        quoted = f" in {source!r}" if source else ""
+        quoted = f" in {one_line_of(repr(source))}" if source else ""
         raise RunFileError([f"{path.name}:{line}: not valid TOML{quoted}: {error}"]) from None
+    except ValueError:  # Python reads at most 4,300 digits
+        lines = enumerate(text.split("\n"), 1)
+        line, key = next((n, s.partition("=")[0].strip()) for n, s in lines if _TOO_LONG.search(s))
+        raise RunFileError([f"{path.name}:{line}: {one_line_of(key)}: {TOO_LONG}"]) from None
     except RecursionError:
         raise RunFileError([f"{path.name}: not valid TOML: nested too deeply"]) from None
 
@@ -59,7 +70,7 @@ def _first_wrong_line(text: str, noticed: int) -> int:
     for good in range((noticed or len(lines)) - 1, 0, -1):
         try:
             tomli.loads("\n".join(lines[:good]))
-        except tomli.TOMLDecodeError:
+        except ValueError:
             continue
         return next((n for n in range(good, len(lines)) if lines[n].strip()), good) + 1
     return 1

@@ -9,6 +9,7 @@ import attrs
 
 from reidcore.runfiles.keys import KeyPath
 from reidcore.support.toml_values import toml_value
+from reidcore.support.wording import shortened
 
 TOML_NAMES = {
     bool: "true or false",
@@ -20,7 +21,7 @@ TOML_NAMES = {
 }
 
 LONGEST = 60
-"""Characters of a list that a message quotes."""
+"""Characters of a value that a message quotes."""
 
 
 def shown(value: Any) -> str:
@@ -28,13 +29,14 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return f"bool {str(value).lower()}"
     if isinstance(value, int):
-        return f"int {value}"
+        digits = int(value.bit_length() * 0.30103) + 1  # more than 4,300 cannot be written
+        return f"int {value}" if digits <= LONGEST else f"int of about {digits} digits"
     if isinstance(value, float):
         return f"float {value!r}"
     if isinstance(value, str):
-        return f"text {value!r}"
+        return f"text {shortened(repr(value), 3 * LONGEST)}"
     if isinstance(value, Mapping):
-        return f"table with keys {', '.join(map(str, value)) or 'none'}"
+        return f"table with keys {shortened(', '.join(map(str, value)), 5 * LONGEST) or 'none'}"
     if isinstance(value, list):
         text = toml_value(value)
         return f"list {text if len(text) <= LONGEST else text[:LONGEST] + ' ...'}"

@@ -22,6 +22,34 @@ def in_words(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
+def one_line_of(text: str, longest: int = 200) -> str:
+    """Return what a user has typed as one line that a message can quote."""
+    return shortened(text.replace("\n", "\\n"), longest)
+
+
+LONGEST_WORD = 400
+LONGEST_LINE = 900
+"""Characters of a word, such as a path, and of a line that a message shows."""
+
+
+def shortened(text: str, longest: int) -> str:
+    """Return the text, of which the middle is left out if it has more characters than `longest`."""
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest * 2 // 3]} ... ({len(text)} characters) ... {text[-longest // 6 :]}"
+
+
+def readable(message: str) -> str:
+    """Return a message with long words and long lines shortened, and control characters shown."""
+    lines = []
+    for line in message.split("\n"):
+        words = [shortened(word, LONGEST_WORD) for word in line.split(" ")]
+        text = shortened(" ".join(words), LONGEST_LINE)
+        shown = (one if ord(one) >= 32 or one == "\t" else repr(one)[1:-1] for one in text)
+        lines.append("".join(shown))
+    return "\n".join(lines)
+
+
 def few(names: Sequence[str], most: int = 4) -> str:
     """Return the first names, and how many more there are: `a, b, c, d and 3 more`."""
     shown = ", ".join(names[:most])

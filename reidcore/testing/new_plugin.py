@@ -17,7 +17,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from reidcore.errors import UsageError, nearest
-from reidcore.plugins.loading import CORE, find_plugins
+from reidcore.plugins.finding import CORE, find_plugins
 from reidcore.plugins.registration import COMMANDS_HOOK, KINDS, NAME
 
 EXAMPLES = {

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from reidcore.plugins.loading import CORE, LoadedPlugin, Plugins
+from reidcore.plugins.finding import CORE
+from reidcore.plugins.loading import LoadedPlugin, Plugins
 from reidcore.plugins.run_files import PackagedRun
 from reidcore.testing.failures import ConformanceError
 
@@ -60,10 +61,11 @@ def plugin_module_imports_no_torch(plugin: LoadedPlugin, plugins: Plugins) -> No
 def imports_only_the_public_modules_of_the_core(plugin: LoadedPlugin, plugins: Plugins) -> None:
     """No file of the package imports another module of the core."""
     package = sys.modules[plugin.found.value.partition(".")[0]]
-    folder = Path(str(package.__file__)).parent
+    file = Path(str(package.__file__))
+    folder = file.parent
     wrong = [
         f"{file.relative_to(folder)}:{line} imports {name}"
-        for file in sorted(folder.rglob("*.py"))
+        for file in (sorted(folder.rglob("*.py")) if hasattr(package, "__path__") else [file])
         for line, name in _core_imports(file)
         if name.split(".")[1:2] not in [[public] for public in PUBLIC]
     ]

@@ -10,7 +10,8 @@ from distributions import FINE, python, write_distribution
 
 from reidcore import hookspecs
 from reidcore.errors import PluginError, UsageError
-from reidcore.plugins.loading import CORE, Plugins, find_plugins
+from reidcore.plugins.finding import CORE, find_plugins
+from reidcore.plugins.loading import Plugins
 from reidcore.plugins.registration import Found, build_function
 
 

@@ -236,7 +236,7 @@ def test_pngs_for_papers(work, tmp_path):
 
 @needs_chromium
 def test_nothing_leaves_the_page(work, plain, tmp_path):
-    """The browser asks the network for nothing; the recorder would notice."""
+    """The page asks the network for nothing; the log would tell."""
     assert opened(tmp_path, plain).requests == []
     control = tmp_path / "control.html"
     control.write_text("<img src='http://outside.example/x.png'>")
