@@ -19,7 +19,7 @@ from pathlib import Path
 
 from reidcore.cli.main import main as reid
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import packaged_runs
+from reidcore.plugins.packaged_runs import packaged_runs
 
 
 def changes(manifest: str, seed: int, epochs: int) -> list[str]:

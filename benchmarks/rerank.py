@@ -32,7 +32,7 @@ from startup import processor
 from reidcore.api import Feature, Given
 from reidcore.builtin import settings
 from reidcore.builtin.matchers import build_euclidean
-from reidcore.builtin.postprocessors import build_rerank
+from reidcore.builtin.reranking import build_rerank
 from reidcore.modules import Context, Meta
 from reidcore.ranking.fusion import Fusion, Share
 from reidcore.ranking.matcher_ranking import MatcherRanking

@@ -38,11 +38,11 @@ from reidcore.data.pictures import PictureLoader
 from reidcore.model.building import build_model, choose_device, make_loader
 from reidcore.modules import Rows
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import run_source
+from reidcore.plugins.packaged_runs import run_source
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.support.progress import Silent
 from reidcore.training.plain import train
-from reidcore.training.run import TrainingRun
+from reidcore.training.training_run import TrainingRun
 from reidcore.wiring.make_plan import make_plan
 from reidcore.wiring.plan import Plan, Wired
 

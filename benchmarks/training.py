@@ -34,7 +34,7 @@ from reidcore.data.pictures import make_rows
 from reidcore.model.building import build_part, make_loader
 from reidcore.networks import ResNet
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged
+from reidcore.plugins.packaged_runs import find_packaged
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.support.progress import Plain
 from reidcore.support.seeds import generator

@@ -15,7 +15,7 @@ from pathlib import Path
 from reidcore.plugins.loading import Plugins
 from reidcore.plugins.registration import KINDS
 from reidcore.plugins.settings_help import describe_settings
-from reidcore.protocols.by_name import PROTOCOLS
+from reidcore.protocols.all_protocols import PROTOCOLS
 from reidcore.runfiles.tables import (
     Cosine,
     Data,

@@ -6,6 +6,10 @@ plugin's name and whose value is a torch-free module with some of these function
 `reidcore.api.hookimpl`. Each returns descriptors, `reidcore.api.Component` or `Command`. In run
 files a component `x` of plugin `p` is `p.x`; a command `c` is `reid c`. Registration hooks take no
 arguments, their order does not matter, and two components or commands of one name are an error.
+
+Of each kind of component, "Wiring" names the methods of its settings class that the core calls
+before torch is imported, and "Built" says what the function returns that the component's `build`
+names.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import pluggy
 if TYPE_CHECKING:
     from reidcore.contracts.commands import Command
     from reidcore.contracts.component import Component
-    from reidcore.contracts.running import Run
+    from reidcore.contracts.run_interfaces import Run
 
 hookspec = pluggy.HookspecMarker("reid")
 GROUP = "reidcore.plugins.v1"
@@ -70,7 +74,7 @@ def reid_postprocessors() -> Sequence[Component]:  # type: ignore[empty-body]
 
 @hookspec
 def reid_procedures() -> Sequence[Component]:  # type: ignore[empty-body]
-    """Another program than plain training, such as an architecture search.
+    """The program that trains: plain training is `core.train`, another one an architecture search.
 
     Wiring: `check(given) -> None`. `build` names the procedure itself, a function called as
     `procedure(config, run)`, written against `reidcore.modules.Run` and nothing else.

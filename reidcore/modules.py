@@ -12,7 +12,7 @@ from reidcore.contracts.fused import Fused, Unfit
 from reidcore.contracts.parts import Context, Extract, Loss, Matcher, Template, Unowned
 from reidcore.contracts.pictures import Batch, Images, Meta, Rows
 from reidcore.contracts.precision import at_least_float32
-from reidcore.contracts.running import Ask, Ranking, Run
+from reidcore.contracts.run_interfaces import Ask, Ranking, Run
 from reidcore.search.heatmaps import grad_cam
 
 __all__ = [

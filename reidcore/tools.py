@@ -65,8 +65,8 @@ from reidcore.version import __version__
 
 if TYPE_CHECKING:
     from reidcore.evaluation.fast_metrics import count_queries
+    from reidcore.evaluation.open_evaluation import Evaluation, open_evaluation
     from reidcore.evaluation.relevance import Judgements
-    from reidcore.evaluation.run_folder import Evaluation, open_evaluation
     from reidcore.evaluation.trial import DistanceBlock
     from reidcore.evaluation.verification import TrueAccepts
     from reidcore.search.explain import Explained
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     from reidcore.search.results import Ranked, Templates
     from reidcore.search.search import Search
     from reidcore.support.sorting import smallest
-    from reidcore.training.run_file import train
+    from reidcore.training.train import train
 
 __all__ = [
     "ComparisonRow",
@@ -121,7 +121,7 @@ __all__ = [
 
 _LATER = {
     "DistanceBlock": "reidcore.evaluation.trial",
-    "Evaluation": "reidcore.evaluation.run_folder",
+    "Evaluation": "reidcore.evaluation.open_evaluation",
     "Explained": "reidcore.search.explain",
     "Judgements": "reidcore.evaluation.relevance",
     "Ranked": "reidcore.search.results",
@@ -130,9 +130,9 @@ _LATER = {
     "TrueAccepts": "reidcore.evaluation.verification",
     "count_queries": "reidcore.evaluation.fast_metrics",
     "draw_explanation": "reidcore.search.explain_files",
-    "open_evaluation": "reidcore.evaluation.run_folder",
+    "open_evaluation": "reidcore.evaluation.open_evaluation",
     "smallest": "reidcore.support.sorting",
-    "train": "reidcore.training.run_file",
+    "train": "reidcore.training.train",
 }
 """Names whose modules import torch or other packages that take a while: {name: module}."""
 

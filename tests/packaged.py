@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged
+from reidcore.plugins.packaged_runs import find_packaged
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.wiring.make_plan import make_plan
 from reidcore.wiring.plan import Plan

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from reidcore.builtin import settings
-from reidcore.builtin.postprocessors import Rerank
+from reidcore.builtin.reranking import Rerank
 from reidcore.modules import Meta
 from reidcore.ranking.fusion import Fusion, Share
 from reidcore.ranking.matcher_ranking import MatcherRanking

@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from reidcore.contracts.running import Ranking
+from reidcore.contracts.run_interfaces import Ranking
 from reidcore.support.device_memory import at_once
 from reidcore.support.sorting import smallest_in_blocks
 

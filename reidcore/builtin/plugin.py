@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reidcore.builtin import settings
-from reidcore.builtin.readers.components import READERS
+from reidcore.builtin.readers.descriptors import READERS
 from reidcore.contracts.component import Component
 from reidcore.hookspecs import hookimpl
 from reidcore.plugins.samples import sample_run
@@ -189,7 +189,7 @@ def reid_postprocessors() -> Sequence[Component]:
         Component(
             "rerank",
             settings.Rerank,
-            "reidcore.builtin.postprocessors:build_rerank",
+            "reidcore.builtin.reranking:build_rerank",
             "k-reciprocal re-ranking",
             "Zhong et al., Re-ranking Person Re-identification with k-reciprocal Encoding, CVPR "
             "2017",

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from reidcore.builtin.settings.postprocessors import Expand as ExpandSettings
 from reidcore.contracts.parts import Context
-from reidcore.contracts.running import Ranking
+from reidcore.contracts.run_interfaces import Ranking
 from reidcore.support.sorting import smallest_in_blocks
 
 _ROWS = 512

@@ -13,7 +13,7 @@ from reidcore.builtin.settings.samplers import Shuffled as ShuffledSettings
 from reidcore.builtin.settings.samplers import TwoModalities as TwoModalitiesSettings
 from reidcore.contracts.parts import Context
 from reidcore.contracts.pictures import Rows
-from reidcore.contracts.running import Ask
+from reidcore.contracts.run_interfaces import Ask
 from reidcore.errors import UsageError
 
 

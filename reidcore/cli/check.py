@@ -24,7 +24,7 @@ def check(options: Namespace) -> int:
     """`reid check`; returns 0 or raises `ReidError`."""
     from reidcore.cli.repeats import check_repeats
     from reidcore.plugins.loading import Plugins
-    from reidcore.plugins.run_files import run_source
+    from reidcore.plugins.packaged_runs import run_source
     from reidcore.runfiles.parse import parse_runfile
     from reidcore.wiring.describe import describe_plan
     from reidcore.wiring.make_plan import make_plan

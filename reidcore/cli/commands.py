@@ -18,7 +18,7 @@ COMMANDS = (
         "run", "reidcore.cli.run:add_arguments", "train and evaluate what a run file describes"
     ),
     Command("check", "reidcore.cli.check:add_arguments", "check a run file without training"),
-    Command("eval", "reidcore.cli.evaluate:add_arguments", "evaluate a trained run"),
+    Command("eval", "reidcore.cli.eval:add_arguments", "evaluate a trained run"),
     Command(
         "runs",
         "reidcore.cli.runs:add_arguments",
@@ -31,12 +31,12 @@ COMMANDS = (
     ),
     Command(
         "rank",
-        "reidcore.cli.search:add_rank_arguments",
+        "reidcore.cli.rank:add_arguments",
         "rank unlabelled pictures by a trained run",
     ),
     Command(
         "index",
-        "reidcore.cli.search:add_index_arguments",
+        "reidcore.cli.index:add_arguments",
         "keep the templates of a gallery for later ranking",
     ),
     Command(
@@ -54,7 +54,7 @@ COMMANDS = (
     ),
     Command(
         "test-plugin",
-        "reidcore.cli.conformance:add_arguments",
+        "reidcore.cli.test_plugin:add_arguments",
         "check that a plugin keeps what plugins promise",
     ),
     Command("data", "reidcore.cli.data:add_arguments", "list, check or make a data set"),

@@ -67,12 +67,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
 def index_command(options: Namespace) -> int:
     """`reid data index`; returns 0 or raises `ReidError`."""
     from reidcore.data.check import count_rows
-    from reidcore.data.index import (
-        ONE_FOLDER_EACH,
-        compile_pattern,
-        index_folder,
-        some,
-    )
+    from reidcore.data.index import ONE_FOLDER_EACH, compile_pattern, index_folder, some
     from reidcore.data.labels import is_junk, nobody_warnings, same_number_warnings
     from reidcore.data.manifest import write_manifest
     from reidcore.data.splits import draw_splits

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from reidcore.cli.commands import refused_commands
 from reidcore.contracts.commands import RunCommand
 from reidcore.plugins.loading import LoadedPlugin, Plugins, Status
+from reidcore.plugins.packaged_runs import packaged_runs
 from reidcore.plugins.registration import KINDS, LoadedComponent
-from reidcore.plugins.run_files import packaged_runs
 from reidcore.plugins.settings_help import describe_settings
 
 SLOW = 0.5

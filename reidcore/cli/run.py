@@ -38,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
 def run_command(options: Namespace) -> int:
     """`reid run`; returns 0 or raises `ReidError`."""
     from reidcore.plugins.loading import Plugins
-    from reidcore.plugins.run_files import run_source
+    from reidcore.plugins.packaged_runs import run_source
     from reidcore.runfiles.parse import parse_runfile
 
     plugins = Plugins()
@@ -99,7 +99,7 @@ class _Training:
 
     def run_one(self, run: RunFile, folder: Path, sets: Sequence[str]) -> dict[str, Any] | None:
         """Trains a run file, which the changes `sets` have made, and prints its scores."""
-        from reidcore.training.run_file import TrainingOptions, plan_training, train_plan
+        from reidcore.training.train import TrainingOptions, plan_training, train_plan
 
         resume = self.options.resume
         plan = plan_training(run, self.plugins, resume)

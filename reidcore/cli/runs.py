@@ -22,7 +22,7 @@ def runs_command(options: Namespace) -> int:
     """`reid runs`; returns 0 or raises `ReidError`."""
     from reidcore.errors import UsageError
     from reidcore.plugins.loading import Plugins
-    from reidcore.plugins.run_files import find_packaged, packaged_runs
+    from reidcore.plugins.packaged_runs import find_packaged, packaged_runs
     from reidcore.support.files import write_atomically
 
     plugins = Plugins()

@@ -1,4 +1,4 @@
-"""The data sets of a run: their rows, or what is known of absent ones. Torch-free."""
+"""The loaded data sets of a run, as objects. Torch-free; `load_data` loads them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Loaded:
 class DataPlan:
     """All data sets of a run.
 
-    trained: for a run that was trained, the lock file's record of its training data, which stands
+    trained: for a run that was trained, what the run record says of its training data, which stands
     in their place. trials: those trained on, by the reader that divides its people in several ways.
     """
 

@@ -13,8 +13,8 @@ from reidcore.contracts.component import Facts, Row
 from reidcore.data.datasets import DataPlan, Loaded
 from reidcore.data.manifest import find_data, read_manifest
 from reidcore.errors import DataError, PluginError, ReidError, nearest
+from reidcore.protocols.all_protocols import PROTOCOLS
 from reidcore.protocols.base import POOL, Protocol
-from reidcore.protocols.by_name import PROTOCOLS
 from reidcore.runfiles.runfile import Source
 from reidcore.support.wording import in_words
 

@@ -23,7 +23,7 @@ class Numbering:
 
     @classmethod
     def of_training(cls, record: Mapping[str, Any]) -> Numbering:
-        """That of a run's training data, from what its lock file records of them; empty without a
+        """That of a run's training data, from what its run record says of them; empty without a
         record."""
         return cls(dict(record.get("camera_numbers", {})), tuple(record.get("modalities", ())))
 

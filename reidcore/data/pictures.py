@@ -1,4 +1,6 @@
-"""Reads pictures into batches: decoded, resized, augmented, in threads, with a cache in memory.
+"""Makes batches of pictures: read in threads, augmented, with a cache of decoded ones in memory.
+
+`reidcore.data.decoding` decodes and resizes one picture.
 
 Threads rather than processes, unless `data.worker_kind` says otherwise: the cache is shared, they
 start at once, and Pillow releases the interpreter's lock while it decodes and resizes. What they

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from reidcore.contracts.parts import Template
 from reidcore.data.pictures import meta_of
-from reidcore.evaluation.job import EvaluationJob
+from reidcore.evaluation.evaluation_job import EvaluationJob
 from reidcore.evaluation.labelled_set import LabelledSet, Pools, pools_of
 from reidcore.evaluation.trial import PLAIN, Trial, TrialPictures, Watcher, streamed
 from reidcore.evaluation.trial_scores import TrialScores, over_trials
 from reidcore.protocols.base import SIDES, scored_name
 from reidcore.ranking.blocks import rows_at_once
+from reidcore.ranking.comparer import Comparer
 from reidcore.ranking.kept_blocks import KeptBlocks
 from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.postprocess import Postprocessor
-from reidcore.ranking.scorer import Scorer
 from reidcore.ranking.sides import Sides
 from reidcore.ranking.templates import Storage, take
 from reidcore.runfiles.tables import RankingTable
@@ -33,7 +33,7 @@ from reidcore.support.seeds import seeded
 
 def evaluate(
     job: EvaluationJob,
-    scorer: Scorer,
+    comparer: Comparer,
     kept: KeptBlocks,
     reporter: Reporter,
     watcher: Watcher | None = None,
@@ -45,18 +45,18 @@ def evaluate(
     several trials is {mean, deviation, values}.
 
     Random numbers are seeded anew, so that a part that draws some gives the same scores every time.
-    The processes of the scorer must all call this; they share templates, distances and queries, and
-    each gets all scores, which are those of one process alone.
+    The processes of the comparer must all call this; they share templates, distances and queries,
+    and each gets all scores, which are those of one process alone.
 
     kept: where the distances of long jobs are kept until all scores are there, so that an
     evaluation that was killed goes on. watcher: gets all distances that are scored, block by block.
     """
     results: dict[str, Any] = {}
     with seeded(job.seed, "evaluate"):
-        evaluation = _Evaluation(job, scorer, kept, reporter, watcher)
+        evaluation = _Evaluation(job, comparer, kept, reporter, watcher)
         for labelled in job.sets:
             results |= evaluation.scores(labelled)
-    scorer.processes.wait()
+    comparer.processes.wait()
     kept.discard()
     return results
 
@@ -67,15 +67,15 @@ class _Evaluation:
     def __init__(
         self,
         job: EvaluationJob,
-        scorer: Scorer,
+        comparer: Comparer,
         kept: KeptBlocks,
         reporter: Reporter,
         watcher: Watcher | None,
     ):
-        self._job, self._scorer, self._kept = job, scorer, kept
+        self._job, self._comparer, self._kept = job, comparer, kept
         self._reporter, self._watcher = reporter, watcher
         self._posts = {name: build() for name, build in job.posts.items()}
-        self._device = scorer.model.device
+        self._device = comparer.model.device
 
     def scores(self, labelled: LabelledSet) -> dict[str, Any]:
         """Return {name: {ranking: {stage: scores}}} of a test set's tasks."""
@@ -93,7 +93,7 @@ class _Evaluation:
         self, labelled: LabelledSet, name: str, pool: Pools, stored: StoredTemplates
     ) -> dict[str, Any]:
         """{ranking: {stage: scores}} of one task."""
-        scorer = self._scorer.keeping(self._kept.of_set(name))
+        comparer = self._comparer.keeping(self._kept.of_set(name))
         pictures = [
             TrialPictures(number, labelled, pool.query[query], pool.gallery[gallery], query)
             for number, (query, gallery) in enumerate(pool.trials)
@@ -101,7 +101,7 @@ class _Evaluation:
         found = {}
         for table in self._job.rankings:
             self._reporter.say(f"{name}: ranking {table.name}{_extent(table, pool)}")
-            ranking = scorer.ranking(table, self._sides(labelled, pool, stored, table))
+            ranking = comparer.ranking(table, self._sides(labelled, pool, stored, table))
             # One trial of the whole pool needs no blocks to be held for others.
             alone = len(pool.trials) == 1
             trials = [
@@ -144,12 +144,12 @@ class _Evaluation:
             )
             rows = labelled.rows.take(index.numpy())
             storage = Storage(self._device, host, place)
-            groups.append((index, self._scorer.templates(self._job.matchers, rows, storage)))
+            groups.append((index, self._comparer.templates(self._job.matchers, rows, storage)))
         return StoredTemplates(groups)
 
     def _on_host(self, pictures: int) -> bool:
         """True if the templates of so many pictures are kept in the memory of the CPU."""
-        asked, plan = self._job.settings.templates, self._scorer.model.plan
+        asked, plan = self._job.settings.templates, self._comparer.model.plan
         specs = [
             one for name in self._job.matchers for one in plan.matching(name).template.values()
         ]

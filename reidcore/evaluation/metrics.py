@@ -1,8 +1,8 @@
 """Metrics of ranking: average precision, CMC and mINP, in float64 on any device.
 
 A query's kept list is the gallery by ascending distance without what the protocol ignores for it.
-docs/evaluation.md defines every score. `rank_queries` sorts whole rows; `fast_metrics` finds the
-same without sorting, where CMC counts pictures.
+docs/evaluation.md defines every score. `rank_queries` sorts whole rows; `trial_scores` takes
+`fast_metrics` instead, which finds the same without sorting, where CMC counts pictures.
 """
 
 from __future__ import annotations

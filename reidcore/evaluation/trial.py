@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reidcore.distributed.processes import ALONE, Processes
-from reidcore.evaluation.job import EvaluationJob
+from reidcore.evaluation.evaluation_job import EvaluationJob
 from reidcore.evaluation.labelled_set import LabelledSet
 from reidcore.evaluation.relevance import Judgements, Relevance
 from reidcore.evaluation.trial_scores import TrialScores

@@ -1,4 +1,4 @@
-"""Verification: the share of matching pairs that a threshold accepts which few strangers pass."""
+"""TAR@FAR: the share of matching pairs that is accepted at a false accept rate."""
 
 from __future__ import annotations
 

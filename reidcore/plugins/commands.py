@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
 
 from reidcore.contracts.commands import AddArguments, Command
 from reidcore.errors import PluginError, ReidError
-from reidcore.plugins.registration import COMMANDS_HOOK, REFERENCE, Found, Refused, hook_manager
+from reidcore.plugins.registration import (
+    COMMANDS_HOOK,
+    REFERENCE,
+    Found,
+    Refused,
+    hook_manager,
+    returned_by_hook,
+)
 from reidcore.support.wording import a_or_an, in_words, shortened
 
 LONGEST_SUMMARY = 200
@@ -67,24 +74,11 @@ def registered_commands(found: Found, module: Any) -> tuple[LoadedCommand, ...]:
     manager.register(module, found.name)
     commands: dict[str, LoadedCommand] = {}
     problems: list[str] = []
-    for implementation in getattr(manager.hook, COMMANDS_HOOK).get_hookimpls():
-        try:
-            returned = implementation.function()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            raise Refused([f"hook {COMMANDS_HOOK} raised {in_words(error)}"]) from error
-        if not isinstance(returned, Sequence) or isinstance(returned, str | bytes):
-            text = f"hook {COMMANDS_HOOK} returned {a_or_an(type(returned).__name__)}"
-            raise Refused([f"{text}, not a list of commands"])
-        for one in returned:
-            if not isinstance(one, Command):
-                text = f"hook {COMMANDS_HOOK} returned a list with {a_or_an(type(one).__name__)}"
-                raise Refused([f"{text}, not with commands only"])
-            problems += _problems(one)
-            if one.name in commands:
-                problems.append(f"command {one.name!r} is registered twice")
-            commands[one.name] = LoadedCommand(found, one)
+    for one in returned_by_hook(manager, COMMANDS_HOOK, Command, "commands"):
+        problems += _problems(one)
+        if one.name in commands:
+            problems.append(f"command {one.name!r} is registered twice")
+        commands[one.name] = LoadedCommand(found, one)
     if problems:
         raise Refused(problems)
     return tuple(commands[name] for name in sorted(commands))

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import attrs
 import pluggy
@@ -18,6 +18,7 @@ from reidcore.contracts.component import Component
 from reidcore.errors import PluginError, nearest
 from reidcore.support.wording import a_or_an, in_words, one_line
 
+T = TypeVar("T")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 _DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
 REFERENCE = re.compile(f"{_DOTTED}:{_DOTTED}")
@@ -137,6 +138,31 @@ def hook_manager() -> pluggy.PluginManager:
     return manager
 
 
+def returned_by_hook(
+    manager: pluggy.PluginManager, hook: str, wanted: type[T], plural: str
+) -> Iterator[T]:
+    """Yield what the one plugin of a manager returns from a hook.
+
+    Raises Refused if the hook raises, or returns anything else than a list of `wanted`, which a
+    message calls by `plural`.
+    """
+    for implementation in getattr(manager.hook, hook).get_hookimpls():
+        try:
+            returned = implementation.function()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise Refused([f"hook {hook} raised {in_words(error)}"]) from error
+        if not isinstance(returned, Sequence) or isinstance(returned, str | bytes):
+            text = f"hook {hook} returned {a_or_an(type(returned).__name__)}"
+            raise Refused([f"{text}, not a list of {plural}"])
+        for one in returned:
+            if not isinstance(one, wanted):
+                text = f"hook {hook} returned a list with {a_or_an(type(one).__name__)}"
+                raise Refused([f"{text}, not with {plural} only"])
+            yield one
+
+
 def classify(found: Found, module: Any) -> tuple[tuple[LoadedComponent, ...], tuple[str, ...]]:
     """All components of an imported plugin and the observer hooks it has.
 
@@ -152,26 +178,13 @@ def classify(found: Found, module: Any) -> tuple[tuple[LoadedComponent, ...], tu
         raise Refused([one_line(error)]) from error
     components: dict[str, LoadedComponent] = {}
     for kind, rule in KINDS.items():
-        for implementation in getattr(manager.hook, rule.hook).get_hookimpls():
-            try:
-                returned = implementation.function()
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                raise Refused([f"hook {rule.hook} raised {in_words(error)}"]) from error
-            if not isinstance(returned, Sequence) or isinstance(returned, str | bytes):
-                text = f"hook {rule.hook} returned {a_or_an(type(returned).__name__)}"
-                raise Refused([f"{text}, not a list of components"])
-            for one in returned:
-                if not isinstance(one, Component):
-                    text = f"hook {rule.hook} returned a list with {a_or_an(type(one).__name__)}"
-                    raise Refused([f"{text}, not with components only"])
-                full_name = f"{found.name}.{one.name}"
-                problems += _component_problems(kind, full_name, one)
-                if full_name in components:
-                    kinds = f"as {a_or_an(components[full_name].kind)} and as {a_or_an(kind)}"
-                    problems.append(f"{full_name!r} is registered twice, {kinds}")
-                components[full_name] = LoadedComponent(kind, full_name, found, one)
+        for one in returned_by_hook(manager, rule.hook, Component, "components"):
+            full_name = f"{found.name}.{one.name}"
+            problems += _component_problems(kind, full_name, one)
+            if full_name in components:
+                kinds = f"as {a_or_an(components[full_name].kind)} and as {a_or_an(kind)}"
+                problems.append(f"{full_name!r} is registered twice, {kinds}")
+            components[full_name] = LoadedComponent(kind, full_name, found, one)
     if problems:
         raise Refused(problems)
     order = list(KINDS)

@@ -46,8 +46,8 @@ class Fusion:
     """The weighted sum of the scaled distances of one or several matchers.
 
     by_row: whether every row of query x gallery distances is stretched to [0, 1] before it is
-    weighted; distances between other sides would not compare with it. shortlist: the only gallery
-    pictures whose distances are computed, if not all.
+    weighted, so that distances within a side are on another scale and are refused. shortlist: the
+    only gallery pictures whose distances are computed, if not all.
     """
 
     shares: tuple[Share, ...] = attrs.field(converter=_as_tuple)
@@ -74,9 +74,9 @@ class Fusion:
         assert total is not None
         return total
 
-    def require_others(self, asked: str) -> None:
+    def refuse_if_incomparable(self, asked: str) -> None:
         """Raise PluginError if distances other than those of each query to the whole gallery would
-        not compare with these. asked: what a postprocessor asked for."""
+        not be on the scale of these. asked: what a postprocessor asked for."""
         if self.by_row or self.shortlist is not None:
             why = "scale = 'row_minmax'" if self.by_row else "a shortlist"
             raise PluginError(

@@ -95,7 +95,7 @@ class MatcherRanking:
     def between(self, a: str, b: str, start: int, stop: int) -> Tensor:
         rows = slice(start, stop)
         if (a, b) != ("query", "gallery"):
-            self.fusion.require_others(f"distances between {a} and {b}")
+            self.fusion.refuse_if_incomparable(f"distances between {a} and {b}")
         elif self._shortlisted is not None:
             return self._shortlisted.rows(rows)
         return self.fusion.sum(lambda share: self._finite_rows(share, a, b, rows))
@@ -109,7 +109,7 @@ class MatcherRanking:
 
     @torch.no_grad()
     def within(self, side: str, entries: int) -> Iterator[tuple[int, int, Tensor]]:
-        self.fusion.require_others(f"distances between {side} and {side}")
+        self.fusion.refuse_if_incomparable(f"distances between {side} and {side}")
         blocks = self._blocks.cut(side, entries)
         for _, (rows, columns) in self.resources.processes.share(blocks):
             yield rows.start, columns.start, self._within(side, rows, columns)
@@ -119,13 +119,13 @@ class MatcherRanking:
 
     @torch.no_grad()
     def pairs(self, a: str, i: Tensor, b: str, j: Tensor) -> Tensor:
-        self.fusion.require_others("listed pairs")
+        self.fusion.refuse_if_incomparable("listed pairs")
         return self.fusion.sum(lambda share: self._pairs(share, (a, b), i, j))
 
     @torch.no_grad()
     def expanded(self, neighbours: Tensor) -> Tensor:
         if self._shortlisted is not None:
-            self.fusion.require_others("expanded queries")
+            self.fusion.refuse_if_incomparable("expanded queries")
         return self.fusion.sum(lambda share: self._expanded(share, neighbours))
 
     def before_postprocessing(self, distances: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from reidcore.contracts.running import Ranking
+from reidcore.contracts.run_interfaces import Ranking
 from reidcore.errors import PluginError, ReidError
 from reidcore.model.building import build_part
 from reidcore.wiring.plan import Plan, Wired

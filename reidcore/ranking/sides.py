@@ -20,7 +20,8 @@ class Sides:
     """The pictures that are compared: what is known of them, and their templates.
 
     query, gallery: on the device where distances are to be. templates: {side: {matcher: template}},
-    on any device. places: int64, of some of these templates, where not all belong to the side.
+    on any device. places: {side: int64, the numbers of its pictures in `templates`}, None
+    where all belong to the side.
     names: {side: names of the templates' pictures}, for messages.
     """
 
@@ -32,7 +33,7 @@ class Sides:
 
     @property
     def device(self) -> torch.device:
-        """The device of all distances that are given to anybody."""
+        """The device of all distances that are returned."""
         return self.query.camera.device
 
     def template(self, side: str, matcher: str) -> Template:

@@ -1,4 +1,7 @@
-"""Test views of pictures, and what is done to stored templates."""
+"""Test views of pictures, and stored templates: room for them, parts of them, moving them.
+
+`reidcore.ranking.comparer` makes templates.
+"""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ import attrs
 
 from reidcore.contracts.rows import SPLITS
 from reidcore.errors import nearest
+from reidcore.protocols.all_protocols import PROTOCOLS
 from reidcore.protocols.base import Protocol
-from reidcore.protocols.by_name import PROTOCOLS
 from reidcore.runfiles.keys import SOURCE_KEYS, KeyPath
 from reidcore.runfiles.problems import Problems
 from reidcore.runfiles.runfile import Part, Role, Source

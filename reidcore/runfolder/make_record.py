@@ -1,4 +1,4 @@
-"""Makes the run record, lock.json, when a run starts."""
+"""Makes the run record, lock.json, which `reidcore.training.start` writes when a run starts."""
 
 from __future__ import annotations
 

@@ -27,9 +27,9 @@ from reidcore.data.numbering import Numbering
 from reidcore.data.pictures import PictureLoader, make_rows, meta_of
 from reidcore.errors import ReidError, UsageError, nearest
 from reidcore.model.model import Model
+from reidcore.ranking.comparer import Comparer, make_comparer
 from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.postprocess import build_postprocessor
-from reidcore.ranking.scorer import Scorer, make_scorer
 from reidcore.ranking.sides import Sides
 from reidcore.ranking.templates import concatenate
 from reidcore.runfiles.tables import RankingTable
@@ -346,15 +346,15 @@ class Search:
         numbering = self._numbering.extended(rows)
         return make_rows(rows, numbering.cameras, numbering.modalities)
 
-    def _scorer(self) -> Scorer:
+    def _comparer(self) -> Comparer:
         settings = self.plan.runfile
         # Threads, because a search may be part of a service, which must not be forked.
         data = attrs.evolve(settings.data, cache=0.0, worker_kind="thread")
-        return make_scorer(self.model, PictureLoader(data, settings.train.seed))
+        return make_comparer(self.model, PictureLoader(data, settings.train.seed))
 
     def _batches(self, rows: Sequence[Row]) -> Iterator[dict[str, Template]]:
         """{matcher: template} of batches of pictures, on the CPU."""
-        for found in self._scorer().template_batches(self._matchers, self._numbered(rows)):
+        for found in self._comparer().template_batches(self._matchers, self._numbered(rows)):
             yield {
                 name: {key: value.cpu() for key, value in template.items()}
                 for name, template in found.items()
@@ -371,7 +371,7 @@ class Search:
         templates = {"query": query.on(device), "gallery": gallery.on(device)}
         names = {"query": query.paths, "gallery": gallery.paths}
         sides = Sides(meta[: len(query)], meta[len(query) :], templates, names=names)
-        return self._scorer().ranking(table, sides, gallery.memo.setdefault(repr(table), {}))
+        return self._comparer().ranking(table, sides, gallery.memo.setdefault(repr(table), {}))
 
     def _blocks(
         self, table: RankingTable, query: Templates, gallery: Templates

@@ -12,8 +12,8 @@ from reidcore.errors import ReidError
 from reidcore.plugins.commands import LoadedCommand
 from reidcore.plugins.finding import CORE, find_plugins
 from reidcore.plugins.loading import Plugins
+from reidcore.plugins.packaged_runs import PackagedRun, packaged_runs
 from reidcore.plugins.registration import LoadedComponent
-from reidcore.plugins.run_files import PackagedRun, packaged_runs
 from reidcore.support.wording import in_words
 from reidcore.testing.failures import ConformanceError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reidcore.plugins.finding import CORE
 from reidcore.plugins.loading import LoadedPlugin, Plugins
-from reidcore.plugins.run_files import PackagedRun
+from reidcore.plugins.packaged_runs import PackagedRun
 from reidcore.testing.failures import ConformanceError
 
 PUBLIC = ("api", "modules", "networks", "sizes", "errors", "testing", "tools")

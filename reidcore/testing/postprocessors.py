@@ -14,9 +14,9 @@ from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Meta
 from reidcore.model.model import Model
 from reidcore.model.training_pairs import Pairs
+from reidcore.ranking.comparer import make_fusion
 from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.postprocess import build_postprocessor
-from reidcore.ranking.scorer import make_fusion
 from reidcore.ranking.sides import Sides
 from reidcore.ranking.templates import take
 from reidcore.runfiles.tables import RankingTable

@@ -17,10 +17,10 @@ from reidcore.contracts.pictures import Batch, Images, Meta
 from reidcore.errors import PluginError, ReidError
 from reidcore.model.model import Model
 from reidcore.model.training_pairs import Pairs
+from reidcore.ranking.comparer import make_fusion
 from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.postprocess import build_postprocessor
 from reidcore.ranking.resources import Resources
-from reidcore.ranking.scorer import make_fusion
 from reidcore.ranking.sides import Sides
 from reidcore.ranking.templates import view_of
 from reidcore.runfiles.tables import RankingTable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reidcore.contracts.running import Run
+from reidcore.contracts.run_interfaces import Run
 
 
 def train(config: Any, run: Run) -> None:

@@ -23,8 +23,8 @@ from reidcore.runfolder.record import RECORD, check_resumable, is_finished
 from reidcore.support.files import read_json, write_atomically, write_json
 from reidcore.support.progress import Reporter
 from reidcore.training.dry_run import dry_run
-from reidcore.training.run import TrainingRun
 from reidcore.training.saves import is_trained
+from reidcore.training.training_run import TrainingRun
 from reidcore.wiring.plan import Plan
 
 

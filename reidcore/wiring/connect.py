@@ -13,13 +13,7 @@ from reidcore.contracts.settings import LossName, MatcherName
 from reidcore.errors import nearest
 from reidcore.wiring.parts import LoadedParts, PartLoader
 from reidcore.wiring.plan import Wired
-from reidcore.wiring.references import (
-    FEATURE_KINDS,
-    listing,
-    provider_role,
-    references,
-    suggestion,
-)
+from reidcore.wiring.references import FEATURE_KINDS, listing, provider_role, references, suggestion
 
 
 def connect(loader: PartLoader, parts: LoadedParts, given: Given) -> tuple[LoadedParts, Given]:
@@ -29,12 +23,12 @@ def connect(loader: PartLoader, parts: LoadedParts, given: Given) -> tuple[Loade
     connected = LoadedParts(
         # In the order in which messages are given.
         backbone=connector.provide(backbone) if backbone is not None else None,
-        heads=_fitting(connector.head, parts.heads),
-        matchers=_fitting(connector.matcher, parts.matchers),
-        batch=connector.checked(batch) if batch is not None else None,
-        losses=_fitting(connector.checked, parts.losses),
-        procedure=connector.checked(procedure) if procedure is not None else None,
-        posts=_fitting(connector.reader, parts.posts),
+        heads=_fitting(connector.connect_head, parts.heads),
+        matchers=_fitting(connector.connect_matcher, parts.matchers),
+        batch=connector.connect_and_check(batch) if batch is not None else None,
+        losses=_fitting(connector.connect_and_check, parts.losses),
+        procedure=connector.connect_and_check(procedure) if procedure is not None else None,
+        posts=_fitting(connector.connect_reads, parts.posts),
         augment=parts.augment,
     )
     return connected, connector.given
@@ -47,7 +41,7 @@ def _fitting(step: Callable[[Wired], Wired | None], parts: Iterable[Wired]) -> l
 class Connector:
     """Checks parts in turn; `given` has the features and matchers of those checked so far.
 
-    The methods return None, after noting the problem, for a part that does not fit.
+    A method notes the problem of a part that does not fit. It returns None where a name is wrong.
     """
 
     def __init__(self, loader: PartLoader, given: Given):
@@ -70,7 +64,7 @@ class Connector:
             self._features[f"{wired.instance}.{name}"] = feature
         return attrs.evolve(wired, outputs=dict(outputs))
 
-    def reader(self, wired: Wired) -> Wired | None:
+    def connect_reads(self, wired: Wired) -> Wired | None:
         """Return the part with the features that it reads."""
         reads = []
         sound = True
@@ -88,17 +82,17 @@ class Connector:
             return None
         return attrs.evolve(wired, reads=tuple(reads))
 
-    def head(self, wired: Wired) -> Wired | None:
+    def connect_head(self, wired: Wired) -> Wired | None:
         """Return the head with the features that it reads and provides."""
-        reader = self.reader(wired)
-        return self.provide(reader) if reader is not None else None
+        connected = self.connect_reads(wired)
+        return self.provide(connected) if connected is not None else None
 
-    def matcher(self, wired: Wired) -> Wired | None:
+    def connect_matcher(self, wired: Wired) -> Wired | None:
         """Return the matcher with the features that it reads and what it promises."""
-        reader = self.reader(wired)
-        if reader is None:
+        connected = self.connect_reads(wired)
+        if connected is None:
             return None
-        matching: Any = self._loader.call(reader, "describe", self.given)
+        matching: Any = self._loader.call(connected, "describe", self.given)
         if wired.part.role in self._loader.failed:
             return None
         if not isinstance(matching, Matching):
@@ -107,14 +101,14 @@ class Connector:
             )
             return None
         self._matchers[wired.part.name] = matching
-        return attrs.evolve(reader, matching=matching)
+        return attrs.evolve(connected, matching=matching)
 
-    def checked(self, wired: Wired) -> Wired | None:
+    def connect_and_check(self, wired: Wired) -> Wired | None:
         """Return a sampler, loss or procedure with the features that it reads."""
-        reader = self.reader(wired)
-        if reader is not None:
-            self._loader.call(reader, "check", self.given)
-        return reader
+        connected = self.connect_reads(wired)
+        if connected is not None:
+            self._loader.call(connected, "check", self.given)
+        return connected
 
     def _names_matcher(self, wired: Wired, field: str, name: str) -> bool:
         known = [other.name for other in self._loader.run.of("matcher")]

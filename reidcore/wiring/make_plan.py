@@ -48,7 +48,7 @@ def make_plan(
     """Connect the parts of a run and return its plan.
 
     For `purpose="eval"`, only what the rankings reach is loaded, so plugins that only train may be
-    missing; `training` is the lock file's record of the training data, which are not read. For
+    missing; `training` is the run record's facts about the training data, which are not read. For
     "rank" there are no test sets either, and whether a chain of postprocessors fits is left to
     `check_chain`.
 

@@ -85,7 +85,7 @@ class Plan:
         return self.given.matchers[matcher]
 
     def resolved(self) -> dict[str, Any]:
-        """Return every table with every default filled in, for the lock file."""
+        """Return every table with every default filled in, for the run record."""
         run = self.runfile
         table: dict[str, Any] = {"format": 1, "name": run.name, "plugins": list(run.plugins)}
         for key in ("data", "train", "optim", "eval"):

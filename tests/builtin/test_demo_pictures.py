@@ -15,7 +15,6 @@ from PIL import Image
 
 from reidcore.builtin.drawn_people import pictures as demo
 from reidcore.builtin.drawn_people.pictures import (
-    COLUMNS,
     HEIGHT,
     TRAVEL_SECONDS,
     WIDTH,
@@ -23,6 +22,7 @@ from reidcore.builtin.drawn_people.pictures import (
     write_demo,
 )
 from reidcore.builtin.drawn_people.wardrobe import dye, generator, lightness, second_dye
+from reidcore.contracts.rows import COLUMNS
 
 SMALL = {"train_identities": 3, "test_identities": 4, "pictures": 7, "cameras": 3}
 TINY = {"train_identities": 2, "test_identities": 2, "pictures": 4, "cameras": 2}

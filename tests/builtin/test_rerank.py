@@ -15,11 +15,11 @@ from reidcore.api import Feature, Given, WiringError
 from reidcore.builtin import settings
 from reidcore.builtin.matchers import build_cosine, build_euclidean
 from reidcore.builtin.neighbours import Neighbours
-from reidcore.builtin.postprocessors import Rerank
+from reidcore.builtin.reranking import Rerank
 from reidcore.cli.main import main
 from reidcore.modules import Context
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged
+from reidcore.plugins.packaged_runs import find_packaged
 from reidcore.support.sorting import smallest_in_blocks
 from tests.oracles import oracle
 from tests.rerank_cases import (

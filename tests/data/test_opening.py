@@ -270,6 +270,7 @@ def test_damaged_bytes_are_our_errors():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.filterwarnings("ignore")
 def test_many_damaged_bytes_are_our_errors():
     """The same with 30,000."""

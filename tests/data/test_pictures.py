@@ -165,7 +165,7 @@ def test_faults_of_normalize_are_told(tmp_path: Path, capsys, value: str, messag
 
 
 def test_a_run_keeps_its_own_statistics(tmp_path: Path, monkeypatch, capsys):
-    """Statistics of a run file, and of `--set`, stand in the lock file and are the same run on
+    """Statistics of a run file, and of `--set`, stand in the run record and are the same run on
     resume; others are another run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REID_CACHE", str(tmp_path / "cache"))

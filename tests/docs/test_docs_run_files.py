@@ -76,7 +76,7 @@ def test_the_repeat_of_the_page_fits_the_demo():
 
 def test_the_sets_of_the_page_fit_the_demo():
     """Every `--set` that the page shows is accepted with the demo's run file."""
-    from reidcore.plugins.run_files import find_packaged
+    from reidcore.plugins.packaged_runs import find_packaged
 
     items = re.findall(r"--set '?(?!key=)([\w.]+=(?:\[.*?\]|[\w.]+))", TEXT)
     assert len(items) >= 6
@@ -90,7 +90,7 @@ def test_data_sets_of_the_pages_fit_the_demo(tmp_path, monkeypatch):
     the repeats over RegDB's trials."""
     import tomli
 
-    from reidcore.plugins.run_files import find_packaged
+    from reidcore.plugins.packaged_runs import find_packaged
     from reidcore.support.toml_values import toml_value
 
     monkeypatch.setenv("REID_DATA", str(tmp_path))

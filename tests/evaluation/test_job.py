@@ -11,11 +11,11 @@ from running import TINY
 
 from reidcore.errors import DataError
 from reidcore.evaluation.evaluate import evaluate
-from reidcore.evaluation.job import evaluation_job
+from reidcore.evaluation.evaluation_job import evaluation_job
 from reidcore.evaluation.trial import DistanceBlock
 from reidcore.model.building import build_model, make_loader
 from reidcore.plugins.loading import Plugins
-from reidcore.ranking.scorer import make_scorer
+from reidcore.ranking.comparer import make_comparer
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.support.progress import Silent
 from reidcore.wiring.make_plan import make_plan
@@ -67,15 +67,15 @@ def test_a_watcher_gets_every_distance_once(plan, tmp_path):
     """Of every ranking and stage, with the pictures that they are between; scores are the same
     whether anybody watches."""
     model = build_model(plan, 0).eval()
-    scorer = make_scorer(model, make_loader(plan, model.device))
+    comparer = make_comparer(model, make_loader(plan, model.device))
     seen: dict[tuple[str, str, str], list[DistanceBlock]] = {}
 
     def watch(block: DistanceBlock) -> None:
         seen.setdefault(block.place, []).append(block)
 
-    job, kept = evaluation_job(plan), scorer.kept_blocks(tmp_path, Silent())
-    scores = evaluate(job, scorer, kept, Silent(), watch)
-    assert scores == evaluate(job, scorer, kept, Silent())
+    job, kept = evaluation_job(plan), comparer.kept_blocks(tmp_path, Silent())
+    scores = evaluate(job, comparer, kept, Silent(), watch)
+    assert scores == evaluate(job, comparer, kept, Silent())
     stages = [("main", "plain"), ("expanded", "plain"), ("expanded", "wider")]
     assert list(seen) == [("demo", *stage) for stage in stages]
     assert {
@@ -91,8 +91,8 @@ def test_a_watcher_gets_every_distance_once(plan, tmp_path):
         assert {block.distances.shape[1] for block in blocks} == {len(trial.gallery)}
     plain, same = (torch.cat([b.distances for b in seen["demo", *one]]) for one in stages[:2])
     assert torch.equal(plain, same)
-    template = scorer.templates(["look"], trial.labelled.rows)["look"]
+    template = comparer.templates(["look"], trial.labelled.rows)["look"]
     query, gallery = (
         {"vector": template["vector"][numbers]} for numbers in (trial.query, trial.gallery)
     )
-    torch.testing.assert_close(plain, scorer.distances("look", query, gallery))
+    torch.testing.assert_close(plain, comparer.distances("look", query, gallery))

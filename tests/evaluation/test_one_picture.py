@@ -12,7 +12,7 @@ from protocol_runs import draw, run_text, scores
 from reidcore.api import Row
 from reidcore.cli.main import main
 from reidcore.data.pictures import make_rows, meta_of
-from reidcore.protocols.by_name import PROTOCOLS
+from reidcore.protocols.all_protocols import PROTOCOLS
 
 SETS = {
     "cross_camera": ["7,1,,query 7,2,,gallery", "7,1,,query 7,2,,gallery 8,2,,gallery"],

@@ -180,7 +180,7 @@ def test_several_processes_do_not_compile(tmp_path: Path):
 def test_the_compiler_is_not_imported_unasked(tmp_path: Path):
     """The torch half of the core is imported, and a model built, without torch's compiler."""
     code = (
-        "import sys, reidcore.training.run, reidcore.data.pictures\n"
+        "import sys, reidcore.training.training_run, reidcore.data.pictures\n"
         "import reidcore.ranking.distances, reidcore.training.dry_run\n"
         "print('torch' in sys.modules, any('torch._' + x in sys.modules for x in "
         "('dynamo', 'inductor')))"

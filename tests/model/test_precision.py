@@ -15,13 +15,13 @@ from reidcore.model.model import Model
 from reidcore.model.state_files import load_state, save_state
 from reidcore.modules import Batch
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import run_source
+from reidcore.plugins.packaged_runs import run_source
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.support.progress import Silent
 from reidcore.support.seeds import seeded
 from reidcore.training.dry_run import dry_run, random_batch
 from reidcore.training.optimizers import lay_out_as_parameters
-from reidcore.training.run import TrainingRun
+from reidcore.training.training_run import TrainingRun
 from reidcore.wiring.make_plan import make_plan
 
 

@@ -16,7 +16,7 @@ from reidcore.data.load_data import load_sources
 from reidcore.data.numbering import Numbering
 from reidcore.evaluation.labelled_set import make_labelled_set
 from reidcore.evaluation.metrics import Scores, rank_queries, summarize
-from reidcore.protocols.by_name import PROTOCOLS
+from reidcore.protocols.all_protocols import PROTOCOLS
 from reidcore.runfiles.data_entries import read_protocol
 from reidcore.runfiles.runfile import Source
 from reidcore.runfiles.tables import Eval

@@ -13,7 +13,7 @@ from archives import plan, write
 from running import TINY
 
 from reidcore.api import Facts, Row
-from reidcore.builtin.readers.market import Market1501
+from reidcore.builtin.readers.market1501 import Market1501
 from reidcore.builtin.readers.regdb import RegDB
 from reidcore.builtin.readers.sysu_mm01 import SYSUMM01
 from reidcore.builtin.readers.vehicleid import VehicleID
@@ -23,7 +23,7 @@ from reidcore.data.load_data import load_sources
 from reidcore.data.manifest import write_manifest
 from reidcore.errors import DataError, PluginError, UsageError
 from reidcore.evaluation.labelled_set import require_matches
-from reidcore.protocols.by_name import PROTOCOLS
+from reidcore.protocols.all_protocols import PROTOCOLS
 from reidcore.protocols.vehicleid import VehicleIDProtocol
 from reidcore.runfiles.data_entries import read_protocol
 from reidcore.runfiles.runfile import Source

@@ -10,8 +10,8 @@ import torch
 from reidcore.api import Feature, Given, Matching, TensorSpec
 from reidcore.builtin import settings
 from reidcore.builtin.matchers import build_euclidean
-from reidcore.builtin.postprocessors import Rerank
 from reidcore.builtin.query_expansion import Expand
+from reidcore.builtin.reranking import Rerank
 from reidcore.evaluation.fast_metrics import count_queries
 from reidcore.evaluation.metrics import PRECISIONS, TIES, PerQuery, rank_queries
 from reidcore.evaluation.relevance import Judgements

@@ -7,7 +7,7 @@ import pytest
 
 from reidcore.cli.main import main
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged
+from reidcore.plugins.packaged_runs import find_packaged
 
 DIGITS = "9" * 5000
 FAR = "1" + "0" * 400

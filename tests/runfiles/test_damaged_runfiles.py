@@ -13,7 +13,7 @@ from distributions import REID, python
 
 from reidcore.cli.main import main
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged
+from reidcore.plugins.packaged_runs import find_packaged
 
 NAME_RULE = "expected a name of a-z, 0-9 and _ that starts with a letter, got "
 SAYS = {

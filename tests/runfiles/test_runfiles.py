@@ -11,7 +11,7 @@ from distributions import reid
 from reidcore.cli.main import main
 from reidcore.errors import RunFileError
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged
+from reidcore.plugins.packaged_runs import find_packaged
 from reidcore.runfiles.key_lines import KeyLines
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.wiring.make_plan import make_plan

@@ -14,7 +14,7 @@ from reidcore.errors import ReidError
 from reidcore.model.building import build_model
 from reidcore.model.model import Model
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import packaged_runs
+from reidcore.plugins.packaged_runs import packaged_runs
 from reidcore.ranking.distances import compute_distances
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.training.dry_run import dry_run, random_batch

@@ -20,7 +20,7 @@ MODULES = (
     "data.datasets",
     "data.manifest",
     "errors",
-    "evaluation.run_folder",
+    "evaluation.open_evaluation",
     "hookspecs",
     "runfolder.comparison",
     "runfolder.comparison_tables",
@@ -35,7 +35,7 @@ MODULES = (
     "support.text_table",
     "support.wording",
     "tools",
-    "training.run_file",
+    "training.train",
     "version",
 )
 """The modules of other rooms that do not either."""

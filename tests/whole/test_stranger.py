@@ -28,12 +28,12 @@ from reidcore.cli.main import main
 from reidcore.data.pictures import PictureLoader, make_rows
 from reidcore.modules import open_run
 from reidcore.ranking.distances import compute_distances
-from reidcore.ranking.scorer import make_scorer
+from reidcore.ranking.comparer import make_comparer
 model = open_run(sys.argv[1], "cpu")
 plan = model.plan
 rows = make_rows(plan.data.test[0].rows, plan.data.camera_numbers, plan.given.modalities)
 loader = PictureLoader(plan.runfile.data, 0)
-templates = make_scorer(model, loader).templates(["pairs"], rows)["pairs"]
+templates = make_comparer(model, loader).templates(["pairs"], rows)["pairs"]
 matcher, matching = model.matchers["pairs"], plan.matching("pairs")
 whole = matcher.distance(templates, templates).detach()
 assert whole.std() > 1e-4, whole
@@ -248,7 +248,7 @@ def inside(work, monkeypatch, tmp_path):
 def test_a_sampler_that_asks_changes_nothing(inside, monkeypatch):
     """Features and distances are asked for in eval mode: with a matcher whose templates have a
     batch norm, asking leaves the model as it was."""
-    from reidcore.training.run import TrainingRun
+    from reidcore.training.training_run import TrainingRun
 
     changed = []
     batches = TrainingRun.batches

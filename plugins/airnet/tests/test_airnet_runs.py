@@ -15,7 +15,7 @@ from reidcore.cli.main import main
 from reidcore.model.building import build_model
 from reidcore.modules import Batch, Images
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import packaged_runs
+from reidcore.plugins.packaged_runs import packaged_runs
 from tests.packaged import packaged_plan, packaged_table
 
 ROWS = {

@@ -13,7 +13,7 @@ from PIL import Image
 
 from reidcore.cli.main import main
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged
+from reidcore.plugins.packaged_runs import find_packaged
 
 TRAIN, VAL, TEST = range(1, 6), range(6, 8), range(8, 14)
 ABSENT = {(9, 2), (9, 1), (10, 4), (2, 5), (11, 3)}

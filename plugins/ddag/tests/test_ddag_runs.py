@@ -15,7 +15,7 @@ from running import ended, environment, evaluating, kill_when, left, reid, resul
 from reid_ddag.plugin import SAMPLE
 from reidcore.cli.main import main
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import packaged_runs
+from reidcore.plugins.packaged_runs import packaged_runs
 from tests.packaged import few_pictures, packaged_table
 
 STEPS = ("-baseline", "-parts", "-graph", "")

@@ -12,7 +12,7 @@ import pytest
 from reidcore.cli.main import main
 from reidcore.model.building import build_model
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged, packaged_runs
+from reidcore.plugins.packaged_runs import find_packaged, packaged_runs
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.wiring.make_plan import make_plan
 from reidcore.wiring.plan import Plan

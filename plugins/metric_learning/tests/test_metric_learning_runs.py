@@ -8,7 +8,7 @@ from running import TINY, ended, environment, kill_when, reid, results
 from safetensors.torch import load_file
 
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged
+from reidcore.plugins.packaged_runs import find_packaged
 
 PROXIES = """
 [[loss]]

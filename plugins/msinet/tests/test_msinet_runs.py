@@ -14,7 +14,7 @@ from reidcore.api import Given
 from reidcore.cli.main import main
 from reidcore.model.building import build_model
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import packaged_runs
+from reidcore.plugins.packaged_runs import packaged_runs
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.training.dry_run import dry_run
 from reidcore.wiring.make_plan import make_plan

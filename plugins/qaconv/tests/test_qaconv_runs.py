@@ -12,7 +12,7 @@ import pytest
 from reidcore.cli.main import main
 from reidcore.model.building import build_model
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import packaged_runs
+from reidcore.plugins.packaged_runs import packaged_runs
 from reidcore.wiring.plan import Plan
 from tests.packaged import few_pictures, packaged_plan, packaged_table
 

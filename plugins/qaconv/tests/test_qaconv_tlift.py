@@ -15,7 +15,7 @@ from reid_qaconv.settings_tlift import TLift as Settings
 from reid_qaconv.tlift import TLift, leading, nearby_queries
 from reidcore.api import Given, WiringError
 from reidcore.builtin import settings as core
-from reidcore.builtin.postprocessors import Rerank
+from reidcore.builtin.reranking import Rerank
 from reidcore.errors import DataError, PluginError
 from reidcore.modules import Meta
 from tests.oracles import Vectors, oracle

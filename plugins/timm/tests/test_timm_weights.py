@@ -20,7 +20,7 @@ from reidcore.api import Given
 from reidcore.errors import DataError
 from reidcore.modules import Context
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import find_packaged
+from reidcore.plugins.packaged_runs import find_packaged
 
 SMALL = "mobilenetv3_small_050"
 SIZE = (64, 32)

@@ -11,7 +11,7 @@ from archives import plan, write
 from oracles import oracle
 
 from reidcore.api import Row
-from reidcore.builtin.readers.duke import DukeMTMC
+from reidcore.builtin.readers.dukemtmc import DukeMTMC
 from reidcore.cli.main import main
 from reidcore.data.manifest import read_manifest
 from reidcore.errors import DataError

@@ -13,7 +13,7 @@ from oracles import oracle
 from PIL import Image
 
 from reidcore.api import Row, sample_run
-from reidcore.builtin.readers.market import Market1501, Picture, latest_frames, offsets
+from reidcore.builtin.readers.market1501 import Market1501, Picture, latest_frames, offsets
 from reidcore.cli.main import main
 from reidcore.data.datasets import DataPlan
 from reidcore.data.load_data import load_sources

@@ -18,11 +18,11 @@ from reidcore.data.pictures import PictureLoader
 from reidcore.distributed.shared_batches import average_gradients
 from reidcore.errors import ReidError, UsageError
 from reidcore.evaluation.evaluate import evaluate
-from reidcore.evaluation.job import evaluation_job
+from reidcore.evaluation.evaluation_job import evaluation_job
 from reidcore.model.building import build_part
 from reidcore.model.model import Model
 from reidcore.plugins.loading import Plugins
-from reidcore.ranking.scorer import Scorer, make_scorer
+from reidcore.ranking.comparer import Comparer, make_comparer
 from reidcore.runfiles.tables import FITTED
 from reidcore.runfolder.peak_memory import peak_memory
 from reidcore.support.files import write_atomically
@@ -36,21 +36,21 @@ from reidcore.training.saves import Saves
 class _Ask:
     """Answers a sampler: features and distances of training pictures as the model is now."""
 
-    def __init__(self, scorer: Scorer, rows: Rows):
-        self._scorer = attrs.evolve(scorer, views=("plain",))
+    def __init__(self, comparer: Comparer, rows: Rows):
+        self._comparer = attrs.evolve(comparer, views=("plain",))
         self._rows = rows
 
     def features(self, name: str, indices: Sequence[int]) -> Tensor:
-        batches = self._scorer.features(self._rows.take(indices))
+        batches = self._comparer.features(self._rows.take(indices))
         return torch.cat([features[name] for features, _ in batches])
 
     def distances(self, matcher: str, a: Sequence[int], b: Sequence[int]) -> Tensor:
         first = self._templates(matcher, a)
         second = first if list(a) == list(b) else self._templates(matcher, b)
-        return self._scorer.distances(matcher, first, second)
+        return self._comparer.distances(matcher, first, second)
 
     def _templates(self, matcher: str, indices: Sequence[int]) -> Template:
-        return self._scorer.templates([matcher], self._rows.take(indices))[matcher]
+        return self._comparer.templates([matcher], self._rows.take(indices))[matcher]
 
 
 class TrainingRun:
@@ -85,7 +85,7 @@ class TrainingRun:
         self._optim = settings.optim
         self._loader = loader
         self._processes = processes
-        self._scorer = make_scorer(model, loader, processes)
+        self._comparer = make_comparer(model, loader, processes)
         self._reporter = reporter if processes.first else Silent()
         self._observers = plugins.observers(settings.plugins if processes.first else [])
         self._saves = Saves(folder, model, processes, settings.train.best)
@@ -102,13 +102,13 @@ class TrainingRun:
             raise UsageError("[data]: missing key 'batch', which training needs")
         draw = generator(self.seed, "order", epoch, stream)
         # Drawn before the first step: what a sampler asks must not depend on how far workers are.
-        order = list(self.sampler.epoch(rows, draw, _Ask(self._scorer, rows)))
+        order = list(self.sampler.epoch(rows, draw, _Ask(self._comparer, rows)))
         for batch in self._loader.training(rows, order, epoch, stream):
             self._log.pictures += len(batch)
             yield batch
 
     def extract(self, rows: Rows | None = None) -> Iterator[tuple[Mapping[str, Tensor], Batch]]:
-        return self._scorer.features(self.train if rows is None else rows)
+        return self._comparer.features(self.train if rows is None else rows)
 
     def optimizer(self, parameters: Iterable[nn.Parameter] | None = None) -> torch.optim.Optimizer:
         if self._optim is None:
@@ -215,16 +215,16 @@ class TrainingRun:
             return None
         if any(ranking.scale in FITTED for ranking in self.plan.rankings):
             self._measure_pairs()
-        kept = self._scorer.kept_blocks(self.folder, self._reporter)
+        kept = self._comparer.kept_blocks(self.folder, self._reporter)
         started = time.monotonic()
-        scores = evaluate(evaluation_job(self.plan), self._scorer, kept, self._reporter)
+        scores = evaluate(evaluation_job(self.plan), self._comparer, kept, self._reporter)
         self._evaluation_seconds = round(time.monotonic() - started, 3)
         kept.discard(others=True)  # of a state that this run has left behind
         return scores
 
     def _measure_pairs(self) -> None:
         """Keeps distances of training pairs under every matcher, as the model is now."""
-        self.model.pairs = self._scorer.training_pairs(self.train, self.seed)
+        self.model.pairs = self._comparer.training_pairs(self.train, self.seed)
 
     def write(self, name: str, data: str | bytes) -> Path:
         path = self.folder / name

@@ -48,7 +48,7 @@ class Evaluation:
 
     @property
     def hashes(self) -> Mapping[str, str]:
-        """{"test NAME": hash of that test set's pictures, as the run folder's lock file has it}."""
+        """{"test NAME": hash of that test set's pictures, as the run record has it}."""
         return self.plan.data.hashes
 
     def load_model(self, device: str = "") -> Model:
@@ -78,14 +78,14 @@ class Evaluation:
         """
         from reidcore.distributed.processes import ALONE
         from reidcore.evaluation.evaluate import evaluate
-        from reidcore.evaluation.job import evaluation_job
+        from reidcore.evaluation.evaluation_job import evaluation_job
         from reidcore.model.building import make_loader
-        from reidcore.ranking.scorer import make_scorer
+        from reidcore.ranking.comparer import make_comparer
 
         loader = make_loader(self.plan, model.device)
-        scorer = make_scorer(model, loader, processes or ALONE)
-        kept = scorer.kept_blocks(self.folder, reporter)
-        return evaluate(evaluation_job(self.plan), scorer, kept, reporter, watcher)
+        comparer = make_comparer(model, loader, processes or ALONE)
+        kept = comparer.kept_blocks(self.folder, reporter)
+        return evaluate(evaluation_job(self.plan), comparer, kept, reporter, watcher)
 
 
 def open_evaluation(

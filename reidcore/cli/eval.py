@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
 
 def evaluate_command(options: Namespace) -> int:
     """`reid eval`; returns 0 or raises `ReidError`."""
-    from reidcore.evaluation.run_folder import open_evaluation
+    from reidcore.evaluation.open_evaluation import open_evaluation
     from reidcore.support.files import check_output, write_json
     from reidcore.support.progress import Silent, reporter
 

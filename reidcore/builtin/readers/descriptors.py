@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from reidcore.builtin.readers.cuhk03_np import CUHK03NP
 from reidcore.builtin.readers.demo import Demo
-from reidcore.builtin.readers.duke import DukeMTMC
-from reidcore.builtin.readers.market import Market1501
+from reidcore.builtin.readers.dukemtmc import DukeMTMC
+from reidcore.builtin.readers.market1501 import Market1501
 from reidcore.builtin.readers.msmt17 import MSMT17
 from reidcore.builtin.readers.regdb import RegDB
 from reidcore.builtin.readers.sysu_mm01 import SYSUMM01

@@ -1,4 +1,4 @@
-"""Interfaces of a run that postprocessors, samplers and procedures are written against.
+"""Interfaces for postprocessors (Ranking), samplers (Ask) and procedures (Run).
 
 The core implements them; a plugin calls their methods and makes none itself.
 """

@@ -34,7 +34,7 @@ from reidcore.support.seeds import generator
 
 
 @attrs.frozen(eq=False)
-class Scorer:
+class Comparer:
     """Reads pictures and computes their features, templates and distances with a run's model.
 
     Everything is computed in eval mode with the test transform, and the model's mode is restored
@@ -58,8 +58,8 @@ class Scorer:
         """Return the blocks of this model's distances that are kept in a run folder."""
         return KeptBlocks(folder, lambda: distances_key(self.model), reporter)
 
-    def keeping(self, kept: SetBlocks) -> Scorer:
-        """Return the same scorer, whose rankings keep the blocks of long jobs there."""
+    def keeping(self, kept: SetBlocks) -> Comparer:
+        """Return the same comparer, whose rankings keep the blocks of long jobs there."""
         return attrs.evolve(self, resources=attrs.evolve(self.resources, kept=kept))
 
     @torch.no_grad()
@@ -189,11 +189,11 @@ class Scorer:
         return MatcherRanking(fusion, sides, self.resources, memo)
 
 
-def make_scorer(model: Model, loader: PictureLoader, processes: Processes = ALONE) -> Scorer:
-    """Return the scorer of a run, with the views, batches and memory of its [eval]."""
+def make_comparer(model: Model, loader: PictureLoader, processes: Processes = ALONE) -> Comparer:
+    """Return the comparer of a run, with the views, batches and memory of its [eval]."""
     settings = model.plan.runfile.eval
     resources = Resources(settings.memory, model.device, processes)
-    return Scorer(model, loader, tuple(settings.views), settings.batch, resources)
+    return Comparer(model, loader, tuple(settings.views), settings.batch, resources)
 
 
 def make_fusion(table: RankingTable, model: Model, pairs: Mapping[str, Pairs]) -> Fusion:

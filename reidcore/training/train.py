@@ -16,7 +16,7 @@ import attrs
 from reidcore.data.load_data import require_data
 from reidcore.errors import UsageError
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.run_files import run_source
+from reidcore.plugins.packaged_runs import run_source
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.runfiles.runfile import RunFile
 from reidcore.runfolder.folder import prepared

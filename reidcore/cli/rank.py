@@ -1,16 +1,14 @@
-"""`reid index` and `reid rank`: unlabelled pictures in, ranked matches out."""
+"""`reid rank`: unlabelled pictures in, ranked matches out."""
 
 from __future__ import annotations
 
 import csv
 import io
 import sys
-import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from reidcore.cli.options import (
-    PICTURES,
     add_device,
     add_evaluation,
     add_pictures,
@@ -20,7 +18,7 @@ from reidcore.cli.options import (
 from reidcore.contracts.commands import RunCommand
 
 
-def add_rank_arguments(parser: ArgumentParser) -> RunCommand:
+def add_arguments(parser: ArgumentParser) -> RunCommand:
     parser.description = (
         "Rank gallery pictures for every query picture; nothing has to be labelled. A query's own "
         "file is left out of its list."
@@ -37,21 +35,6 @@ def add_rank_arguments(parser: ArgumentParser) -> RunCommand:
         "-o", "--output", type=Path, metavar="FILE", help="write CSV there, not to the terminal"
     )
     return rank_command
-
-
-def add_index_arguments(parser: ArgumentParser) -> RunCommand:
-    parser.description = (
-        "Compute the templates of a gallery's pictures once and keep them in a folder, for reid "
-        "rank --gallery."
-    )
-    add_run_folder(parser)
-    parser.add_argument("pictures", type=Path, metavar="PICTURES", help=PICTURES)
-    add_evaluation(parser)
-    add_device(parser)
-    parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="the folder to make"
-    )
-    return index_command
 
 
 def rank_command(options: Namespace) -> int:
@@ -85,19 +68,3 @@ def _shown(path: str) -> str:
     """The path from the current folder, where it lies in it."""
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
-
-
-def index_command(options: Namespace) -> int:
-    """`reid index`; returns 0 or raises `ReidError`."""
-    from reidcore.search.search import load
-
-    run = load(options.folder, options.file, options.device)
-    started = time.monotonic()
-    found = run.index(options.pictures, options.output)
-    seconds = time.monotonic() - started
-    size = sum(value.nbytes for part in found.parts.values() for value in part.values())
-    print(
-        f"wrote {options.output}: {len(found)} pictures, {size / 2**20:.1f} MiB of templates, "
-        f"{len(found) / max(seconds, 1e-9):.0f} pictures/s"
-    )
-    return 0
