@@ -30,7 +30,7 @@ from tests.rerank_cases import matcher_ranking, vectors
 from reidcore.api import Feature, Given
 from reidcore.builtin import settings
 from reidcore.builtin.matchers import build_euclidean
-from reidcore.builtin.postprocessors import Rerank
+from reidcore.builtin.reranking import Rerank
 from reidcore.modules import Context
 from reidcore.distributed.processes import together
 

@@ -93,7 +93,7 @@ def test_a_run_that_was_stopped_goes_on(folder, monkeypatch):
 
     with StandIn():
         with monkeypatch.context() as patch:
-            patch.setattr("reidcore.evaluation.evaluate.evaluate", stop)
+            patch.setattr("reidcore.training.training_run.evaluate", stop)
             assert main(stopped) != 0
         assert main([*stopped, "--resume"]) == 0
     for name in ("weights.safetensors", "scores.json"):
