@@ -132,6 +132,13 @@ class Post:
 
 
 @attrs.frozen
+class WholePost:
+    def check(self, given):
+        given.need_every_distance()
+        return True
+
+
+@attrs.frozen
 class TimelessPost:
     def check(self, given):
         if "time" not in given.test_columns:
@@ -217,7 +224,9 @@ class Plugin:
     @hookimpl
     def reid_postprocessors(self) -> Any:
         unnamed = _bad("unnamed", TimelessPost, sample(post='[[post]]\nuse = "bad.unnamed"\n'))
-        return [_post("late"), _post("first_wins"), _post("beyond"), unnamed]
+        modest = _bad("modest", WholePost, sample(post='[[post]]\nuse = "bad.modest"\n'))
+        names = ("late", "first_wins", "beyond", "averaging", "voting", "masking", "turned")
+        return [*map(_post, names), unnamed, modest]
 
     @hookimpl
     def reid_samplers(self) -> Any:

@@ -219,6 +219,43 @@ def beyond(config, context):
     return lambda distances, ranking: distances + 1
 
 
+def averaging(config, context):
+    return lambda distances, ranking: (distances + distances.mean(1, keepdim=True)) / 2
+
+
+modest = averaging
+
+
+def masking(config, context):
+    """Averages as `averaging` does, of what is there."""
+
+    def post(distances, ranking):
+        scored = ranking.scored(0, len(distances))
+        if scored is None:
+            scored = torch.ones_like(distances, dtype=torch.bool)
+        mean = distances.where(scored, 0).sum(1, keepdim=True) / scored.sum(1, keepdim=True)
+        return (distances + mean) / 2
+
+    return post
+
+
+def voting(config, context):
+    """Draws pictures nearer whose camera took many of the query's nearest six, however few are
+    scored."""
+
+    def post(distances, ranking):
+        near = distances.argsort(dim=1, stable=True)[:, :6]
+        cameras = ranking.gallery.camera
+        share = (cameras[near][:, :, None] == cameras).float().mean(1)
+        return (distances + 1 - share) / 2
+
+    return post
+
+
+def turned(config, context):
+    return lambda distances, ranking: distances.T
+
+
 class Careless:
     def epoch(self, rows, generator, ask):
         return torch.randperm(len(rows)).view(-1, 4).tolist()

@@ -61,7 +61,7 @@ class Given:
         first: For postprocessors: True if no other comes before.
         by_row: For postprocessors: True if the ranking scales distances row by row.
         shortlisted: For postprocessors: True if the ranking has a shortlist, so that distances are
-            missing.
+            missing; `Ranking.scored` says which.
         gaps: For messages: which rows lack a column that others fill, in words, by (where, column),
             where is "train" or "test".
 
@@ -206,6 +206,21 @@ class Given:
                 "",
                 "needs distances in [0, 1], but what comes before it is unbounded. Put a "
                 "re-ranker first, or use a matcher whose distances lie in [0, 1].",
+            )
+
+    def need_every_distance(self) -> None:
+        """Refuse a ranking with a shortlist; for postprocessors that cannot go without distances.
+
+        Those that can leave out of account what `Ranking.scored` does not name.
+
+        Raises:
+            WiringError: The ranking has a shortlist.
+        """
+        if self.shortlisted:
+            raise WiringError(
+                "",
+                "needs the distances of all pairs, also those that its ranking's shortlist leaves "
+                "out; use it in a ranking without a shortlist.",
             )
 
     def need_matcher_distances(self) -> None:

@@ -33,6 +33,27 @@ class Ranking(Protocol):
     gallery: Meta
     symmetric: bool
 
+    def scored(self, start: int, stop: int) -> Tensor | None:
+        """Return which pairs of some queries and gallery pictures have a distance.
+
+        Where the ranking has a shortlist, the pictures that it leaves out have none. What stands in
+        their place says nothing: it is no evidence of anything, and whatever a postprocessor makes
+        of it, these pictures are ranked behind the others.
+
+        Args:
+            start: First query.
+            stop: End of the queries, which is not among them.
+
+        Returns:
+            bool [stop - start, G]; None where all pairs have one.
+
+        Example, the mean distance of every query::
+
+            mask = ranking.scored(0, len(distances))
+            mask = torch.ones_like(distances, dtype=torch.bool) if mask is None else mask
+            mean = distances.where(mask, 0).sum(1) / mask.sum(1)
+        """
+
     def between(self, a: str, b: str, start: int, stop: int) -> Tensor:
         """Return some rows of the matcher's distances from one side to another.
 

@@ -92,6 +92,10 @@ class MatcherRanking:
         self.resources.processes.complete(distances, blocks)
         return distances
 
+    @torch.no_grad()
+    def scored(self, start: int, stop: int) -> Tensor | None:
+        return None if self._shortlisted is None else self._shortlisted.scored(slice(start, stop))
+
     def between(self, a: str, b: str, start: int, stop: int) -> Tensor:
         rows = slice(start, stop)
         if (a, b) != ("query", "gallery"):

@@ -37,6 +37,15 @@ class ShortlistedDistances:
             _put_behind(result[some.start - rows.start : some.stop - rows.start], order, found)
         return result
 
+    def scored(self, rows: slice) -> Tensor:
+        """Return which gallery pictures are on some queries' shortlists, bool [rows, G]."""
+        shape = rows.stop - rows.start, len(self._sides.gallery)
+        result = torch.zeros(shape, dtype=torch.bool, device=self._sides.device)
+        for some, order in self._ordered(rows):
+            here = slice(some.start - rows.start, some.stop - rows.start)
+            result[here].scatter_(1, order[:, : self._shortlist.top], True)
+        return result
+
     def before_postprocessing(self, distances: Tensor) -> Tensor:
         """Return the distances as the first postprocessor gets them; they are changed in place.
         Where the shortlist's lie in [0, 1], pictures that are not on it are at 1, the farthest."""
@@ -58,11 +67,15 @@ class ShortlistedDistances:
         share = self._shortlist.share
         queries, gallery = self._templates(share)
         step = max(1, _ORDERED // max(1, len(self._sides.gallery)))
-        for first in range(rows.start, rows.stop, step):
-            some = slice(first, min(first + step, rows.stop))
-            coarse = self._own.between(share, take(queries, some), gallery)
+        # Blocks begin at multiples of their size whichever rows are asked, so that rounding puts
+        # the same pictures on a shortlist every time.
+        for first in range(rows.start // step * step, rows.stop, step):
+            block = slice(first, min(first + step, len(self._sides.query)))
+            coarse = self._own.between(share, take(queries, block), gallery)
             self._sides.require_finite(share.name, coarse, ("query", first), "gallery")
-            yield some, coarse.argsort(dim=1, stable=True)
+            some = slice(max(first, rows.start), min(block.stop, rows.stop))
+            wanted = coarse[some.start - first : some.stop - first]
+            yield some, wanted.argsort(dim=1, stable=True)
 
     def _listed(self, share: Share, rows: slice, listed: Tensor) -> Tensor:
         """[q, N]: one matcher's own distances of some queries' listed gallery pictures."""

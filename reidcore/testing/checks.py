@@ -34,6 +34,7 @@ _MATCHER = (
 _POSTPROCESSOR = (
     "changes only the distances",
     "follows the gallery's order",
+    "takes scored pairs alone into account",
     "names a missing column",
 )
 _PROCEDURE = "resumes to the same end"

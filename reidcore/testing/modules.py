@@ -68,7 +68,7 @@ def _results(model: Model, wired: Wired, features: dict[str, Tensor], batch: Bat
 def pictures_do_not_mix(sample: Sample) -> None:
     """In eval mode a picture's outputs, or its template, do not depend on the batch it is in."""
     plan = sample.plan()
-    model, images = trained(plan), pictures(plan, 4)
+    model, images = trained(plan), pictures(plan, 5)
     for wired in sample.instances(plan):
         with torch.no_grad():
             features = model(images)
@@ -90,7 +90,7 @@ def computes_in_float64(sample: Sample) -> None:
     plan = sample.plan()
     model = trained(plan)
     wide = copy.deepcopy(model).double()
-    images = pictures(plan, 4)
+    images = pictures(plan, 5)
     exact = Images(images.pixels.double(), images.modality, images.camera)
     with torch.no_grad():
         features, precise = model(images), wide(exact)

@@ -21,14 +21,18 @@ from reidcore.wiring.plan import Plan
 
 
 def pictures(plan: Plan, count: int, seed: int = 0) -> Images:
-    """Return at least `count` random pictures of all modalities and cameras."""
+    """Return `count` random pictures of all modalities, if these are not more, and cameras."""
     images: list[Images] = []
     while sum(map(len, images)) < count:
         images.append(random_batch(plan, torch.device("cpu"), seed + len(images)).images)
+    modality = torch.cat([one.modality for one in images])
+    # Modalities in turns, so that each is among the first pictures.
+    turn = (modality[:, None] == modality).tril().sum(1)
+    order = turn.argsort(stable=True)[:count]
     return Images(
-        torch.cat([one.pixels for one in images]),
-        torch.cat([one.modality for one in images]),
-        torch.cat([one.camera for one in images]),
+        torch.cat([one.pixels for one in images])[order],
+        modality[order],
+        torch.cat([one.camera for one in images])[order],
     )
 
 

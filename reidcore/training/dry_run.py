@@ -22,17 +22,19 @@ from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.postprocess import build_postprocessor
 from reidcore.ranking.resources import Resources
 from reidcore.ranking.sides import Sides
-from reidcore.ranking.templates import view_of
+from reidcore.ranking.templates import take, view_of
 from reidcore.runfiles.tables import RankingTable
 from reidcore.support.seeds import seeded
 from reidcore.support.wording import few
 from reidcore.wiring.plan import Plan, Wired
 
-PER_ID = 2
+PER_ID = 3
+"""Pictures of an identity in a random batch: not as many as identities, so that a part that takes
+one for the other is seen."""
 
 
 def random_batch(plan: Plan, device: torch.device, seed: int = 0, training: bool = False) -> Batch:
-    """Return random pixels, float32 [B, 3, H, W], of 2 identities with 2 pictures each in every
+    """Return random pixels, float32 [B, 3, H, W], of 2 identities with 3 pictures each in every
     modality, or if `training`, in every modality of the training pictures."""
     draw = torch.Generator().manual_seed(seed)
     every = plan.given.modalities
@@ -76,6 +78,8 @@ def dry_run(plan: Plan, model: Model) -> list[str]:
             notes = train_once(plan, copied, random_batch(plan, model.device, training=True))
         copied.eval()
         batch = random_batch(plan, model.device)
+        # Not as many pictures of each modality, as in any gallery.
+        batch = Batch(batch.images[:-1], batch.pid[:-1])
         with torch.no_grad(), _watched(plan, copied):
             check_features(plan, copied(batch.images), len(batch))
             templates = {
@@ -203,19 +207,23 @@ def _match_once(model: Model, wired: Wired, batch: Batch) -> Template:
     """Return the batch's template, once it and the distances within the batch are checked."""
     matcher, matching = model.matchers[wired.part.name], wired.matching
     assert matching is not None
-    size = len(batch)
+    size, queries = len(batch), len(batch) - 1
     seen = [model(view_of(batch.images, view)) for view in model.plan.given.views]
     with blamed(wired, "template"):
         template = matcher.merge([matcher.template(features) for features in seen])
     _check_template(wired, template, size)
+    asking = take(template, slice(queries))
     with blamed(wired, "distance"):
-        distances = matcher.distance(template, template)
-    check_distances(wired, distances, (size, size))
+        distances = matcher.distance(asking, template)
+    check_distances(wired, distances, (queries, size))
     if matching.logits:
         with blamed(wired, "logits"):
-            logits = matcher.logits(template, template)
-        if tuple(logits.shape) != (size, size) or not logits.isfinite().all():
-            raise PluginError(f"dry run: {wired.part}: logits are {_shown(logits)}")
+            logits = matcher.logits(asking, template)
+        if tuple(logits.shape) != (queries, size) or not logits.isfinite().all():
+            raise PluginError(
+                f"dry run: {wired.part}: logits of {queries} x {size} pictures are "
+                f"{_shown(logits)}, not finite float32 [{queries}, {size}]"
+            )
     return template
 
 
@@ -239,8 +247,8 @@ def _check_template(wired: Wired, template: Template, size: int) -> None:
 def _rank_once(
     plan: Plan, model: Model, ranking: RankingTable, templates: dict[str, Template], batch: Batch
 ) -> None:
-    """Rank the batch against itself, postprocessors included."""
-    images, size = batch.images, len(batch)
+    """Rank the batch for all of its pictures but one, postprocessors included."""
+    images, size, queries = batch.images, len(batch), len(batch) - 1
     meta = Meta(
         images.camera,
         torch.arange(size, dtype=torch.float64, device=images.camera.device),
@@ -251,10 +259,11 @@ def _rank_once(
     for name in ranking.weights:
         found = model.matchers[name].distance(templates[name], templates[name])
         pairs[name] = Pairs(found[same].cpu(), found[~same].cpu())
-    sides = Sides(meta, meta, {"query": templates, "gallery": templates})
+    asking = {name: take(template, slice(queries)) for name, template in templates.items()}
+    sides = Sides(meta[:queries], meta, {"query": asking, "gallery": templates})
     resources = Resources(plan.runfile.eval.memory, model.device)
     context = MatcherRanking(make_fusion(ranking, model, pairs), sides, resources)
-    distances = context.before_postprocessing(context.between("query", "gallery", 0, size))
+    distances = context.before_postprocessing(context.between("query", "gallery", 0, queries))
     posts = {post.part.name: post for post in plan.posts}
     for name in ranking.post:
         post = posts[name]

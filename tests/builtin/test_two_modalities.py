@@ -23,7 +23,7 @@ from reidcore.errors import UsageError
 from reidcore.modules import Context, Rows, open_run
 from reidcore.plugins.loading import Plugins
 from reidcore.runfiles.parse import parse_runfile
-from reidcore.training.dry_run import random_batch
+from reidcore.training.dry_run import PER_ID, random_batch
 from reidcore.wiring.make_plan import make_plan
 from tests.oracles import Vectors, oracle
 
@@ -287,12 +287,16 @@ def test_a_dry_run_trains_on_the_training_pictures_modalities(work):
     )
     plan = make_plan(mixed, Plugins(), allow_missing=True)
     assert plan.given.modalities == ("visible", "infrared")
-    for training, expected in ((True, [0] * 4), (False, [0] * 4 + [1] * 4)):
+    visible = [0] * 2 * PER_ID
+    for training, expected in ((True, visible), (False, visible + [1] * len(visible))):
         batch = random_batch(plan, cpu, training=training)
         assert batch.images.modality.tolist() == expected
-        assert batch.pid.tolist() == [0, 0, 1, 1] * (len(expected) // 4)
+        assert batch.pid.tolist() == ([0] * PER_ID + [1] * PER_ID) * (len(expected) // len(visible))
     plan = make_plan(parse_runfile(INFRARED, Path("tiny.toml")), Plugins(), allow_missing=True)
-    assert random_batch(plan, cpu, training=True).images.modality.tolist() == [0] * 4 + [1] * 4
+    assert random_batch(plan, cpu, training=True).images.modality.tolist() == [
+        *visible,
+        *[1] * len(visible),
+    ]
 
 
 def test_a_run_trains_on_them(work, capsys):

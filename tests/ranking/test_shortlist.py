@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import bad_torch
 import pytest
 import torch
 from running import TINY, environment, reid
@@ -11,6 +12,7 @@ from running import TINY, environment, reid
 from reidcore.api import Matching, TensorSpec
 from reidcore.cli.main import main
 from reidcore.errors import PluginError
+from reidcore.ranking import shortlist
 from reidcore.ranking.fusion import Fusion, Share, Shortlisting
 from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.sides import Sides
@@ -49,9 +51,9 @@ def shortlisted(top: int, coarse: Power | None = None, unit: bool = False):
     }
     chooses = Share("coarse", coarse or Power(1), FREE)
     pictures = Sides(meta(QUERIES), meta(GALLERY), sides)
-    shortlist = Shortlisting(chooses, top, unit)
+    listing = Shortlisting(chooses, top, unit)
     return (
-        MatcherRanking(Fusion(shares, shortlist=shortlist), pictures),
+        MatcherRanking(Fusion(shares, shortlist=listing), pictures),
         MatcherRanking(Fusion(shares), pictures),
         chooses.matcher.distance(sides["query"]["coarse"], sides["gallery"]["coarse"]),
         fine,
@@ -109,6 +111,48 @@ def test_what_is_left_out_stays_behind_what_postprocessors_make(unit: bool):
     for row, order in enumerate(behind):
         assert complete[row].argsort(stable=True).tolist() == [*reversed(order[:6]), *order[6:]]
     torch.testing.assert_close(context.after_postprocessing(turned[1:3], 1), complete[1:3])
+
+
+@pytest.mark.parametrize("at_once", [1, 100, 1 << 22])
+@pytest.mark.parametrize("coarse", [Power(1), Rounded(1)], ids=["", "ties"])
+def test_a_ranking_says_what_is_scored(coarse: Power, at_once: int, monkeypatch):
+    """The pairs that are compared and no others, in any block of rows, of a part too; nothing where
+    all are."""
+    monkeypatch.setattr(shortlist, "_ORDERED", at_once)
+    context, plain, near, fine = shortlisted(7, coarse)
+    assert plain.scored(0, QUERIES) is None
+    found = context.scored(0, QUERIES)
+    assert fine.pairs == 0 and found.dtype == torch.bool
+    for row, order in enumerate(reference(near, near, 7)):
+        assert found[row].nonzero()[:, 0].tolist() == sorted(order[:7])
+    assert torch.equal(context.scored(2, 4), found[2:4])
+    assert context.scored(3, 3).shape == (0, GALLERY)
+    query, gallery = torch.tensor([1, 4]), torch.arange(0, GALLERY, 3)
+    part = context.part(query, gallery)
+    for row, order in enumerate(reference(*[near[query][:, gallery]] * 2, 7)):
+        assert part.scored(0, 2)[row].nonzero()[:, 0].tolist() == sorted(order[:7])
+
+
+@pytest.mark.parametrize("unit", [False, True], ids=["free", "unit"])
+def test_a_postprocessor_can_average_what_is_scored(unit: bool):
+    """As loops in float64 do over the listed pairs, in any order of postprocessors; the rest stays
+    behind."""
+    context, plain, near, _ = shortlisted(6, unit=unit)
+    average = bad_torch.masking(None, None)
+    distances = context.before_postprocessing(context.between("query", "gallery", 0, QUERIES))
+    whole = plain.between("query", "gallery", 0, QUERIES).tolist()
+    once = average(distances.clone(), context)
+    found = {"once": once, "twice": average(once.clone(), context)}
+    for row, order in enumerate(reference(near, near, 6)):
+        listed = order[:6]
+        own = {j: whole[row][j] for j in listed}
+        for name in ("once", "twice"):
+            mean = sum(own.values()) / len(own)
+            own = {j: (value + mean) / 2 for j, value in own.items()}
+            expected = torch.tensor([own[j] for j in listed])
+            torch.testing.assert_close(found[name][row, listed], expected, rtol=1e-6, atol=1e-6)
+            ranked = context.after_postprocessing(found[name], 0)[row].argsort(stable=True)
+            assert ranked.tolist()[6:] == order[6:]
 
 
 def test_other_distances_are_refused():

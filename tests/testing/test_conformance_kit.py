@@ -26,12 +26,12 @@ MOVES = "moves with the model"
 CAUGHT = {
     "head bad.too_long": (
         {*DRY, *SIZES, *ALONE, "state survives saving", "outputs are as declared"},
-        "declared as vector 64 for each picture, but 4 pictures give [4, 65]",
+        "declared as vector 64 for each picture, but 6 pictures give [6, 65]",
     ),
-    "head bad.one_size": ({"outputs are as declared"}, "output 'rows' is [4, 6]"),
+    "head bad.one_size": ({"outputs are as declared"}, "output 'rows' is [6, 6]"),
     "head bad.picky": (set(), ""),
     "head bad.forgetful": ({"state survives saving", MOVES}, "outside of parameters"),
-    "head bad.mixing": ({"pictures do not mix"}, "alone and in a batch of 4 differ by up to"),
+    "head bad.mixing": ({"pictures do not mix"}, "alone and in a batch of 5 differ by up to"),
     "head bad.narrow": ({"computes in float64"}, "'vector' of float64 pictures is torch.float32"),
     "head bad.unreached": ({"every parameter gets a gradient"}, "no gradient reaches spare"),
     "head bad.stuck": ({MOVES}, "scales is a tensor [1] that is neither a parameter nor a buffer"),
@@ -62,6 +62,27 @@ CAUGHT = {
         "'needs something that is not there', which does not name it",
     ),
     "postprocessor bad.beyond": ({"changes only the distances"}, "promises [0, 1], but gives 1"),
+    "postprocessor bad.averaging": (
+        {"takes scored pairs alone into account"},
+        "leave out what ranking.scored(start, stop) does not name",
+    ),
+    "postprocessor bad.voting": (
+        {"takes scored pairs alone into account", "follows the gallery's order"},
+        "distances of scored pairs differ by up to",
+    ),
+    "postprocessor bad.modest": (set(), ""),
+    "postprocessor bad.masking": (set(), ""),
+    "postprocessor bad.turned": (
+        {
+            *DRY,
+            *SIZES,
+            "changes only the distances",
+            "follows the gallery's order",
+            "names a missing column",
+            "takes scored pairs alone into account",
+        },
+        "returned torch.float32 [5, 4] for float32 [4, 5] distances",
+    ),
     "sampler bad.careless": ({"order follows from the generator"}, "the global generators"),
     "sampler bad.remembering": ({"order follows from the generator"}, "another epoch before it"),
     "sampler bad.wrong_size": ({"order follows from the generator"}, "but one has [3]"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from running import TINY
 
+from reidcore.builtin.reranking import Rerank
 from reidcore.errors import PluginError
 from reidcore.model.building import build_model
 from reidcore.model.model import Model
@@ -122,3 +123,26 @@ def test_a_failing_moment_is_named(model, monkeypatch):
 def test_parameters_without_gradient_are_noted(model):
     model.heads["neck"].lonely = torch.nn.Parameter(torch.zeros(1))
     assert dry_run(model.plan, model) == ["no gradient reaches head.neck.lonely"]
+
+
+def transposed(forward):
+    return lambda *given: forward(*given).T
+
+
+def test_a_transposed_matrix_is_seen(model, monkeypatch):
+    """There are not as many queries as gallery pictures, nor as many identities as pictures of one,
+    nor as many pictures of one modality as of another."""
+    matcher = type(model.matchers["look"])
+    monkeypatch.setattr(matcher, "distance", transposed(matcher.distance))
+    assert "distance gives torch.float32 [5, 4] for 4 x 5 pictures" in refusal(model)
+
+
+def test_a_transposing_postprocessor_is_seen(monkeypatch):
+    """Whatever the run file ranks with."""
+    text = TINY + '\n[[post]]\nname = "rerank"\nuse = "core.rerank"\nk1 = 2\nk2 = 1\n'
+    plan = make_plan(parse_runfile(text, Path("tiny.toml"), []), Plugins([]), allow_missing=True)
+    model = build_model(plan, 0)
+    assert dry_run(plan, model) == []
+    monkeypatch.setattr(Rerank, "__call__", transposed(Rerank.__call__))
+    said = refusal(model)
+    assert "post" in said and "returned torch.float32 [5, 4] for float32 [4, 5] distances" in said

@@ -25,7 +25,8 @@ ROUNDING = 1e-5
 
 class TLift:
     """Distances 1 - (p + alpha) * s of the similarities s = 1 - distance and their temporal
-    probabilities p. In [0, 1] if alpha is 0, else at least -alpha.
+    probabilities p. In [0, 1] if alpha is 0, else at least -alpha. Pairs that a shortlist leaves
+    out are no pivots.
 
     Memory besides `distances`: for each query and gallery camera its k best pictures, and some
     blocks of `entries` numbers. Raises DataError for pictures without camera or time and
@@ -42,16 +43,22 @@ class TLift:
             return distances
         _require_places(ranking)
         _require_unit(distances)
-        return self._run(distances, ranking.query, ranking.gallery, _turned)
+        return self._run(distances, ranking.query, ranking.gallery, _turned, ranking.scored)
 
     def lift(self, scores: Tensor, query: Meta, gallery: Meta) -> Tensor:
         """(p + alpha) * s, written into the similarities `scores` [Q, G]."""
         return self._run(scores, query, gallery, lambda block: block)
 
     def _run(
-        self, values: Tensor, query: Meta, gallery: Meta, turn: Callable[[Tensor], Tensor]
+        self,
+        values: Tensor,
+        query: Meta,
+        gallery: Meta,
+        turn: Callable[[Tensor], Tensor],
+        scored: Callable[[int, int], Tensor | None] = lambda start, stop: None,
     ) -> Tensor:
-        """`lift` in place; `turn` makes a block of values similarities and similarities values.
+        """`lift` in place; `turn` makes a block of values similarities and similarities values;
+        `scored` is `Ranking.scored`.
 
         Columns are brought into the order of cameras and back in place, block by block.
         """
@@ -63,7 +70,11 @@ class TLift:
         found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in sizes]
         for part in rows:
             block = torch.index_select(values[part], 1, order, out=buffer[: part.stop - part.start])
-            for best, own in zip(found, turn(block).split(sizes, 1), strict=True):
+            known = scored(part.start, part.stop)
+            pivots = turn(block)
+            if known is not None:
+                pivots = pivots.masked_fill(~known[:, order], -torch.inf)
+            for best, own in zip(found, pivots.split(sizes, 1), strict=True):
                 best.append(leading(own, self.config.k))
             values[part] = block
         nearby = nearby_queries(query, self.config.tau)
@@ -117,8 +128,11 @@ class TLift:
     ) -> Iterator[tuple[slice, Tensor]]:
         """Means over pivots of exp(-(t - t_pivot)^2 / sigma^2), [R, C], in blocks of columns.
 
-        pivots: indices into `times` [C], `counts` [R] of them for each query.
+        pivots: indices into `times` [C], `counts` [R] of them for each query; 0 without any.
         """
+        if not len(pivots):
+            yield slice(None), times.new_zeros(len(counts), len(times), dtype=precision)
+            return
         used = torch.zeros_like(times, dtype=torch.bool).index_fill_(0, pivots, True)
         pivots = (used.cumsum(0) - 1)[pivots]
         starts = counts.cumsum(0) - counts
@@ -177,7 +191,8 @@ def nearby_queries(query: Meta, tau: float) -> Nearby:
 
 def leading(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Values and columns, [R, W] each, of the `count` largest of each row and all that are equal
-    to the last of them, in any order. Rows with fewer than W are filled up with -inf."""
+    to the last of them, in any order. Rows with fewer than W are filled up with -inf, of which no
+    more are taken than that."""
     columns = scores.shape[1]
     if columns <= count:
         return scores.topk(columns)
@@ -186,7 +201,7 @@ def leading(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
         values, index = _of_groups(scores, count + 1)
     else:
         values, index = scores.topk(count + 1)
-    tied = values[:, count - 1] == values[:, count]
+    tied = (values[:, count - 1] == values[:, count]) & (values[:, count] > -torch.inf)
     values, index = values[:, :count], index[:, :count]
     return _with_ties(scores, values, index, tied) if tied.any() else (values, index)
 

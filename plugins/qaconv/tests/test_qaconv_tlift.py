@@ -27,13 +27,17 @@ class Places:
 
     query: Meta
     gallery: Meta
+    mask: Tensor | None = None
+
+    def scored(self, start: int, stop: int) -> Tensor | None:
+        return None if self.mask is None else self.mask[start:stop]
 
 
 @attrs.frozen(eq=False)
 class Matrix(Places):
     """One whose distances between all pictures, queries first, are known too."""
 
-    full: Tensor
+    full: Tensor = attrs.field(kw_only=True)
     symmetric = False
 
     def within(self, side: str, entries: int) -> Iterator[tuple[int, int, Tensor]]:
@@ -69,16 +73,16 @@ def by_loops(scores: Tensor, places: Places, config: Settings) -> Tensor:
         near = same & ((query.time - query.time[a]).abs() < config.tau)
         for camera in range(int(gallery.camera.max()) + 1):
             columns = torch.nonzero(gallery.camera == camera)[:, 0].tolist()
-            block = scores.double()[near][:, columns]
-            least = sorted(block.flatten().tolist())[-config.k :][:1]
-            pivots = [
-                float(gallery.time[columns[j]])
-                for one in block.tolist()
-                for j, value in enumerate(one)
-                if value >= least[0]
+            votes = [
+                (float(scores[b, j]), float(gallery.time[j]))
+                for b in torch.nonzero(near)[:, 0].tolist()
+                for j in columns
+                if places.mask is None or places.mask[b, j]
             ]
+            least = sorted(value for value, _ in votes)[-config.k :][:1]
+            pivots = [time for value, time in votes if value >= least[0]]
             apart = gallery.time[columns].numpy()[:, None] - np.array(pivots)
-            p = np.exp(-np.square(apart / config.sigma)).mean(1) if columns else np.zeros(0)
+            p = np.exp(-np.square(apart / config.sigma)).sum(1) / max(1, len(pivots))
             if config.skip_same_camera and camera == query.camera[a]:
                 p *= 0
             if config.skip_high_cameras and query.camera[a] > gallery.camera.max():
@@ -197,7 +201,8 @@ def test_behind_the_reranker_it_equals_the_authors_evaluation(device):
             (False, torch.float64, "float64", tolerance["vs float64"]),
             (True, torch.float32, "authors", tolerance["rerank/tlift vs authors"]),
         ):
-            ranking = Matrix(query.to(device), gallery.to(device), full.to(precision).to(device))
+            there = full.to(precision).to(device)
+            ranking = Matrix(query.to(device), gallery.to(device), full=there)
             plain = ranking.between("query", "gallery", 0, queries).clone()
             reranked = Rerank(core.Rerank(variant="qaconv", half=half))(plain.clone(), ranking)
             vectors.compare(f"rerank_{kind}", reranked.cpu(), atol=atol)
@@ -244,7 +249,7 @@ def one_camera() -> tuple[Tensor, Places]:
 
 
 def equal() -> tuple[Tensor, Places]:
-    """As where a shortlist has left everything out."""
+    """All pairs are as good as each other."""
     scores, places = drawn(12, 70, seed=4)
     return torch.zeros_like(scores), places
 
@@ -291,6 +296,26 @@ def test_equals_loops(make, config):
     single = lifted(scores.float(), places, config)
     expected = by_loops(scores.float(), places, config)
     torch.testing.assert_close(single.double(), expected, rtol=0, atol=2e-6)
+
+
+@every_case
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_what_a_shortlist_leaves_out_is_no_pivot(make, config):
+    """Whatever stands there, the others are lifted by the votes of scored pairs alone; a camera
+    without any has no vote."""
+    scores, places = make()
+    draw = torch.Generator().manual_seed(10)
+    config = Settings(**config)
+    for listed in (0, 1, 7):
+        chosen = torch.rand(scores.shape, generator=draw).argsort(1)[:, :listed]
+        mask = torch.zeros_like(scores, dtype=torch.bool).scatter_(1, chosen, True)
+        known = attrs.evolve(places, mask=mask)
+        expected = by_loops(scores, known, config)[mask]
+        for hidden in (0.0, 1.0):
+            given = 1 - scores.where(mask, hidden)
+            for entries in (1, 2**20):
+                found = 1 - TLift(config, entries)(given.clone(), known)[mask]
+                torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
 
 
 @every_case
