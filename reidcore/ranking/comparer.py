@@ -158,14 +158,29 @@ class Comparer:
                 self.processes.complete(value, places)
         return whole
 
-    def distances(self, matcher: str, a: Template, b: Template) -> Tensor:
-        """Return one matcher's own distances, float32 [len(a), len(b)]; `a` is the query side."""
+    def distances(
+        self,
+        matcher: str,
+        a: Template,
+        b: Template,
+        paths: tuple[Sequence[str], Sequence[str]] | None = None,
+    ) -> Tensor:
+        """Return one matcher's own distances, float32 [len(a), len(b)]; `a` is the query side.
+
+        paths: of both sides' pictures, for the message. Raises ReidError for a distance that is not
+        finite.
+        """
         matching, resources = self.model.plan.matching(matcher), self.resources
         found = compute_distances(
             self.model.matchers[matcher], matching, a, b, resources.memory, resources.device
         )
         if not is_finite(found):
-            raise ReidError(f"distances by matcher {matcher!r} are not finite: {faults(found)}")
+            row, column = (~found.isfinite()).nonzero()[0].tolist()
+            pair = f"{paths[0][row]} and {paths[1][column]}" if paths else f"{row} and {column}"
+            raise ReidError(
+                f"distances by matcher {matcher!r} are not finite: {faults(found)}, the first is "
+                f"between the pictures {pair}"
+            )
         return found
 
     def training_pairs(self, rows: Rows, seed: int) -> dict[str, Pairs]:
@@ -176,7 +191,9 @@ class Comparer:
             return {}
         rows = rows.take(choose_pictures(rows, generator(seed, "training pairs")))
         return {
-            name: sort_pairs(self.distances(name, template, template), rows)
+            name: sort_pairs(
+                self.distances(name, template, template, (rows.paths, rows.paths)), rows
+            )
             for name, template in self.templates(names, rows).items()
         }
 

@@ -37,6 +37,15 @@ class Shortlisting:
     unit: bool
 
 
+ADDED_UP = "distances as the ranking's scales and weights add them up"
+"""What a fusion gives, for messages."""
+
+
+def by_matcher(share: Share) -> str:
+    """Return words for the own distances of a share's matcher."""
+    return f"distances by matcher {share.name!r}"
+
+
 def _as_tuple(shares: Sequence[Share]) -> tuple[Share, ...]:
     return tuple(shares)
 
@@ -58,6 +67,12 @@ class Fusion:
     def symmetric(self) -> bool:
         """True if two pictures' distance does not depend on which of them is the query."""
         return all(share.matching.symmetric for share in self.shares)
+
+    @property
+    def plain(self) -> bool:
+        """True if the sum is one matcher's own distances as they are."""
+        (first, *others) = self.shares
+        return not others and not self.by_row and first.scale is None and first.weight == 1
 
     def sum(self, own: Callable[[Share], Tensor]) -> Tensor:
         """Return the sum over all shares. own: gives the own distances of one share's matcher."""

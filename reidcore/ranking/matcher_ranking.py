@@ -12,10 +12,10 @@ from torch import Tensor
 from reidcore.contracts.component import Matching
 from reidcore.ranking.blocks import Blocks, PartBlocks, WholeBlocks, rows_at_once
 from reidcore.ranking.distances import MatcherDistances
-from reidcore.ranking.fusion import Fusion, Share
+from reidcore.ranking.fusion import ADDED_UP, Fusion, Share, by_matcher
 from reidcore.ranking.resources import Resources
 from reidcore.ranking.shortlist import ShortlistedDistances
-from reidcore.ranking.sides import Sides
+from reidcore.ranking.sides import Place, Sides
 from reidcore.ranking.templates import moved, take
 from reidcore.support.device_memory import at_once
 
@@ -102,14 +102,21 @@ class MatcherRanking:
             self.fusion.refuse_if_incomparable(f"distances between {a} and {b}")
         elif self._shortlisted is not None:
             return self._shortlisted.rows(rows)
-        return self.fusion.sum(lambda share: self._finite_rows(share, a, b, rows))
+        return self._sum(lambda share: self._blocks.rows(share, a, b, rows), (a, start), (b, 0))
 
-    def _finite_rows(self, share: Share, a: str, b: str, rows: slice) -> Tensor:
-        """One matcher's own distances of some rows. Raises ReidError if one is not finite: scales
-        and postprocessors might hide it."""
-        distances = self._blocks.rows(share, a, b, rows)
-        self.sides.require_finite(share.name, distances, (a, rows.start), b)
-        return distances
+    def _sum(self, own: Callable[[Share], Tensor], rows: Place, columns: Place) -> Tensor:
+        """The sum over all shares. Raises ReidError if a distance is not finite: scales and
+        postprocessors might hide it."""
+
+        def finite(share: Share) -> Tensor:
+            distances = own(share)
+            self.sides.require_finite(by_matcher(share), distances, rows, columns)
+            return distances
+
+        total = self.fusion.sum(finite)
+        if not self.fusion.plain:
+            self.sides.require_finite(ADDED_UP, total, rows, columns)
+        return total
 
     @torch.no_grad()
     def within(self, side: str, entries: int) -> Iterator[tuple[int, int, Tensor]]:
@@ -119,18 +126,24 @@ class MatcherRanking:
             yield rows.start, columns.start, self._within(side, rows, columns)
 
     def _within(self, side: str, rows: slice, columns: slice) -> Tensor:
-        return self.fusion.sum(lambda share: self._blocks.within(share, side, rows, columns))
+        return self._sum(
+            lambda share: self._blocks.within(share, side, rows, columns),
+            (side, rows.start),
+            (side, columns.start),
+        )
 
     @torch.no_grad()
     def pairs(self, a: str, i: Tensor, b: str, j: Tensor) -> Tensor:
         self.fusion.refuse_if_incomparable("listed pairs")
-        return self.fusion.sum(lambda share: self._pairs(share, (a, b), i, j))
+        return self._sum(lambda share: self._pairs(share, (a, b), i, j), (a, i), (b, j))
 
     @torch.no_grad()
     def expanded(self, neighbours: Tensor) -> Tensor:
         if self._shortlisted is not None:
             self.fusion.refuse_if_incomparable("expanded queries")
-        return self.fusion.sum(lambda share: self._expanded(share, neighbours))
+        return self._sum(
+            lambda share: self._expanded(share, neighbours), ("query", 0), ("gallery", 0)
+        )
 
     def before_postprocessing(self, distances: Tensor) -> Tensor:
         """Return the distances as the first postprocessor gets them; they are changed in place."""

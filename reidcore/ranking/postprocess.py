@@ -8,9 +8,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from reidcore.contracts.run_interfaces import Ranking
 from reidcore.errors import PluginError, ReidError
 from reidcore.model.building import build_part
+from reidcore.model.finite import is_finite
+from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.wiring.plan import Plan, Wired
 
 
@@ -20,14 +21,14 @@ class Postprocessor:
     from; it returns others of the same shape.
 
     Raises PluginError, naming the part, where what it returns is not float32 of that shape or not
-    finite.
+    finite, with the first such pair of pictures.
     """
 
     wired: Wired
     built: Any
 
     @torch.no_grad()
-    def __call__(self, distances: Tensor, ranking: Ranking) -> Tensor:
+    def __call__(self, distances: Tensor, ranking: MatcherRanking) -> Tensor:
         part, shape = self.wired.part, distances.shape
         try:
             result = self.built(distances, ranking)
@@ -36,8 +37,11 @@ class Postprocessor:
         if not isinstance(result, Tensor) or result.shape != shape or result.dtype != torch.float32:
             found = f"{result.dtype} {list(result.shape)}" if isinstance(result, Tensor) else result
             raise PluginError(f"{part}: returned {found} for float32 {list(shape)} distances")
-        if not result.isfinite().all():
-            raise PluginError(f"{part}: returned distances that are not finite")
+        if not is_finite(result):
+            fault = ranking.sides.fault(result, ("query", 0), ("gallery", 0))
+            raise PluginError(
+                f"{part}: returned distances that are not finite: {fault}; nothing can be ranked"
+            )
         return result
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reidcore.ranking.distances import MatcherDistances
-from reidcore.ranking.fusion import Fusion, Share, Shortlisting
+from reidcore.ranking.fusion import ADDED_UP, Fusion, Share, Shortlisting, by_matcher
 from reidcore.ranking.templates import take
 
 _ORDERED = 1 << 22
@@ -34,6 +34,8 @@ class ShortlistedDistances:
         for some, order in self._ordered(rows):
             listed = order[:, : self._shortlist.top]
             found = self._fusion.sum(functools.partial(self._listed, rows=some, listed=listed))
+            if not self._fusion.plain:
+                self._require_finite(ADDED_UP, found, some, listed)
             _put_behind(result[some.start - rows.start : some.stop - rows.start], order, found)
         return result
 
@@ -72,7 +74,7 @@ class ShortlistedDistances:
         for first in range(rows.start // step * step, rows.stop, step):
             block = slice(first, min(first + step, len(self._sides.query)))
             coarse = self._own.between(share, take(queries, block), gallery)
-            self._sides.require_finite(share.name, coarse, ("query", first), "gallery")
+            self._require_finite(by_matcher(share), coarse, block)
             some = slice(max(first, rows.start), min(block.stop, rows.stop))
             wanted = coarse[some.start - first : some.stop - first]
             yield some, wanted.argsort(dim=1, stable=True)
@@ -86,8 +88,13 @@ class ShortlistedDistances:
                 for row, index in zip(range(rows.start, rows.stop), listed, strict=True)
             ]
         )
-        self._sides.require_finite(share.name, found, ("query", rows.start), "gallery", listed)
+        self._require_finite(by_matcher(share), found, rows, listed)
         return found
+
+    def _require_finite(
+        self, what: str, distances: Tensor, rows: slice, columns: Tensor | int = 0
+    ) -> None:
+        self._sides.require_finite(what, distances, ("query", rows.start), ("gallery", columns))
 
     def _templates(self, share: Share) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         queries, gallery = (self._sides.template(side, share.name) for side in ("query", "gallery"))

@@ -14,6 +14,9 @@ from reidcore.errors import ReidError
 from reidcore.model.finite import faults, is_finite
 from reidcore.ranking.templates import take
 
+Place = tuple[str, int | Tensor]
+"""Pictures of a side: the place of the first, or the places, of the shape of their distances."""
+
 
 @attrs.frozen(eq=False)
 class Sides:
@@ -49,28 +52,25 @@ class Sides:
             number = int(self.places[side][number])
         return f"{side} picture {self.names[side][number]}"
 
-    def require_finite(
-        self,
-        matcher: str,
-        distances: Tensor,
-        rows: tuple[str, int],
-        columns: str,
-        listed: Tensor | None = None,
-    ) -> None:
-        """Raise ReidError, naming the first such pair, if distances [r, c] are not finite.
+    def require_finite(self, what: str, distances: Tensor, rows: Place, columns: Place) -> None:
+        """Raise ReidError, naming the first such pair, if some distances are not finite.
 
-        rows: the side of the rows, and the place of the first. columns: that of the columns, which
-        are all of the side's pictures, or those at `listed` int64 [r, c].
+        what: the distances in words. rows, columns: the pictures of their rows and columns.
         """
-        if is_finite(distances):
-            return
-        row, column = (~distances.isfinite()).nonzero()[0].tolist()
-        place = column if listed is None else int(listed[row, column])
-        side, start = rows
-        raise ReidError(
-            f"distances by matcher {matcher!r} are not finite: {faults(distances)}, the first is "
-            f"{distances[row, column].item()} between {self.name(side, start + row)} and "
-            f"{self.name(columns, place)}; nothing can be ranked"
+        if not is_finite(distances):
+            fault = self.fault(distances, rows, columns)
+            raise ReidError(f"{what} are not finite: {fault}; nothing can be ranked")
+
+    def fault(self, distances: Tensor, rows: Place, columns: Place) -> str:
+        """Return how many distances are not finite, and the first such pair, as words."""
+        at = tuple((~distances.isfinite()).nonzero()[0].tolist())
+        (left, i), (right, j) = (
+            (side, int(first[at]) if isinstance(first, Tensor) else first + at[axis])
+            for axis, (side, first) in enumerate((rows, columns))
+        )
+        return (
+            f"{faults(distances)}, the first is {distances[at].item()} between "
+            f"{self.name(left, i)} and {self.name(right, j)}"
         )
 
     def size(self, side: str) -> int:

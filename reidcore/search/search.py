@@ -25,7 +25,7 @@ from reidcore.contracts.pictures import Rows
 from reidcore.contracts.rows import columns
 from reidcore.data.numbering import Numbering
 from reidcore.data.pictures import PictureLoader, make_rows, meta_of
-from reidcore.errors import ReidError, UsageError, nearest
+from reidcore.errors import UsageError, nearest
 from reidcore.model.model import Model
 from reidcore.ranking.comparer import Comparer, make_comparer
 from reidcore.ranking.matcher_ranking import MatcherRanking
@@ -388,11 +388,4 @@ class Search:
         posts = {wired.part.name: wired for wired in self.plan.posts}
         for name in table.post:
             distances = build_postprocessor(self.plan, posts[name])(distances, ranking)
-            if distances.isnan().any():
-                q, g = distances.isnan().nonzero()[0].tolist()
-                raise ReidError(
-                    f"postprocessor {name!r} made NaN of distances, the first between query "
-                    f"picture {query.rows[q].path} and gallery picture {gallery.rows[g].path}; "
-                    "nothing can be ranked"
-                )
         yield 0, ranking.after_postprocessing(distances, 0)

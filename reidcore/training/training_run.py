@@ -47,7 +47,8 @@ class _Ask:
     def distances(self, matcher: str, a: Sequence[int], b: Sequence[int]) -> Tensor:
         first = self._templates(matcher, a)
         second = first if list(a) == list(b) else self._templates(matcher, b)
-        return self._comparer.distances(matcher, first, second)
+        paths = self._rows.take(a).paths, self._rows.take(b).paths
+        return self._comparer.distances(matcher, first, second, paths)
 
     def _templates(self, matcher: str, indices: Sequence[int]) -> Template:
         return self._comparer.templates([matcher], self._rows.take(indices))[matcher]

@@ -10,11 +10,14 @@ import torch
 from running import TINY
 
 from reidcore.data.pictures import make_rows
+from reidcore.errors import ReidError
 from reidcore.model.building import build_model, make_loader
+from reidcore.model.training_pairs import choose_pictures
 from reidcore.plugins.loading import Plugins
 from reidcore.ranking.comparer import Comparer, make_comparer
 from reidcore.ranking.templates import Storage
 from reidcore.runfiles.parse import parse_runfile
+from reidcore.support.seeds import generator
 from reidcore.wiring.make_plan import make_plan
 
 
@@ -103,3 +106,20 @@ def test_training_pairs_follow_from_the_seed(comparer, rows):
     assert torch.equal(first.same, second.same) and torch.equal(first.different, second.different)
     assert len(first.same) and (first.different.diff() >= 0).all()
     assert comparer.training_pairs(rows.take([]), 3) == {}
+
+
+def test_pairs_that_are_not_finite_are_named(comparer, rows, monkeypatch):
+    """Of training pairs and of what a sampler asks, by their paths."""
+    matcher = comparer.model.matchers["look"]
+    made = matcher.distance
+
+    def spoiled(a, b):
+        found = made(a, b).clone()
+        found[1, 2] = torch.nan
+        return found
+
+    monkeypatch.setattr(matcher, "distance", spoiled)
+    chosen = rows.take(choose_pictures(rows, generator(3, "training pairs")))
+    with pytest.raises(ReidError) as caught:
+        comparer.training_pairs(rows, 3)
+    assert f"pictures {chosen.paths[1]} and {chosen.paths[2]}" in str(caught.value)

@@ -13,8 +13,9 @@ from running import TINY
 from safetensors.torch import load_file, save_file
 
 import reidcore
+from reidcore.builtin.reranking import Rerank
 from reidcore.cli.main import main
-from reidcore.errors import DataError, ReidError
+from reidcore.errors import DataError, PluginError, ReidError
 
 RANKINGS = """
 [[matcher]]
@@ -204,3 +205,38 @@ def test_an_index_is_one_with_its_manifest(work, tmp_path, capsys, change):
     del content["manifest"]
     (index / "index.json").write_text(json.dumps(content))
     assert main(command) == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_a_postprocessor_is_given_is_refused(work, bad):
+    """Distances within a side, which `core.rerank` asks for, from Python too."""
+
+    class SpoiledWithin(Spoiled):
+        def distance(self, a, b):
+            within = len(next(iter(a.values()))) == len(next(iter(b.values())))
+            return super().distance(a, b) if within else self.matcher.distance(a, b)
+
+    run, pictures = reidcore.load("run"), _pictures()
+    run.model.matcher_far = SpoiledWithin(run.model.matcher_far, bad, distances=True)
+    words = rf"post.*matcher 'far' are not finite.*\S*{pictures[9].name} and .*{pictures[4].name}"
+    with pytest.raises(ReidError, match=words):
+        run.rank(pictures[:3], pictures[3:10], 3, "reranked")
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_a_postprocessor_makes_is_refused(work, bad, monkeypatch):
+    """It and the first such pair are named, from Python too."""
+    made = Rerank.__call__
+
+    def spoiling(self, distances, ranking):
+        found = made(self, distances, ranking)
+        found[1, 2] = bad
+        return found
+
+    monkeypatch.setattr(Rerank, "__call__", spoiling)
+    run, pictures = reidcore.load("run"), _pictures()
+    words = (
+        rf"'rerank' \(core.rerank\).*query picture .*{pictures[1].name} and .*{pictures[5].name}"
+    )
+    with pytest.raises(PluginError, match=words):
+        run.rank(pictures[:3], pictures[3:10], 3, "reranked")
