@@ -59,6 +59,9 @@ class Given:
         find_weights: Function of the core that looks up a checkpoint: its absolute path.
         unit: For postprocessors: True if the distances so far are promised to lie in [0, 1].
         first: For postprocessors: True if no other comes before.
+        ranking: For postprocessors: name of their ranking, for messages.
+        before: For postprocessors: what gives them distances, in words, for messages: the
+            postprocessor before or the matchers.
         by_row: For postprocessors: True if the ranking scales distances row by row.
         shortlisted: For postprocessors: True if the ranking has a shortlist, so that distances are
             missing; `Ranking.scored` says which.
@@ -88,6 +91,8 @@ class Given:
     find_weights: Callable[[str], str] | None = None
     unit: bool = False
     first: bool = True
+    ranking: str = ""
+    before: str = ""
     by_row: bool = False
     shortlisted: bool = False
     gaps: Mapping[tuple[str, str], str] = attrs.field(factory=dict)
@@ -205,8 +210,14 @@ class Given:
             raise WiringError(
                 "",
                 "needs distances in [0, 1], but what comes before it is unbounded. Put a "
-                "re-ranker first, or use a matcher whose distances lie in [0, 1].",
+                f"re-ranker first, or use a matcher whose distances lie in [0, 1].{self._place}",
             )
+
+    @property
+    def _place(self) -> str:
+        """A sentence that says where a postprocessor stands, if that is known."""
+        behind = f", behind {self.before}" if self.before else ""
+        return f" It stands in ranking {self.ranking!r}{behind}." if self.ranking else ""
 
     def need_every_distance(self) -> None:
         """Refuse a ranking with a shortlist; for postprocessors that cannot go without distances.
@@ -220,7 +231,7 @@ class Given:
             raise WiringError(
                 "",
                 "needs the distances of all pairs, also those that its ranking's shortlist leaves "
-                "out; use it in a ranking without a shortlist.",
+                f"out; use it in a ranking without a shortlist.{self._place}",
             )
 
     def need_matcher_distances(self) -> None:
@@ -237,19 +248,20 @@ class Given:
             raise WiringError(
                 "",
                 "asks the matcher for further distances, which do not compare with those that "
-                "scale = 'row_minmax' stretches row by row; use another scale in its ranking.",
+                "scale = 'row_minmax' stretches row by row; use another scale in its ranking."
+                f"{self._place}",
             )
         if self.shortlisted:
             raise WiringError(
                 "",
                 "asks the matcher for further distances, among them those that its ranking's "
-                "shortlist leaves out; use it in a ranking without a shortlist.",
+                f"shortlist leaves out; use it in a ranking without a shortlist.{self._place}",
             )
         if not self.first:
             raise WiringError(
                 "",
                 "asks the matcher for further distances, so it must be the first postprocessor "
-                "of its ranking; move it before the others.",
+                f"of its ranking; move it before the others.{self._place}",
             )
 
     def need_logits(self, field: str, matcher: str) -> None:

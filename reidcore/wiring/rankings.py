@@ -39,13 +39,25 @@ def check_rankings(
                 promised,
                 given,
                 by_name,
-                lambda post, here: loader.call(post, "check", here),
+                lambda post, here: _checked(loader, post, here),
             )
     used = {name for ranking in rankings for name in ranking.post}
     for part in run.of("post"):
         if part.name not in used and part.role not in loader.failed:
             loader.problems.add(part.path, str(part), "no [[ranking]] names it in its 'post'")
     return tuple(rankings)
+
+
+def _checked(loader: PartLoader, post: Wired, given: Given) -> bool:
+    """Return whether a postprocessor's results lie in [0, 1]; as if they did where it is refused,
+    so that those behind it are not refused for the same mistake."""
+    role = post.part.role
+    before = role in loader.failed
+    loader.failed.discard(role)
+    unit = bool(loader.call(post, "check", given)) or role in loader.failed
+    if before:
+        loader.failed.add(role)
+    return unit
 
 
 def _usual_rankings(loader: PartLoader) -> list[RankingTable]:
@@ -125,20 +137,33 @@ def follow_chain(
     postprocessor's results do. Returns whether the last distances lie in [0, 1].
     """
     unit = ranking.unit(promised)
+    before = _sources(ranking)
     for position, name in enumerate(ranking.post):
         post = posts.get(name)
         if post is None:
             unit = True  # its own failure is reported
+            before = f"postprocessor {name!r}"
             continue
         here = attrs.evolve(
             given,
             unit=unit,
             first=position == 0,
+            ranking=ranking.name,
+            before=before,
             by_row=ranking.scale == "row_minmax",
             shortlisted=ranking.shortlist is not None,
         )
         unit = bool(check(post, here))
+        before = str(post.part)
     return unit
+
+
+def _sources(ranking: RankingTable) -> str:
+    """Return words for the matchers whose distances a ranking's postprocessors begin with."""
+    names = [repr(name) for name in ranking.weights]
+    if len(names) == 1:
+        return f"matcher {names[0]}"
+    return f"matchers {', '.join(names[:-1])} and {names[-1]}, added up"
 
 
 def check_chain(plan: Plan, ranking: RankingTable, columns: frozenset[str]) -> None:
