@@ -62,10 +62,20 @@ class Vectors:
 
     def number(self, array: str, pattern: str) -> float:
         """A setting that the side-car states in words, such as r"margin ([\\d.]+)"."""
-        meaning = self.sidecar["arrays"][array]["meaning"]
+        words = self.sidecar["arrays"][array]
+        meaning = words["meaning"] if "meaning" in words else words["description"]
         found = re.search(pattern, meaning)
         assert found, f"{self.name}: no {pattern!r} in what the side-car says of {array}: {meaning}"
         return float(found.group(1))
+
+    def stated(self, pattern: str) -> list[float]:
+        """Settings that the side-car states in words beside its arrays, one for each group of the
+        first match."""
+        about = {key: value for key, value in self.sidecar.items() if key != "arrays"}
+        text = json.dumps(about, ensure_ascii=False)
+        found = re.search(pattern, text)
+        assert found, f"{self.name}: no {pattern!r} in what the side-car says"
+        return [float(group) for group in found.groups()]
 
     def compare(
         self,

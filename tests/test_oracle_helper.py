@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,25 @@ def test_an_absent_folder_skips_with_its_path(tmp_path, monkeypatch):
     monkeypatch.setenv("REID_ORACLES", str(tmp_path))
     with pytest.raises(FileNotFoundError):
         oracle("method/name").__enter__()
+
+
+def test_settings_are_read_from_words(tmp_path, monkeypatch):
+    """From what the side-car says of an array, under either key, or of the whole file; another
+    file's words give other numbers, and words without them fail."""
+    monkeypatch.setenv("REID_ORACLES", str(tmp_path))
+    files(tmp_path, x=np.ones(2), y=np.ones(2))
+    words = {"x": {"meaning": "margin 0.3, mean"}, "y": {"description": "lr 6.5e-4 and 9"}}
+    about = {"arrays": words, "semantics": {"code": "momentum 0.9, weight decay 5e-4."}}
+    (tmp_path / "method" / "name.json").write_text(json.dumps(about))
+    with oracle("method/name") as vectors:
+        assert vectors.number("x", r"margin ([\d.]+)") == 0.3
+        assert vectors.number("y", r"\blr ([\de.-]+)") == 6.5e-4
+        pattern = r"momentum ([\d.]+), weight decay ([\de.-]+)\."
+        assert vectors.stated(pattern) == [0.9, 5e-4]
+        for fails in (
+            lambda: vectors.number("x", r"lr ([\d.]+)"),
+            lambda: vectors.stated(r"margin ([\d.]+)"),
+        ):
+            with pytest.raises(AssertionError, match="side-car says"):
+                fails()
+        vectors.inputs_only("x", "y")

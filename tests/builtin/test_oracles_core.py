@@ -391,12 +391,13 @@ def test_losses_schedules_and_metrics_equal_msinets():
     with oracle("msinet/g_extras") as vectors:
         labels = vectors.input("loss/labels")
         logits = vectors.input("loss/logits").double().requires_grad_()
-        loss = classify(logits, labels, smoothing=0.1)
+        loss = classify(logits, labels, vectors.number("loss/ce_smooth", r"smoothing ([\d.]+\d)"))
         vectors.compare("loss/ce_smooth", loss, **close)
         vectors.compare("loss/ce_smooth_grad", torch.autograd.grad(loss, logits)[0], **close)
+        margin = vectors.number("loss/triplet_norm", r"margin ([\d.]+\d)")
         for array, metric in (("loss/triplet_norm", "unit"), ("loss/triplet_raw", "euclidean")):
             x = vectors.input("loss/embeddings").double().requires_grad_()
-            config = settings.Triplet(feature="x.x", metric=metric, margin=0.3)
+            config = settings.Triplet(feature="x.x", metric=metric, margin=margin)
             triplet = build_triplet(config, context_of(x=x.shape[1]))
             loss, _ = triplet({"x.x": x}, batch_of(labels))
             vectors.compare(array, loss, **close)
@@ -428,7 +429,8 @@ def test_losses_schedules_and_metrics_equal_msinets():
             ("same_camera_removed", match & (camera[:queries, None] == camera[queries:])),
             ("nothing_removed", torch.zeros_like(match)),
         ):
-            scores = summarize([rank_queries(distances, match, ignored)])
+            ranks = vectors.arrays[f"metric/{rule}/cmc"].size
+            scores = summarize([rank_queries(distances, match, ignored)], ranks)
             vectors.compare(f"metric/{rule}/cmc", scores.cmc, atol=1e-6)
             vectors.compare(f"metric/{rule}/mAP", scores.map, **close)
         vectors.later("split/*", "splitting the categories belongs to MSINet's search")

@@ -152,9 +152,14 @@ def test_asks_a_ranking_for_the_blocks_of_qaconvs_program(device):
         full[:queries, :queries] = full[:queries, :queries].T.clone()
         full[queries:, queries:] = full[queries:, queries:].T.clone()
         tolerance = vectors.sidecar["suggested_tolerance"]["vs float64"]
-        result = rerank(full.double(), queries, variant="qaconv", device=device)
+        row = [
+            vectors.number("rerank_authors", rf"\b{name}=([\d.]*\d)")
+            for name in ("k1", "k2", "lambda")
+        ]
+        config = {"k1": int(row[0]), "k2": int(row[1]), "weight": row[2], "variant": "qaconv"}
+        result = rerank(full.double(), queries, device=device, **config)
         vectors.compare("rerank_float64", result, atol=tolerance)
-        half = rerank(full, queries, variant="qaconv", half=True, device=device)
+        half = rerank(full, queries, half=True, device=device, **config)
         vectors.compare("rerank_authors", half, atol=1e-6)
         for pattern in ("*_fea", "*_cams", "*_times", "gallery_ids", "*bn_*", "fc_*", "dist_pg"):
             vectors.later(pattern, "QAConv's matcher is its plugin's")

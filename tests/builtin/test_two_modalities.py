@@ -76,13 +76,15 @@ def test_streams_and_lists_equal_ddags(tmp_path):
         rows = rows_of(visible.numpy(), infrared.numpy())
         made = sampler(said(vectors, r"ids per batch=(\d+)"), said(vectors, r"num_pos=(\d+)"))
         draw = legacy(int(vectors.input("s_seed")))
-        for number in range(2):
+        for number in range(len(vectors.names("s_epoch*_visible"))):
             batches = np.array(made.batches(rows, draw))
             first, second = np.split(batches, 2, axis=1)
             vectors.compare(f"s_epoch{number}_visible", first.ravel())
             vectors.compare(f"s_epoch{number}_infrared", second.ravel() - len(visible))
 
-        folders: dict[str, list[str]] = {"cam1/0001": ["0001.jpg"], "cam2/0002": ["0001.jpg"]}
+        taken = {path.split("/")[1] for path in vectors.arrays["tree"].tolist()}
+        train, val = sorted({f"{pid:04d}" for pid in range(1, 534)} - taken)[:2]
+        folders = {f"cam1/{pid}": ["0001.jpg"] for pid in (train, val)}
         for path in vectors.arrays["tree"].tolist():
             folder, _, file = path.rpartition("/")
             folders.setdefault(folder, []).append(file)
@@ -90,7 +92,7 @@ def test_streams_and_lists_equal_ddags(tmp_path):
         root = write(tmp_path / "SYSU-MM01", folders)
         (root / "exp").mkdir()
         vectors.inputs.add("test_id_line")
-        lists = {"train": "1", "val": "2", "test": str(vectors.arrays["test_id_line"])}
+        lists = {"train": train, "val": val, "test": str(vectors.arrays["test_id_line"])}
         for split, line in lists.items():
             (root / "exp" / f"{split}_id.txt").write_text(line)
         test = [row for row in SYSUMM01(counts="any").rows(root) if row.split == "test"]

@@ -361,8 +361,8 @@ def test_the_published_definition():
     with oracle("airnet/gradcam") as vectors:
         x = vectors.input("X")[None]
         for head in ("gmp", "abp"):
-            for target in ("pred", "class1"):
-                name = f"{head}_{target}"
+            for stored in vectors.names(f"{head}_*_target"):
+                name = stored.removesuffix("_target")
                 gradient = vectors.input(f"{name}_grad")[None]
                 if head == "gmp":
                     gradient = class_gradient(vectors, x, int(vectors.input(f"{name}_target")))

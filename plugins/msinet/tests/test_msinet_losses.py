@@ -46,8 +46,12 @@ def test_memory_equals_the_authors():
     zeros, the equations as printed, and the three kinds of centroids."""
     with oracle("msinet/d_tcm") as vectors:
         classes, length = vectors.arrays["memory_init"].shape
+        stated = {
+            "temperature": vectors.stated(r"logits = f C\^T / ([\d.]+)")[0],
+            "momentum": vectors.stated(r"c_y <- ([\d.]+)\*c_y")[0],
+        }
         for variant, normalize in VARIANTS.items():
-            loss = memory_loss(classes, length, normalize=normalize)
+            loss = memory_loss(classes, length, normalize=normalize, **stated)
             if variant != "code_zero_init":
                 loss.classes.memory.copy_(vectors.input("memory_init"))
             for number, labels in ((1, "labels"), (2, "labels_2")):
@@ -65,9 +69,11 @@ def test_memory_equals_the_authors():
             ("mean_of_normalised", "features"),
             ("mean_of_normalised_renormalised", "both"),
         ):
-            loss = memory_loss(classes, length, normalize=normalize)
+            loss = memory_loss(classes, length, normalize=normalize, **stated)
+            middle = len(x) // 2 - 1
             halves = [
-                ({"x.x": x[rows]}, batch_of(labels[rows])) for rows in (slice(9), slice(9, 21))
+                ({"x.x": x[rows]}, batch_of(labels[rows]))
+                for rows in (slice(middle), slice(middle, None))
             ]
             loss.before_training(lambda halves=halves: iter(halves))
             vectors.compare(f"centroid/{array}", loss.classes.memory, **CLOSE)
@@ -103,13 +109,18 @@ def test_the_first_batch_from_zeros_says_nothing():
     assert not torch.autograd.grad(value, x)[0].any()
 
 
-def sam_given(channels: int = 16, ids: int | None = 3, per_id: int | None = 2) -> Given:
-    features = {"x.map": Feature.map(channels, 4, 2)}
+def sam_given(
+    channels: int = 16,
+    ids: int | None = 3,
+    per_id: int | None = 2,
+    size: tuple[int, int] = (4, 2),
+) -> Given:
+    features = {"x.map": Feature.map(channels, *size)}
     return Given((8, 8), features=features, batch=BatchShape(None, ids, per_id))
 
 
-def sam_loss(channels: int, **settings):
-    given = sam_given(channels)
+def sam_loss(channels: int, shape: tuple[int, int] = (3, 2), size=(4, 2), **settings):
+    given = sam_given(channels, *shape, size)
     config = Sam(source="x.map", **settings)
     config.check(given)
     torch.manual_seed(0)
@@ -141,7 +152,9 @@ def test_alignment_equals_the_authors():
             variant, mode, _ = array.split("/")
             x = vectors.input("x").double().requires_grad_()
             settings = SAM_VARIANTS[variant] | {"mode": mode}
-            loss = with_weights(vectors, sam_loss(x.shape[1], **settings))
+            ids = len(labels.unique())
+            shape = ids, len(labels) // ids
+            loss = with_weights(vectors, sam_loss(x.shape[1], shape, x.shape[2:], **settings))
             value, _ = loss({"x.map": x}, batch_of(labels))
             vectors.compare(array, value, **CLOSE)
             value.backward()

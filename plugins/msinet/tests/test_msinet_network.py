@@ -311,7 +311,7 @@ def test_published_keys_have_our_names():
     """Every key of the authors' network becomes the role that the side-car gives it, or belongs to
     what stands behind the cells."""
     with oracle("msinet/c_network") as vectors:
-        network = MSINet(TABLE_1)
+        network = MSINet("".join(vectors.sidecar["genotype"]))
         found = {}
         for array, words in vectors.sidecar["arrays"].items():
             if array.startswith("w/"):

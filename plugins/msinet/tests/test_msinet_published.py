@@ -173,7 +173,8 @@ def test_the_authors_keys_have_their_roles(tmp_path):
                 state[words["authors_state_dict_key"]] = value
                 expected[in_a_run(words["role"])] = value
         torch.save({"state_dict": state}, tmp_path / "c.pth.tar")
-        assert main([str(tmp_path / "c.pth.tar"), str(tmp_path / "w.safetensors")]) == 0
+        files = [str(tmp_path / name) for name in ("c.pth.tar", "w.safetensors")]
+        assert main([*files, "--genotype", "".join(vectors.sidecar["genotype"])]) == 0
         made = load_file(tmp_path / "w.safetensors")
         assert_same(expected, made)
         rest = made.keys() - expected.keys()

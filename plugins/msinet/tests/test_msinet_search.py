@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -106,14 +107,19 @@ class Steps:
         self.vectors, self.variant, self.network = vectors, variant, network
         self.model = Vector(network)
         self.device = torch.device("cpu")
-        self.train = rows_of(np.arange(4), 4)
+        classes = len(vectors.arrays["memory_train_init"])
+        self.train = rows_of(np.arange(classes), classes)
         self.table = {"optim": {}}
+        code = vectors.sidecar["semantics"]["code"]
+        rates = re.findall(r"([\d.]+)\*([\d.]+) in epoch \d+", code)
+        self.rates = [float(base) * float(factor) for base, factor in rates]
+        self.steps = len(vectors.names("train/x_*")) // len(self.rates)
         self.iteration = 0
         self.losses: list[float] = []
 
     def batches(self, rows: Rows, epoch: int, stream: int = 0) -> Iterator[Batch]:
         side = "val" if stream else "train"
-        for number in (2 * epoch, 2 * epoch + 1):
+        for number in range(self.steps * epoch, self.steps * (epoch + 1)):
             x = self.vectors.input(f"{side}/x_{number}").double()
             none = torch.zeros(len(x), dtype=torch.int64)
             yield Batch(Images(x, none, none), self.vectors.input(f"{side}/y_{number}"))
@@ -126,8 +132,11 @@ class Steps:
 
     def optimizer(self, parameters: Any = None) -> torch.optim.Optimizer:
         assert parameters is None
+        momentum, decay = self.vectors.stated(
+            r"in epoch \d+; momentum ([\d.]+), weight decay ([\de.-]+)\."
+        )
         self.sgd = torch.optim.SGD(
-            self.network.parameters(), lr=0.025, momentum=0.9, weight_decay=5e-4
+            self.network.parameters(), lr=self.rates[0], momentum=momentum, weight_decay=decay
         )
         return self.sgd
 
@@ -147,8 +156,8 @@ class Steps:
             # Exactly as stored: unit length to float64's precision is another number.
             for memory, name in zip(state["losses"], ("train", "val"), strict=True):
                 memory.memory.copy_(self.vectors.input(f"memory_{name}_init"))
-        for epoch, factor in enumerate((0.01, 0.109)):
-            self.sgd.param_groups[0]["lr"] = 0.025 * factor
+        for epoch, rate in enumerate(self.rates):
+            self.sgd.param_groups[0]["lr"] = rate
             yield epoch
 
     def log(self, **numbers: Tensor) -> None:
@@ -198,7 +207,7 @@ class Vector(nn.Module):
 @pytest.mark.oracle
 @pytest.mark.parametrize("variant", ["paper", "code"])
 def test_steps_equal_the_authors(variant):
-    """Two epochs of two iterations in float64: alpha, weights, both memories, running statistics
+    """Epochs of some iterations in float64: alpha, weights, both memories, running statistics
     and losses, in the paper's order from given memories and in the code's order from zeros."""
     with oracle("msinet/h_search_steps") as vectors:
         network = MSISuperNet(channels=tuple(vectors.sidecar["net_channels"]))
@@ -206,9 +215,20 @@ def test_steps_equal_the_authors(variant):
         unused = {"head.norm", "classifier"}
         fill(network, {k: v for k, v in state.items() if k.rpartition(".")[0] not in unused})
         network.train().alpha.copy_(vectors.input("alpha_init"))
-        config = Search(feature="pool.vector", order=variant, memory_init="zeros")
+        rate, *betas, decay = vectors.stated(
+            r"Adam lr ([\d.]+), betas \(([\d.]+),\s*([\d.]+)\), weight decay ([\de.-]+),"
+        )
+        config = Search(
+            feature="pool.vector",
+            order=variant,
+            memory_init="zeros",
+            alpha_lr=rate,
+            alpha_betas=tuple(betas),
+            alpha_weight_decay=decay,
+        )
         run = Steps(vectors, variant, network)
-        alternate(config, run, rows_of(np.arange(4), 4), rows_of(np.arange(5), 5))
+        classes = [len(vectors.arrays[f"memory_{part}_init"]) for part in ("train", "val")]
+        alternate(config, run, *(rows_of(np.arange(count), count) for count in classes))
         vectors.compare(f"{variant}/losses", np.array(run.losses), rtol=1e-3)
         other = "code" if variant == "paper" else "paper"
         vectors.later(f"{other}/*", "the other order")

@@ -28,6 +28,11 @@ STORED = {"rtol": 1e-5, "atol": 1e-5}
 def model_of(vectors: Vectors, image: tuple[int, int], state: dict[str, Tensor]) -> Model:
     """The whole network in float64, with the file's weights and number of identities."""
     text = RUN.replace("IMAGE", ", ".join(map(str, image)))
+    genotype = "".join(vectors.sidecar["genotype"])
+    text = text.replace('use = "msinet.net"', f'use = "msinet.net"\ngenotype = "{genotype}"')
+    labels = vectors.arrays["train/labels"]
+    ids = len(set(labels.tolist()))
+    text = text.replace("ids = 3, per_id = 2", f"ids = {ids}, per_id = {len(labels) // ids}")
     plan = make_plan(parse_runfile(text, Path("run.toml")), Plugins(), allow_missing=True)
     given = attrs.evolve(plan.given, identities=vectors.sidecar["num_classes"])
     model = build_model(attrs.evolve(plan, given=given), 0).double()
@@ -158,7 +163,11 @@ def _compare_training(vectors: Vectors, model: Model) -> None:
     vectors.compare("train/stem_bn_var_after", stem.running_var, rtol=1e-5)
     vectors.compare("train/part_bn_var_after", part_norm.running_var, rtol=1e-5)
     before = [p.detach().clone() for p in parameters]
-    torch.optim.SGD(parameters, lr=0.00065, momentum=0.9, weight_decay=5e-4).step()
+    rate, momentum, decay = (
+        vectors.number("train/update_norms", rf"\b{word} ([\de.-]+)")
+        for word in ("lr", "momentum", "weight decay")
+    )
+    torch.optim.SGD(parameters, lr=rate, momentum=momentum, weight_decay=decay).step()
     moved = [(p.detach() - old).norm() for p, old in zip(parameters, before, strict=True)]
     vectors.compare("train/update_norms", torch.stack(moved), rtol=1e-5)
 

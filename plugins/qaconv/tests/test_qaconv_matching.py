@@ -68,7 +68,11 @@ def with_random_state(matcher: QAConv, seed: int = 1) -> QAConv:
 
 def restored(vectors: Vectors, head: str) -> QAConv:
     """The matcher with an oracle's weights and statistics, evaluating."""
-    matcher = build(vectors.arrays["prob_fea"].shape[1:], head=head).eval()
+    stated = {}
+    for array in ("score_gp", "score_pg"):
+        if array in vectors.arrays:
+            stated["score_scale"] = vectors.number(array, r"sigmoid\(logit/([\d.]+)\)")
+    matcher = build(vectors.arrays["prob_fea"].shape[1:], head=head, **stated).eval()
     state = {
         name.replace("bn_", "bn.").replace("fc_", "fc."): vectors.input(name)
         for name in (*PARAMETERS, *STATISTICS)

@@ -184,6 +184,11 @@ def rank1_and_map(distances: Tensor, ids: tuple[Tensor, Tensor], places: Places)
     return [float(np.mean(first)), float(np.mean(areas))]
 
 
+def stated(vectors: Vectors, array: str, *names: str) -> list[float]:
+    """Settings in the words of an array's meaning, such as `tau=100`."""
+    return [vectors.number(array, rf"\b{name}=([\d.]*\d)") for name in names]
+
+
 @pytest.mark.oracle
 def test_behind_the_reranker_it_equals_the_authors_evaluation(device):
     """Distances, re-ranked by the core's re-ranker, then lifted, with the scores of each stage."""
@@ -196,6 +201,9 @@ def test_behind_the_reranker_it_equals_the_authors_evaluation(device):
         for side in (slice(0, queries), slice(queries, None)):
             full[side, side] = full[side, side].T.clone()
         vectors.compare("dist_pg", full[:queries, queries:])
+        k1, k2, weight = stated(vectors, "rerank_authors", "k1", "k2", "lambda")
+        tau, sigma, k, alpha = stated(vectors, "tlift_score_authors", "tau", "sigma", "K", "alpha")
+        lifting = TLift(Settings(tau=tau, sigma=sigma, k=int(k), alpha=alpha))
         tolerance = vectors.sidecar["suggested_tolerance"]
         for half, precision, kind, atol in (
             (False, torch.float64, "float64", tolerance["vs float64"]),
@@ -204,9 +212,10 @@ def test_behind_the_reranker_it_equals_the_authors_evaluation(device):
             there = full.to(precision).to(device)
             ranking = Matrix(query.to(device), gallery.to(device), full=there)
             plain = ranking.between("query", "gallery", 0, queries).clone()
-            reranked = Rerank(core.Rerank(variant="qaconv", half=half))(plain.clone(), ranking)
+            config = core.Rerank(k1=int(k1), k2=int(k2), weight=weight, variant="qaconv", half=half)
+            reranked = Rerank(config)(plain.clone(), ranking)
             vectors.compare(f"rerank_{kind}", reranked.cpu(), atol=atol)
-            result = TLift(Settings())(reranked.clone(), ranking)
+            result = lifting(reranked.clone(), ranking)
             vectors.compare(f"tlift_score_{kind}", 1 - result.cpu(), atol=atol)
         # Scores are those of the authors' half precision, whose ties and neighbours count.
         for stage, distances in (("qaconv", plain), ("rerank", reranked), ("rerank_tlift", result)):
