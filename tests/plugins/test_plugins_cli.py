@@ -34,7 +34,7 @@ def test_one_row_each(crowd):
     rows = {line.split()[0]: line.split(maxsplit=1)[1] for line in done.stdout.splitlines()}
     assert rows["core"].split()[0] == "reidcore" and " ok " in rows["core"]
     assert rows["fine"].split() == ["reid-plugin-fine", "0.1.0", "ok", "1", "head"]
-    assert rows["broken"].endswith("ZeroDivisionError: division by zero.")
+    assert rows["broken"].endswith("division by zero, at reid_broken/plugin.py:1.")
     assert "SystemExit" in rows["leaver"]
     assert "other API" in rows["future"]
     assert "reid-plugin-twin-a 0.1.0, reid-plugin-twin-b 0.1.0" in rows["twin"]

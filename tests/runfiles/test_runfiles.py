@@ -164,8 +164,8 @@ def test_messages_of_the_architecture(toy_folder, capsys, text, pairs, said):
         (
             "broken.x",
             "plugin broken (reid-plugin-broken 0.3.0) could not be loaded from "
-            "reid_broken.plugin: ModuleNotFoundError: No module named 'reid_nowhere'. It asks for "
-            "'reidcore>=1.2'.",
+            "reid_broken.plugin: ModuleNotFoundError: No module named 'reid_nowhere', at "
+            "reid_broken/plugin.py:1. It asks for 'reidcore>=1.2'; this is reidcore 1.0.0.",
         ),
         (
             "future.x",
@@ -180,7 +180,7 @@ def test_messages_of_the_architecture(toy_folder, capsys, text, pairs, said):
         (
             "wrong.raises",
             "head 'neck' (wrong.raises): outputs() of reid-plugin-wrong 0.2.0 failed: "
-            "ZeroDivisionError: division by zero",
+            "ZeroDivisionError: division by zero, at reid_wrong/plugin.py:13",
         ),
         (
             "wrong.empty",
