@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -94,8 +95,22 @@ def nearest(word: str, words: Iterable[str]) -> str:
         >>> from reidcore.errors import nearest
         >>> nearest("epoch", ["epochs", "seed"])
         ", did you mean 'epochs'?"
-        >>> nearest("colour", ["epochs", "seed"])
+        >>> nearest("num_epochs", ["epochs", "seed"])
+        ", did you mean 'epochs'?"
+        >>> nearest("features", ["temperature", "weight"])
         ''
     """
-    match = get_close_matches(word, list(words), n=1, cutoff=0.6)
+    known = list(words)
+    match = get_close_matches(word, known, n=1, cutoff=0.65 if len(word) <= 5 else 0.7)
+    match = match or [one for one in known if _is_slip(word, one)]
     return f", did you mean {match[0]!r}?" if match else ""
+
+
+def _is_slip(word: str, meant: str) -> bool:
+    """Return whether two neighbouring letters are swapped, or one has a further part, as in
+    `num_epochs` for `epochs`."""
+    parts, others = (set(re.findall(r"[^\W_]+", one.lower())) for one in (word, meant))
+    if parts and others and (parts < others or others < parts):
+        return True
+    swapped = (f"{word[:at]}{word[at : at + 2][::-1]}{word[at + 2 :]}" for at in range(len(word)))
+    return meant in swapped

@@ -113,6 +113,57 @@ class UndocumentedHead(Head):
     depth: int = 1
 
 
+@attrs.define
+class ThawedHead:
+    source: MapName = setting("a map")
+
+    outputs = Head.outputs
+
+
+@attrs.define
+class RestlessHead:
+    source: MapName = setting("a map")
+    depth: int = setting("changed in wiring", default=1)
+
+    def outputs(self, given):
+        self.depth += 1
+        return Head.outputs(self, given)
+
+
+@attrs.frozen
+class GrowingHead(Head):
+    sizes: list[int] = setting("grows in wiring", default=[1])
+
+    def outputs(self, given):
+        self.sizes.append(2)
+        return super().outputs(given)
+
+
+@attrs.frozen
+class DoublingHead(Head):
+    depth: int = setting("doubled where the settings are made", default=1)
+
+    def __attrs_post_init__(self):
+        object.__setattr__(self, "depth", 2 * self.depth)
+
+
+@attrs.frozen
+class SpoiledHead(Head):
+    depth: int = setting("changed where the head is built", default=1)
+
+
+@attrs.frozen
+class SilentHead(Head):
+    def outputs(self, given):
+        super().outputs(given)
+
+
+@attrs.frozen
+class HalfHead(Head):
+    def outputs(self, given):
+        return {"vector": Feature.vector(given.map(self.source)[0] / 1)}
+
+
 @attrs.frozen
 class OneVector:
     feature: VectorName = setting("a vector")
@@ -147,6 +198,21 @@ class TimelessPost:
 
 
 @attrs.frozen
+class UndecidedPost:
+    def check(self, given):
+        given.need_unit()
+
+
+@attrs.frozen
+class ShapelessSampler:
+    def check(self, given):
+        pass
+
+    def batch(self):
+        BatchShape(4)
+
+
+@attrs.frozen
 class Sampler:
     def check(self, given):
         pass
@@ -173,6 +239,18 @@ class Reader:
         ]
 
 
+@attrs.frozen
+class FactlessReader(Reader):
+    def facts(self):
+        super().facts()
+
+
+@attrs.frozen
+class RowlessReader(Reader):
+    def rows(self, root):
+        super().rows(root)
+
+
 def _bad(name: str, config: type, text: str) -> Component:
     return Component(name, config, f"bad_torch:{name}", "bad", sample=text)
 
@@ -182,13 +260,24 @@ def _loss(name: str) -> Component:
     return _bad(name, OneVector, used)
 
 
-def _matcher(name: str) -> Component:
-    used = sample(matcher=f"bad.{name}", features='feature = "neck.bn"')
+def _matcher(name: str, feature: str = "neck.bn", **others: str) -> Component:
+    used = sample(matcher=f"bad.{name}", features=f'feature = "{feature}"', **others)
     return _bad(name, OneVector, used)
 
 
-def _post(name: str) -> Component:
-    return _bad(name, Post, sample(post=f'[[post]]\nuse = "bad.{name}"\n'))
+def _reader(name: str, config: type, root: str = "pictures") -> Component:
+    used = sample(reader=f'read = "bad.{name}", root = "{root}"')
+    return Component(name, config, "", "bad", sample=used)
+
+
+def _post(name: str, config: type = Post) -> Component:
+    return _bad(name, config, sample(post=f'[[post]]\nuse = "bad.{name}"\n'))
+
+
+def _deep(name: str) -> str:
+    """The sample with `depth = 3` in the head's table."""
+    use = f'use = "bad.{name}"'
+    return sample(head=f"bad.{name}").replace(use, f"{use}\ndepth = 3")
 
 
 class Plugin:
@@ -208,8 +297,15 @@ class Plugin:
             _bad("elsewhere", Head, sample()),
             *(
                 _bad(name, Head, sample(head=f"bad.{name}"))
-                for name in ("mixing", "narrow", "unreached", "stuck")
+                for name in ("mixing", "narrow", "unreached", "stuck", "broken", "leaving")
             ),
+            _bad("thawed", ThawedHead, sample(head="bad.thawed")),
+            _bad("restless", RestlessHead, sample(head="bad.restless")),
+            _bad("growing", GrowingHead, sample(head="bad.growing")),
+            _bad("doubling", DoublingHead, _deep("doubling")),
+            _bad("spoiled", SpoiledHead, sample(head="bad.spoiled")),
+            _bad("silent", SilentHead, sample(head="bad.silent")),
+            _bad("half", HalfHead, sample(head="bad.half")),
         ]
 
     @hookimpl
@@ -219,34 +315,43 @@ class Plugin:
     @hookimpl
     def reid_matchers(self) -> Any:
         names = ("batchwise", "negative", "detached", "lopsided", "greedy")
-        return [_matcher(name) for name in names]
+        return [
+            *(_matcher(name) for name in names),
+            _matcher("beside_broken", head="bad.broken"),
+            _matcher("beside_narrow", "head.vector", head="bad.narrow"),
+        ]
 
     @hookimpl
     def reid_postprocessors(self) -> Any:
         unnamed = _bad("unnamed", TimelessPost, sample(post='[[post]]\nuse = "bad.unnamed"\n'))
         modest = _bad("modest", WholePost, sample(post='[[post]]\nuse = "bad.modest"\n'))
         names = ("late", "first_wins", "beyond", "averaging", "voting", "masking", "turned")
-        return [*map(_post, names), unnamed, modest]
+        undecided = _post("undecided", UndecidedPost)
+        return [*map(_post, names), undecided, unnamed, modest]
 
     @hookimpl
     def reid_samplers(self) -> Any:
-        names = ("careless", "remembering", "wrong_size")
-        return [_bad(name, Sampler, sample(batch=f'use = "bad.{name}"')) for name in names]
+        names = ("careless", "remembering", "wrong_size", "shuffled", "of_its_own", "shapeless")
+        return [
+            _bad(
+                name,
+                ShapelessSampler if name == "shapeless" else Sampler,
+                sample(batch=f'use = "bad.{name}"'),
+            )
+            for name in names
+        ]
 
     @hookimpl
     def reid_augmentations(self) -> Any:
-        names = ("moody", "scaled")
+        names = ("moody", "scaled", "rare", "rarer", "own_dice", "keeping")
         texts = [sample(augment=f'{{ use = "bad.{name}" }}') for name in names]
         return [_bad(name, Augmentation, text) for name, text in zip(names, texts, strict=True)]
 
     @hookimpl
     def reid_readers(self) -> Any:
         return [
-            Component(
-                "miscounted",
-                Reader,
-                "",
-                "bad",
-                sample=sample(reader='read = "bad.miscounted", root = "pictures"'),
-            )
+            _reader("miscounted", Reader),
+            _reader("absent", Reader, root="nowhere"),
+            _reader("factless", FactlessReader, root="nowhere"),
+            _reader("rowless", RowlessReader),
         ]

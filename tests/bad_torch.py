@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -63,6 +66,29 @@ class Stuck(Pool):
         return {"vector": super().forward(features, images)["vector"] * self.scales["all"]}
 
 
+class Broken(Pool):
+    def forward(self, features, images):
+        return {"vector": features[self.source] @ torch.ones(3, 3)}
+
+
+class Leaving(Pool):
+    def forward(self, features, images):
+        raise SystemExit(5)
+
+
+def broken(config, context):
+    return Broken(config.source)
+
+
+def leaving(config, context):
+    return Leaving(config.source)
+
+
+def spoiled(config, context):
+    object.__setattr__(config, "depth", 7)
+    return Pool(config.source)
+
+
 def too_long(config, context):
     return Pool(config.source, 1)
 
@@ -75,7 +101,7 @@ def picky(config, context):
     return Pool(config.source)
 
 
-undocumented = elsewhere = picky
+undocumented = elsewhere = thawed = restless = growing = doubling = silent = half = picky
 
 
 def mixing(config, context):
@@ -151,6 +177,18 @@ class Vector(Matcher):
         return self.change(((1 - similarity) / 2).clamp(0, 1))
 
 
+class Sound(Vector):
+    def change(self, distances):
+        return distances
+
+
+def beside_broken(config, context):
+    return Sound(config.feature)
+
+
+beside_narrow = beside_broken
+
+
 class Batchwise(Vector):
     def change(self, distances):
         return distances / distances.max().clamp(min=1e-9)
@@ -215,6 +253,9 @@ def unnamed(config, context):
     return lambda distances, ranking: distances
 
 
+undecided = unnamed
+
+
 def beyond(config, context):
     return lambda distances, ranking: distances + 1
 
@@ -261,6 +302,33 @@ class Careless:
         return torch.randperm(len(rows)).view(-1, 4).tolist()
 
 
+class Shuffled:
+    def epoch(self, rows, generator, ask):
+        for _ in range(3):
+            yield [0, 1, 2, 3]
+            np.random.shuffle([1, 2])
+
+
+class OfItsOwn:
+    def __init__(self):
+        self.dice = np.random.default_rng()
+
+    def epoch(self, rows, generator, ask):
+        return [self.dice.permutation(len(rows))[:4].tolist()]
+
+
+def shuffled(config, context):
+    return Shuffled()
+
+
+def shapeless(config, context):
+    return Shuffled()
+
+
+def of_its_own(config, context):
+    return OfItsOwn()
+
+
 class Remembering:
     def __init__(self):
         self.start = 0
@@ -293,3 +361,26 @@ def moody(config, context):
 
 def scaled(config, context):
     return lambda picture, generator: picture / 255
+
+
+def rare(config, context):
+    return lambda picture, generator: picture.flip(2) if np.random.rand() < 1e-9 else picture
+
+
+def rarer(config, context):
+    return lambda picture, generator: picture.flip(2) if random.random() < 1e-9 else picture
+
+
+def own_dice(config, context):
+    dice = np.random.default_rng()
+    return lambda picture, generator: picture.flip(2) if dice.random() < 0.2 else picture
+
+
+def keeping(config, context):
+    last = []
+
+    def change(picture, generator):
+        last.append(picture)
+        return last[-2] if len(last) > 1 else picture
+
+    return change

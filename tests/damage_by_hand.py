@@ -478,12 +478,12 @@ def repeats(many: Damager, readers: Damager) -> None:
             single=not key.endswith(".x"),
         )
     for key, values, kind, says in (
-        ("train.sede", "[1, 2, 3]", "misspelt key", "'seed'? (in repeat 1 of"),
+        ("train.sede", "[1, 2, 3]", "misspelt key", "'seed'? (in every repeat)"),
         ("train.epochs", '[1, "2", 3]', "wrong type", "(in repeat 2 of 3: "),
         ("optim.lr", "[1, 2, 0]", "out of range", "optim.lr=0)"),
     ):
         name = key.split(".")[1]
-        value(kind, "[repeat]", f'"{key}"', values, name, says=says, single=name != "sede")
+        value(kind, "[repeat]", f'"{key}"', values, name, says=says)
 
 
 def _at_header(damager: Damager, case: Case, header: str) -> Case:

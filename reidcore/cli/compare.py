@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from reidcore.runfolder.comparison_tables import as_csv, as_json, as_text
 from reidcore.runfolder.results import Results, read_results
 from reidcore.support.files import write_atomically
 
+MANY = 12
+"""Columns of settings beyond which a note tells how to choose."""
+
 
 def add_arguments(parser: ArgumentParser) -> RunCommand:
     parser.description = (
@@ -23,6 +27,13 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR")
     parser.add_argument("--test", metavar="NAME", help="only this test set")
     parser.add_argument("--ranking", metavar="NAME", help="only this ranking")
+    parser.add_argument(
+        "--settings",
+        action="append",
+        metavar="PATTERN",
+        help="of the settings that differ, only these, such as 'optim.*' or '*.use'; may be given "
+        "several times",
+    )
     parser.add_argument(
         "--median", action="store_true", help="of repeats, show the median in place of the mean"
     )
@@ -44,10 +55,14 @@ def compare_command(options: Namespace) -> int:
         except ReidError as error:
             problems.append(error)
     if runs:
-        rows = _chosen(make_comparison(runs), options)
+        rows = _chosen(make_comparison(runs, options.settings), options)
         if options.csv is not None:
             _write(options.csv, as_csv(rows))
         print(as_json(rows) if options.json else as_text(rows, options.median), flush=True)
+        count = len({key for row in rows for key in row.settings})
+        if count > MANY and not options.json and options.settings is None:
+            text = f"note: {count} settings differ; --settings PATTERN chooses those to show"
+            print(text, file=sys.stderr)
     if problems:
         worst = DataError if any(isinstance(one, DataError) for one in problems) else UsageError
         raise worst("\n".join(map(str, problems)))

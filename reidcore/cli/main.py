@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from reidcore.cli import interrupts
 from reidcore.cli.commands import CORE_NAMES, find_command, listing
 from reidcore.errors import PluginError, ReidError, UsageError
+from reidcore.support.author_code import with_place
 from reidcore.support.wording import a_or_an, in_words, readable
 from reidcore.version import __version__
 
@@ -61,7 +62,7 @@ def _main(argv: list[str]) -> int:
         traceback = parser.parse_args(argv[:place]).traceback
         if place == len(argv):
             parser.error("name a COMMAND; `reid --help` lists them")
-        code = _run(command, argv[place + 1 :])
+        code = _run(command, argv[place + 1 :], traceback)
         _flush()
         return code
     except SystemExit as end:
@@ -130,7 +131,7 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(name: str, arguments: Sequence[str]) -> int:
+def _run(name: str, arguments: Sequence[str], traceback: bool) -> int:
     """Finds the command, parses its arguments and runs it. What a plugin's command raises that is
     no `ReidError` becomes a PluginError that names the plugin."""
     _yield_soon()
@@ -140,7 +141,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     parser = _Parser(prog=f"reid {name}", description=command.summary.replace("%", "%%"))
     try:
         run = _added(command, parser)
-        options = parser.parse_args(arguments)
+        own = {"traceback": traceback} if name in CORE_NAMES else {}
+        options = parser.parse_args(arguments, argparse.Namespace(**own))
         if name not in SHARED:
             _alone(name)
         return _exit_code(command, run(options))
@@ -155,7 +157,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         if name in CORE_NAMES:
             raise
         raise PluginError(
-            f"{command} failed: {in_words(error)}. `reid --traceback {name} ...` shows where."
+            f"{command} failed: {with_place(error)}. `reid --traceback {name} ...` shows where."
         ) from error
 
 

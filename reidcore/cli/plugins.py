@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import textwrap
@@ -16,7 +17,7 @@ from reidcore.plugins.packaged_runs import packaged_runs
 from reidcore.plugins.registration import KINDS, LoadedComponent
 from reidcore.plugins.settings_help import describe_settings
 
-SLOW = 0.5
+SLOW = 1.0
 """Seconds of importing a plugin from which on its listing says so."""
 HEADER = ("PLUGIN", "DISTRIBUTION", "STATUS", "COMPONENTS")
 
@@ -25,6 +26,11 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     parser.description = (
         "Without NAME: every installed plugin and how it stands. With NAME: the plugin's "
         "components, with their settings, defaults and documentation, and its commands."
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print JSON, whose form docs/contracts.md describes, in place of the table",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a plugin, such as core")
     return plugins_command
@@ -37,15 +43,49 @@ def plugins_command(options: Namespace) -> int:
     """
     plugins = Plugins()
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if options.json:
+        print(_as_json(plugins, options.name))
+        return 0
     if options.name is None:
         lines = listing(plugins.rows(), width)
-        unreadable = [f"plugin {run.problem}" for run in packaged_runs(plugins) if run.problem]
-        for problem in (*refused_commands(plugins.commands()), *unreadable):
-            lines += _wrapped(f"note: {problem}", width)
+        for note in _notes(plugins):
+            lines += _wrapped(f"note: {note}", width)
     else:
         lines = details(plugins.load(options.name), width)
     print("\n".join(lines))
     return 0
+
+
+def _as_json(plugins: Plugins, name: str | None) -> str:
+    from reidcore.plugins.listing import plugin_listing
+
+    if name is None:
+        rows, notes = plugins.rows(), _notes(plugins)
+    else:
+        plugins.load(name)
+        rows, notes = [plugins.status(name)], []
+    found = plugin_listing(plugins, rows, notes)
+    return json.dumps(found, indent=1, ensure_ascii=False, default=str)
+
+
+def _notes(plugins: Plugins) -> list[str]:
+    """Sentences on what is wrong beside whole plugins, or slow."""
+    notes = list(refused_commands(plugins.commands()))
+    notes += [f"plugin {run.problem}" for run in packaged_runs(plugins) if run.problem]
+    for name in plugins.names():
+        plugin = plugins.status(name).plugin
+        if plugin is not None and (slow := _slowness(plugin)):
+            notes.append(f"plugin {plugin.found}: {slow}")
+    return notes
+
+
+def _slowness(plugin: LoadedPlugin) -> str:
+    """Why listing a plugin takes long, empty if it does not."""
+    if plugin.imports_torch:
+        return "listing this plugin imports torch, which takes seconds"
+    if plugin.seconds >= SLOW:
+        return f"importing this plugin takes {plugin.seconds:.1f} s, and so does listing it"
+    return ""
 
 
 def listing(rows: Iterable[Status], width: int | None = None) -> list[str]:
@@ -65,11 +105,8 @@ def details(plugin: LoadedPlugin, width: int | None = None) -> list[str]:
     lines = [f"{found.name}: {found.distribution} {found.version}, module {found.value}"]
     if plugin.observes:
         lines += _wrapped(f"observes: {', '.join(plugin.observes)}", width)
-    if plugin.imports_torch:
-        lines += _wrapped("note: listing this plugin imports torch, which takes seconds", width)
-    elif plugin.seconds >= SLOW:
-        text = f"note: importing this plugin takes {plugin.seconds:.1f} s, and so does listing it"
-        lines += _wrapped(text, width)
+    if slow := _slowness(plugin):
+        lines += _wrapped(f"note: {slow}", width)
     for kind, rule in KINDS.items():
         of_kind = [one for one in plugin.components if one.kind == kind]
         if of_kind:

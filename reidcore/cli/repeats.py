@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reidcore.support.wording import few
+
 if TYPE_CHECKING:
     from reidcore.plugins.loading import Plugins
     from reidcore.runfiles.runfile import RunFile
@@ -16,7 +18,7 @@ def check_repeats(
 ) -> list[tuple[list[str], RunFile]]:
     """Return each repeat's own `--set` items and its run file, all of them checked.
 
-    Raises RunFileError with the problems of all repeats.
+    Raises RunFileError with the problems of all repeats, each problem once.
     """
     from reidcore.errors import RunFileError
     from reidcore.runfiles.parse import parse_runfile
@@ -25,7 +27,7 @@ def check_repeats(
 
     count = len(next(iter(run.repeat.values()), ()))
     repeats = []
-    problems: list[str] = []
+    found: dict[tuple[str, str], list[int]] = {}
     for index in range(count):
         own = [f"{key}={toml_value(values[index])}" for key, values in run.repeat.items()]
         try:
@@ -33,15 +35,35 @@ def check_repeats(
             make_plan(repeat, plugins, allow_missing=True)
             repeats.append((own, repeat))
         except RunFileError as error:
-            which = f"in repeat {index + 1} of {count}: {', '.join(own)}"
             for problem in error.problems:
-                if problem.startswith("--set ") and problem[6:].startswith(tuple(own)):
-                    line = run.lines.of(("repeat", problem[6:].partition("=")[0]))
-                    problem = f"{run.path.name}:{line}: [repeat] {problem[6:]}"
-                problems.append(f"{problem} ({which})")
-    if problems:
-        raise RunFileError(problems)
+                mine = [item for item in own if problem.startswith(f"--set {item}")]
+                key = mine[0].partition("=")[0] if mine else ""
+                text = problem[len(f"--set {mine[0]}") :] if mine else problem
+                found.setdefault((key, text), []).append(index)
+    if found:
+        raise RunFileError(_told_once(run, *one, count) for one in found.items())
     return repeats
+
+
+def _told_once(run: RunFile, problem: tuple[str, str], repeats: Sequence[int], count: int) -> str:
+    """Return a problem with the repeats that have it.
+
+    problem: key of [repeat] and what is wrong with its value, or no key and a whole message.
+    """
+    from reidcore.support.toml_values import toml_value
+
+    key, text = problem
+    own = [f"{name}={toml_value(values[repeats[0]])}" for name, values in run.repeat.items()]
+    single = len(repeats) == 1
+    if key:
+        [item] = [item for item in own if item.startswith(f"{key}=")]
+        place = f"{run.path.name}:{run.lines.of(('repeat', key))}"
+        text = f"{place}: [repeat] {item if single else key}{text}"
+    if single:
+        return f"{text} (in repeat {repeats[0] + 1} of {count}: {', '.join(own)})"
+    if len(repeats) == count:
+        return f"{text} (in every repeat)"
+    return f"{text} (in repeats {few([str(one + 1) for one in repeats], 8)} of {count})"
 
 
 def check_folder_of_repeats(folder: Path, resume: bool) -> None:

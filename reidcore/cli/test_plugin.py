@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 import time
+import traceback
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 
@@ -16,7 +17,8 @@ FAILED = 3
 def add_arguments(parser: ArgumentParser) -> RunCommand:
     parser.description = (
         "Runs every check of reidcore.testing on an installed plugin: its packaging, its "
-        "components in their samples, its commands, and its run files."
+        "components in their samples, its commands, and its run files. "
+        "`reid --traceback test-plugin NAME` shows where in the code a check fails."
     )
     parser.add_argument("name", metavar="NAME", help="a plugin, such as qaconv")
     parser.add_argument(
@@ -32,7 +34,7 @@ def run_checks(options: Namespace) -> int:
     """Prints a line for every check as it ends; returns 0, or 3 if one fails."""
     from reidcore.errors import UsageError
     from reidcore.testing.checks import iter_checks
-    from reidcore.testing.failures import ConformanceError
+    from reidcore.testing.failures import ConformanceError, NotChecked
 
     checks = [check for check in iter_checks(options.name) if options.only in check.name]
     if not checks:
@@ -45,14 +47,22 @@ def run_checks(options: Namespace) -> int:
             subject = about
             print(subject)
         start = time.monotonic()
+        cause: BaseException | None = None
         try:
             check()
             state, text = "ok", ""
         except ConformanceError as error:
             state, text = "FAILED", str(error).removeprefix(f"{check.name}: ")
+            cause = error.__cause__ or error.__context__
+        except NotChecked as error:
+            state, text = "skip", str(error).removeprefix(f"{check.name}: ")
         counts[state] += 1
         print(f"  {state:6} {promise} ({time.monotonic() - start:.1f} s)", flush=True)
         if text:
             print(textwrap.fill(text, 96, initial_indent=" " * 9, subsequent_indent=" " * 9))
-    print(f"{len(checks)} checks, {counts['FAILED']} failed")
+        if cause is not None and getattr(options, "traceback", False):
+            shown = "".join(traceback.format_exception(cause))
+            print(textwrap.indent(shown, " " * 9), flush=True)
+    skipped = f", {counts['skip']} skipped" if counts["skip"] else ""
+    print(f"{len(checks)} checks, {counts['FAILED']} failed{skipped}")
     return FAILED if counts["FAILED"] else 0

@@ -10,13 +10,14 @@ from typing import Any
 import attrs
 
 from reidcore.contracts.component import Facts, Row
+from reidcore.contracts.wiring_methods import Unkept, call_wiring
 from reidcore.data.datasets import DataPlan, Loaded
 from reidcore.data.manifest import find_data, read_manifest
 from reidcore.errors import DataError, PluginError, ReidError, nearest
 from reidcore.protocols.all_protocols import PROTOCOLS
 from reidcore.protocols.base import POOL, Protocol
 from reidcore.runfiles.runfile import Source
-from reidcore.support.wording import in_words
+from reidcore.support.author_code import with_place
 
 
 def load_sources(
@@ -73,11 +74,9 @@ class _Loader:
         root = find_data(source.root) if default is None else Path(default())
         protocol = _protocol(source, reader)
         if root.exists() or (make and default is not None):
-            rows = self._read(
-                f"{reader!r} {root}", lambda: _ask(source, "rows", lambda: list(reader.rows(root)))
-            )
+            rows = self._read(f"{reader!r} {root}", lambda: _ask(source, reader, "rows", root))
             return _chosen(source, protocol, rows, str(root))
-        absent = _assumed(source, protocol, _ask(source, "facts", reader.facts))
+        absent = _assumed(source, protocol, _ask(source, reader, "facts"))
         if default is not None:
             note = f"{_place(source)}: will be made at {root} on first use"
             return attrs.evolve(absent, note=note, missing="" if allow_missing else str(root))
@@ -105,7 +104,7 @@ def _protocol(source: Source, reader: Any) -> Protocol | None:
         return source.protocol
     if reader is None:
         return PROTOCOLS["cross_camera"]()
-    name = _ask(source, "facts", reader.facts).protocol
+    name = _ask(source, reader, "facts").protocol
     if name not in PROTOCOLS:
         use = source.reader.use if source.reader else ""
         hint = nearest(str(name), PROTOCOLS) or f"; there are {', '.join(PROTOCOLS)}"
@@ -113,21 +112,22 @@ def _protocol(source: Source, reader: Any) -> Protocol | None:
     return PROTOCOLS[name]()
 
 
-def _ask(source: Source, method: str, call: Callable[[], Any]) -> Any:
+def _ask(source: Source, reader: Any, method: str, *given: Path) -> Any:
     """Return what a reader's method returns; `DataError` if its data, `PluginError` if it itself is
     at fault."""
     place = _place(source)
     try:
-        return call()
+        return call_wiring("reader", reader, method, *given)
     except DataError as error:
         raise DataError(f"{place}: {error}") from None
     except ReidError:
         raise
     except OSError as error:
         raise DataError(f"{place}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         use = source.reader.use if source.reader else ""
-        raise PluginError(f"{place}: {method}() of {use} failed: {in_words(error)}") from error
+        text = str(error) if isinstance(error, Unkept) else with_place(error)
+        raise PluginError(f"{place}: {method}() of {use} failed: {text}") from error
 
 
 def _splits(source: Source, protocol: Protocol | None, have: Collection[str]) -> tuple[str, ...]:

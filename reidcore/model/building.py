@@ -9,10 +9,12 @@ from typing import Any
 import torch
 
 from reidcore.contracts.parts import Context, Initial, Matcher
+from reidcore.contracts.wiring_methods import Unkept, unchanged
 from reidcore.data.pictures import PictureLoader
 from reidcore.distributed.processes import ALONE, Processes
 from reidcore.errors import DataError, PluginError, ReidError, UsageError
 from reidcore.model.model import Model
+from reidcore.support.author_code import with_place
 from reidcore.support.seeds import seed_all, seeded
 from reidcore.wiring.plan import Plan, Wired
 
@@ -48,14 +50,16 @@ def context_of(
 def build_part(plan: Plan, wired: Wired, context: Context | None = None) -> Any:
     """Build a part; whatever its build function raises becomes an error that names the part."""
     try:
-        return wired.build()(wired.config, context or context_of(plan, wired))
+        with unchanged(wired.config):
+            return wired.build()(wired.config, context or context_of(plan, wired))
     except DataError as error:
         raise DataError(f"{wired.part}: {error}") from error
     except ReidError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        text = str(error) if isinstance(error, Unkept) else with_place(error)
         raise PluginError(
-            f"{wired.part}: building it failed: {type(error).__name__}: {error} "
+            f"{wired.part}: building it failed: {text} "
             f"({wired.component.distribution} {wired.component.version})"
         ) from error
 

@@ -19,7 +19,8 @@ from reidcore.plugins.registration import (
     hook_manager,
     returned_by_hook,
 )
-from reidcore.support.wording import a_or_an, in_words, shortened
+from reidcore.support.author_code import with_place
+from reidcore.support.wording import a_or_an, shortened
 
 LONGEST_SUMMARY = 200
 """Characters of a summary that listings show."""
@@ -55,7 +56,7 @@ class LoadedCommand:
         except BaseException as error:
             raise PluginError(
                 f"{self} names the function {reference!r}, which could not be imported: "
-                f"{in_words(error)}."
+                f"{with_place(error)}."
             ) from error
         if not callable(function):
             raise PluginError(

@@ -22,6 +22,7 @@ import pluggy
 from reidcore import hookspecs
 from reidcore.errors import PluginError, UsageError, nearest
 from reidcore.plugins.commands import LoadedCommand, registered_commands
+from reidcore.plugins.core_versions import asked_of_core
 from reidcore.plugins.finding import CORE, find_plugins, is_nearly_ours, normalized
 from reidcore.plugins.registration import (
     KINDS,
@@ -33,7 +34,8 @@ from reidcore.plugins.registration import (
     classify,
     hook_manager,
 )
-from reidcore.support.wording import a_or_an, few, in_words
+from reidcore.support.author_code import with_place
+from reidcore.support.wording import a_or_an, few
 
 
 @attrs.frozen
@@ -259,11 +261,11 @@ class Plugins:
             commands = registered_commands(found, module)
         except Refused as refused:
             problem = f"breaks the contract of its hooks: {refused}"
-            return _broken(claims, found, problem, refused.__cause__)
+            return _broken(claims, found, problem, refused.__cause__ or refused)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # sys.exit() in a plugin must not end the listing
-            problem = f"could not be loaded from {found.value}: {in_words(error)}"
+            problem = f"could not be loaded from {found.value}: {with_place(error)}"
             return _broken(claims, found, problem, error)
         heavy = "torch" in sys.modules and not had_torch
         seconds = time.perf_counter() - started
@@ -289,9 +291,7 @@ def _broken(
     claims: tuple[Found, ...], found: Found, problem: str, cause: BaseException | None = None
 ) -> Status:
     stop = "" if problem.endswith((".", "?", "!")) else "."
-    # What it requires of the core is quoted because an older core is the usual cause.
-    asks = "".join(f" It asks for {line!r}." for line in found.requires if line != "reidcore")
-    text = f"plugin {found} {problem}{stop}{asks}"
+    text = f"plugin {found} {problem}{stop}{asked_of_core(found.requires, cause)}"
     return Status(found.name, "broken", claims, text, cause=cause)
 
 

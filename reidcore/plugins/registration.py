@@ -16,7 +16,8 @@ import pluggy
 from reidcore import hookspecs
 from reidcore.contracts.component import Component
 from reidcore.errors import PluginError, nearest
-from reidcore.support.wording import a_or_an, in_words, one_line
+from reidcore.support.author_code import with_place
+from reidcore.support.wording import a_or_an, one_line
 
 T = TypeVar("T")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -118,7 +119,7 @@ def build_function(component: LoadedComponent) -> Callable[[Any, Any], Any]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise PluginError(f"{what} could not be imported: {in_words(error)}.") from error
+        raise PluginError(f"{what} could not be imported: {with_place(error)}.") from error
     if not callable(function):
         raise PluginError(f"{what} cannot be called: it is {a_or_an(type(function).__name__)}.")
     return function
@@ -152,7 +153,7 @@ def returned_by_hook(
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise Refused([f"hook {hook} raised {in_words(error)}"]) from error
+            raise Refused([f"hook {hook} raised {with_place(error)}"]) from error
         if not isinstance(returned, Sequence) or isinstance(returned, str | bytes):
             text = f"hook {hook} returned {a_or_an(type(returned).__name__)}"
             raise Refused([f"{text}, not a list of {plural}"])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import attrs
 
+from reidcore.errors import UsageError, nearest
 from reidcore.runfolder.record import RESUME_FREE
 from reidcore.runfolder.results import Place, Results, Score
+from reidcore.support.wording import few, shortened
 
 
 @attrs.frozen
@@ -45,10 +48,39 @@ def _equal(runs: Sequence[Mapping[str, Any]], key: str) -> bool:
     return all(settings.get(key) == runs[0].get(key) for settings in runs)
 
 
-def make_comparison(runs: Sequence[Results]) -> list[ComparisonRow]:
-    """Return a row for every run, test set, ranking and stage; those of one place stand
-    together."""
-    keys = differing_settings([run.settings for run in runs])
+def chosen_settings(runs: Sequence[Mapping[str, Any]], patterns: Sequence[str]) -> list[str]:
+    """Return the keys of the runs' settings that fit one of the patterns, such as `optim.*`.
+
+    They are the settings that differ, or, where a pattern fits none of those, whatever it fits.
+    Raises UsageError with the nearest ones for a pattern that fits no setting.
+    """
+    every = list(dict.fromkeys(key for settings in runs for key in settings))
+    differing = differing_settings(runs)
+    chosen: set[str] = set()
+    for pattern in patterns:
+        fitting = [key for key in every if fnmatchcase(key, pattern)]
+        if not fitting:
+            tables = [f"{key.rpartition('.')[0]}.*" for key in every if "." in key]
+            keys = [f"*.{key.rpartition('.')[2]}" for key in every if "." in key]
+            near = nearest(pattern, [*every, *tables, *keys]) or "."
+            raise UsageError(
+                f"--settings {shortened(pattern, 60)!r} fits no setting of these runs{near} Those "
+                f"that differ are {few(differing, 12) or 'none'}"
+            )
+        chosen |= set(fitting) & set(differing) or set(fitting)
+    return [key for key in every if key in chosen]
+
+
+def make_comparison(
+    runs: Sequence[Results], patterns: Sequence[str] | None = None
+) -> list[ComparisonRow]:
+    """Return a row for every run, test set, ranking and stage; those of one place stand together.
+
+    patterns: of the settings that differ, only those that fit one; None for all. Raises UsageError
+    for a pattern that fits nothing.
+    """
+    settings = [run.settings for run in runs]
+    keys = differing_settings(settings) if patterns is None else chosen_settings(settings, patterns)
     short = len({run.folder.resolve().name for run in runs}) == len(runs)
     rows = [
         ComparisonRow(

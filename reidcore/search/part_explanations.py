@@ -18,6 +18,7 @@ from reidcore.contracts.pictures import Images
 from reidcore.contracts.settings import INSTANCE
 from reidcore.errors import PluginError, ReidError
 from reidcore.ranking.templates import take
+from reidcore.support.author_code import with_place
 from reidcore.wiring.plan import Wired
 
 
@@ -90,9 +91,7 @@ def _complaint(found: Any, pictures: int, lines: bool) -> str:
 
 
 def _failed(wired: Wired, method: str, error: Exception) -> PluginError:
-    return PluginError(
-        f"{wired.part}: {method} failed: {type(error).__name__}: {error} {_owner(wired)}"
-    )
+    return PluginError(f"{wired.part}: {method} failed: {with_place(error)} {_owner(wired)}")
 
 
 def _owner(wired: Wired) -> str:

@@ -10,9 +10,12 @@ A plugin's `tests/test_conformance.py`:
         check()
 
 Without pytest, `check_plugin("qaconv")` runs everything and raises one error with all failures.
+
+A check that cannot be made, because data are absent, or that would only repeat what another check
+says, is skipped, and says why.
 """
 
 from reidcore.testing.checks import Check, check_plugin, iter_checks
-from reidcore.testing.failures import ConformanceError
+from reidcore.testing.failures import ConformanceError, NotChecked
 
-__all__ = ["Check", "ConformanceError", "check_plugin", "iter_checks"]
+__all__ = ["Check", "ConformanceError", "NotChecked", "check_plugin", "iter_checks"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import attrs
 
 from reidcore.model.building import build_model
 from reidcore.model.model import Model
 from reidcore.search.part_explanations import explained_match, explained_part
+from reidcore.support.wording import few
 from reidcore.testing.failures import ConformanceError
 from reidcore.testing.samples import Sample
 from reidcore.testing.toy_inputs import batch_of
@@ -31,13 +34,32 @@ def sample_runs_dry(sample: Sample) -> None:
     """The sample is a run file that has the component, is wired and passes the dry run; what the
     component explains is as `explain` promises."""
     plan = sample.plan()
-    used = {wired.part.use for wired in plan.parts} | {plan.runfile.procedure.use}
-    used |= {source.reader.use for source in plan.runfile.sources if source.reader}
-    if sample.component.name not in used:
-        raise ConformanceError(f"its sample does not use it, but {', '.join(sorted(used))}")
+    sample.instances(plan)  # raises where it has none
+    readers = {source.reader.use for source in plan.runfile.sources if source.reader}
+    if sample.component.kind == "reader" and sample.component.name not in readers:
+        raise ConformanceError(f"its sample does not read with it, but {few(sorted(readers))}")
+    settings = copy.deepcopy(plan.resolved())
     model = build_model(plan, 0)
     dry_run(plan, model)
     _check_explanations(sample, plan, model.eval())
+    if repr(plan.resolved()) != repr(settings):
+        raise ConformanceError("what is built of its settings changes them; declare them frozen")
+
+
+def settings_are_frozen(sample: Sample) -> None:
+    """No setting can be given another value, so that the run record says what was built."""
+    config = sample.component.component.config
+    for field in attrs.fields(config):
+        try:
+            setattr(object.__new__(config), field.name, None)
+        except attrs.exceptions.FrozenError:
+            continue
+        except Exception:
+            pass  # a validator's complaint, or one of the class itself
+        raise ConformanceError(
+            f"the setting {field.name!r} of {config.__name__} can be changed; decorate the class "
+            "with attrs.frozen"
+        )
 
 
 def _check_explanations(sample: Sample, plan: Plan, model: Model) -> None:

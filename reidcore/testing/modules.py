@@ -85,21 +85,29 @@ def pictures_do_not_mix(sample: Sample) -> None:
 
 
 def computes_in_float64(sample: Sample) -> None:
-    """A model in float64 gives float64 outputs that are those of float32 up to rounding; distances
-    stay float32."""
+    """In float64, of float64 pictures and features, the component gives float64 outputs that are
+    those of float32 up to rounding; distances stay float32."""
     plan = sample.plan()
     model = trained(plan)
     wide = copy.deepcopy(model).double()
     images = pictures(plan, 5)
     exact = Images(images.pixels.double(), images.modality, images.camera)
     with torch.no_grad():
-        features, precise = model(images), wide(exact)
+        # Each part gets the others' features of float32, so that a fault of theirs is not its own.
+        features = model(images)
+        precise = {
+            name: value.double() if value.is_floating_point() else value
+            for name, value in features.items()
+        }
         for wired in sample.instances(plan):
             expected = _outputs(model, wired, features, images)
             for name, value in _outputs(wide, wired, precise, exact).items():
                 floating = expected[name].is_floating_point()
                 if wired.part.where != "matcher" and floating and value.dtype != torch.float64:
-                    raise ConformanceError(f"{name!r} of float64 pictures is {value.dtype}")
+                    raise ConformanceError(
+                        f"{name!r} of float64 pictures and features is {value.dtype}; compute in "
+                        "the dtype of what is given, without .float() or dtype=torch.float32"
+                    )
                 if floating:
                     check_same_numbers(value, expected[name], f"{name!r} in float64 and in float32")
 
@@ -137,7 +145,8 @@ def moves_with_the_model(sample: Sample) -> None:
                 place = f"{name}.{key}".lstrip(".")
                 raise ConformanceError(
                     f"{place} is a tensor {list(value.shape)} that is neither a parameter nor a "
-                    "buffer, so it stays where it is when the model moves; register_buffer it"
+                    "buffer, so it stays where it is when the model moves, and is not saved; "
+                    "register_buffer it"
                 )
     if torch.cuda.is_available():
         there = build_model(plan, 0).to("cuda")

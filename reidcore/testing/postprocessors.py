@@ -13,6 +13,7 @@ from torch import Tensor
 from reidcore.contracts.given import WiringError
 from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Meta
+from reidcore.contracts.wiring_methods import call_wiring
 from reidcore.model.model import Model
 from reidcore.model.training_pairs import Pairs
 from reidcore.ranking.comparer import make_fusion
@@ -134,7 +135,7 @@ def names_a_missing_column(sample: Sample) -> None:
             columns = plan.given.test_columns - {missing}
             given = attrs.evolve(plan.given, test_columns=columns, unit=True)
             try:
-                wired.config.check(given)
+                call_wiring("postprocessor", wired.config, "check", given)
             except WiringError as error:
                 if missing not in str(error):
                     raise ConformanceError(

@@ -10,15 +10,19 @@ from typing import Any
 
 from reidcore.contracts.component import Facts, Row
 from reidcore.contracts.rows import columns
+from reidcore.contracts.wiring_methods import call_wiring
 from reidcore.data.manifest import find_data
 from reidcore.runfiles.strict import structure
-from reidcore.testing.failures import ConformanceError
+from reidcore.support.wording import few
+from reidcore.testing.failures import ConformanceError, NotChecked
 from reidcore.testing.samples import Sample
 
 
 def facts_fit_the_rows(sample: Sample) -> None:
     """Where the data are at hand, or are made, the rows are as the reader's facts say. Data that
-    are absent are not asked for."""
+    are absent are not asked for: where none are there, nothing is checked."""
+    absent: dict[str, None] = {}
+    checked = 0
     for source in sample.run().sources:
         if source.reader is None or source.reader.use != sample.component.name:
             continue
@@ -30,11 +34,18 @@ def facts_fit_the_rows(sample: Sample) -> None:
             root = Path(base, "made") if made else find_data(source.root)
             if made or root.exists():
                 _check_rows(config, root)
+                checked += 1
+            else:
+                absent[str(root.absolute())] = None
+    if not checked:
+        where = few(list(absent))
+        raise NotChecked(f"its data are not there: {where}; REID_DATA says where data are")
 
 
 def _check_rows(config: Any, root: Path) -> None:
-    facts, rows = config.facts(), config.rows(root)
-    if rows != config.rows(root):
+    facts = call_wiring("reader", config, "facts")
+    rows = call_wiring("reader", config, "rows", root)
+    if rows != call_wiring("reader", config, "rows", root):
         raise ConformanceError("read twice, the rows differ")
     train = [row for row in rows if row.split == "train"]
     test = [row for row in rows if row.split in ("query", "gallery")]

@@ -42,7 +42,11 @@ class Sample:
 
     def instances(self, plan: Plan) -> list[Wired]:
         """Return the component's own parts of the plan."""
-        return [wired for wired in plan.parts if wired.part.use == self.component.name]
+        found = [wired for wired in plan.parts if wired.part.use == self.component.name]
+        if not found and self.component.kind != "reader":
+            used = ", ".join(sorted({wired.part.use for wired in plan.parts}))
+            raise ConformanceError(f"its sample does not use it, but {used}")
+        return found
 
     def plans(self) -> Iterator[Plan]:
         """Yield the plan at the sample's picture size and at one half as large again, which the

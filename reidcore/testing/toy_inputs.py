@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from reidcore.contracts.pictures import Batch, Images, Meta, Rows
 from reidcore.model.model import Model
 from reidcore.ranking.templates import view_of
 from reidcore.support.seeds import seeded
+from reidcore.testing.failures import ConformanceError
 from reidcore.training.dry_run import random_batch
 from reidcore.wiring.plan import Plan
 
@@ -98,3 +100,31 @@ def with_global_seed(seed: int, function: Callable[[], Any]) -> Any:
         random.seed(seed)
         np.random.seed(seed)
         return function()
+
+
+def without_global_draws(seed: int, function: Callable[[], Any]) -> Any:
+    """Call a function with the global random generators in a state of this seed. Raises
+    ConformanceError if it draws from one of them."""
+
+    def watched() -> Any:
+        before = _states()
+        found = function()
+        after = _states()
+        drawn = [name for name, state in before.items() if state != after[name]]
+        if drawn:
+            raise ConformanceError(
+                f"it draws from {' and '.join(drawn)}; draw from the generator that is handed over "
+                "alone, else a run that goes on after a break, or with other workers, differs"
+            )
+        return found
+
+    return with_global_seed(seed, watched)
+
+
+def _states() -> dict[str, Any]:
+    """Return the states of the global random generators, by name."""
+    return {
+        "Python's global generator (random)": random.getstate(),
+        "NumPy's global generator (np.random)": pickle.dumps(np.random.get_state(legacy=False)),
+        "torch's global generator": torch.random.get_rng_state().numpy().tobytes(),
+    }

@@ -24,6 +24,7 @@ from reidcore.ranking.resources import Resources
 from reidcore.ranking.sides import Sides
 from reidcore.ranking.templates import take, view_of
 from reidcore.runfiles.tables import RankingTable
+from reidcore.support.author_code import with_place
 from reidcore.support.seeds import seeded
 from reidcore.support.wording import few
 from reidcore.wiring.plan import Plan, Wired
@@ -58,10 +59,10 @@ def blamed(wired: Wired, doing: str) -> Iterator[None]:
         yield
     except ReidError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         owner = f"{wired.component.distribution} {wired.component.version}"
         raise PluginError(
-            f"dry run: {wired.part}: {doing} failed: {type(error).__name__}: {error} ({owner})"
+            f"dry run: {wired.part}: {doing} failed: {with_place(error)} ({owner})"
         ) from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -55,11 +55,6 @@ class Connector:
         outputs = self._loader.call(wired, "outputs", self.given)
         if wired.part.role in self._loader.failed:
             return wired
-        if not isinstance(outputs, Mapping) or not outputs:
-            self._loader.blame_plugin(
-                wired, "outputs()", f"it returned {outputs!r}, not {{name: Feature}}"
-            )
-            return wired
         for name, feature in outputs.items():
             self._features[f"{wired.instance}.{name}"] = feature
         return attrs.evolve(wired, outputs=dict(outputs))
@@ -94,11 +89,6 @@ class Connector:
             return None
         matching: Any = self._loader.call(connected, "describe", self.given)
         if wired.part.role in self._loader.failed:
-            return None
-        if not isinstance(matching, Matching):
-            self._loader.blame_plugin(
-                wired, "describe()", f"it returned {matching!r}, not a Matching"
-            )
             return None
         self._matchers[wired.part.name] = matching
         return attrs.evolve(connected, matching=matching)

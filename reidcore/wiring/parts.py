@@ -8,6 +8,7 @@ from typing import Any, Literal
 import attrs
 
 from reidcore.contracts.given import Given, WiringError
+from reidcore.contracts.wiring_methods import Unkept, call_wiring, check_as_written
 from reidcore.data.manifest import find_data
 from reidcore.errors import PluginError, ReidError, UsageError
 from reidcore.plugins.loading import Plugins
@@ -15,7 +16,8 @@ from reidcore.plugins.registration import LoadedComponent
 from reidcore.runfiles.problems import Problems
 from reidcore.runfiles.runfile import Part, RunFile
 from reidcore.runfiles.strict import structure
-from reidcore.support.wording import in_words
+from reidcore.support.author_code import with_place
+from reidcore.support.wording import few
 from reidcore.wiring.plan import Wired
 from reidcore.wiring.references import reachable_heads
 from reidcore.wiring.trials import has_trials, with_trial
@@ -26,16 +28,16 @@ Purpose = Literal["train", "eval", "rank"]
 class PartLoader:
     """Loads a run's parts and calls their wiring methods; collects every problem on the way.
 
-    problems: mistakes in the run file. broken: mistakes of plugins. failed: roles of parts that
-    have either. distributions: version by distribution. weights: (part, path) of each file of
-    weights that a part asks for.
+    problems: mistakes in the run file. broken: mistakes of plugins, each with the parts that it
+    stops. failed: roles of parts that have either. distributions: version by distribution.
+    weights: (part, path) of each file of weights that a part asks for.
     """
 
     def __init__(self, run: RunFile, plugins: Plugins):
         self.run = run
         self.plugins = plugins
         self.problems = Problems(run.path, run.lines)
-        self.broken: list[str] = []
+        self.broken: dict[str, list[str]] = {}
         self.failed: set[str] = set()
         self.distributions: dict[str, str] = {}
         self.weights: dict[tuple[str, str], None] = {}
@@ -47,7 +49,9 @@ class PartLoader:
             return None
         try:
             config, faults = structure(component.component.config, part.table, part.core_keys)
-        except Exception as error:
+            if config is not None:
+                check_as_written(config, part.table)
+        except (Exception, SystemExit) as error:
             self.blame_plugin(Wired(part, component, None), "its settings class", error)
             return None
         self.problems.add_faults(part.path, str(part), faults)
@@ -75,7 +79,7 @@ class PartLoader:
                 found = self.plugins.load(name).found
                 self.distributions[found.distribution] = found.version
             except PluginError as error:
-                self.broken.append(str(error))
+                self.broken.setdefault(str(error), [])
             except UsageError as error:
                 self.problems.add(("plugins",), "key 'plugins'", str(error))
 
@@ -85,7 +89,7 @@ class PartLoader:
             self.distributions[component.distribution] = component.version
             return component
         except PluginError as error:
-            self.broken.append(f"{part}: {error}")
+            self._break(str(part), str(error))
         except UsageError as error:
             key = "read" if part.kind == "reader" else "use"
             self.problems.add((*part.path, key), str(part), str(error))
@@ -108,12 +112,12 @@ class PartLoader:
             for one in given
         )
         try:
-            return getattr(wired.config, method)(*given)
+            return call_wiring(wired.part.kind, wired.config, method, *given)
         except WiringError as error:
             self.refuse(wired.part, error.field, error.text)
         except ReidError as error:
             self.refuse(wired.part, "", str(error))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self.blame_plugin(wired, f"{method}()", error)
         return None
 
@@ -123,18 +127,24 @@ class PartLoader:
         path = (*part.path, field) if field else part.path
         self.problems.add(path, str(part), f"{field} {text}" if field else text)
 
-    def blame_plugin(self, wired: Wired, what: str, error: Exception | str) -> None:
+    def blame_plugin(self, wired: Wired, what: str, error: BaseException) -> None:
         """Note a mistake of the plugin that the part comes from, as in "outputs() failed"."""
         self.failed.add(wired.part.role)
         owner = f"{wired.component.distribution} {wired.component.version}"
-        text = error if isinstance(error, str) else in_words(error)
-        self.broken.append(f"{wired.part}: {what} of {owner} failed: {text}")
+        text = str(error) if isinstance(error, Unkept) else with_place(error)
+        self._break(str(wired.part), f"{what} of {owner} failed: {text}")
+
+    def _break(self, part: str, text: str) -> None:
+        """Note a mistake of a plugin that stops this part, and perhaps others."""
+        parts = self.broken.setdefault(text, [])
+        parts += [part] * (part not in parts)
 
     def raise_problems(self) -> None:
         """Raise `RunFileError` with every problem; `PluginError` if only plugins are at fault."""
-        if self.broken and not self.problems.texts:
-            raise PluginError("\n".join(self.broken))
-        self.problems.texts += self.broken
+        broken = [f"{few(parts)}: {text}" if parts else text for text, parts in self.broken.items()]
+        if broken and not self.problems.texts:
+            raise PluginError("\n".join(broken))
+        self.problems.texts += broken
         self.problems.raise_any()
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import attrs
 
 from reidcore.contracts.given import Given, WiringError
-from reidcore.errors import UsageError
+from reidcore.contracts.wiring_methods import Unkept, call_wiring
+from reidcore.errors import PluginError, UsageError
 from reidcore.runfiles.tables import FITTED, RankingTable
 from reidcore.wiring.parts import PartLoader
 from reidcore.wiring.plan import Plan, Wired
@@ -134,7 +135,8 @@ def follow_chain(
     """Call `check` for every postprocessor of a ranking, with `given` as it is at its place.
 
     promised: for each matcher, whether its distances lie in [0, 1]. check: returns whether the
-    postprocessor's results do. Returns whether the last distances lie in [0, 1].
+    postprocessor's results do, None after noting that it does not fit. Returns whether the last
+    distances lie in [0, 1].
     """
     unit = ranking.unit(promised)
     before = _sources(ranking)
@@ -153,7 +155,8 @@ def follow_chain(
             by_row=ranking.scale == "row_minmax",
             shortlisted=ranking.shortlist is not None,
         )
-        unit = bool(check(post, here))
+        found = check(post, here)
+        unit = found is None or bool(found)
         before = str(post.part)
     return unit
 
@@ -172,9 +175,11 @@ def check_chain(plan: Plan, ranking: RankingTable, columns: frozenset[str]) -> N
 
     def check(post: Wired, here: Given) -> Any:
         try:
-            return post.config.check(here)
+            return call_wiring(post.part.kind, post.config, "check", here)
         except WiringError as error:
             raise UsageError(f"ranking {ranking.name!r}: {post.part}: {error}") from None
+        except Unkept as error:
+            raise PluginError(f"ranking {ranking.name!r}: {post.part}: check(): {error}") from None
 
     posts = {wired.part.name: wired for wired in plan.posts}
     promised = {name: plan.matching(name).unit for name in ranking.weights}

@@ -102,7 +102,8 @@ def test_errors_of_a_command(site):
     assert done.returncode == 3 and "Traceback" not in done.stderr
     assert (
         "error: command 'count' of plugin words (reid-plugin-words 0.1.0) failed: "
-        "ZeroDivisionError: nobody thought of this. `reid --traceback count ...` shows where."
+        "ZeroDivisionError: nobody thought of this, at reid_words/count.py:16. `reid --traceback "
+        "count ...` shows where."
     ) in done.stderr
     done = reid(site, "--traceback", "count", "--fail", "bug")
     assert "count.py" in done.stderr and "Traceback" in done.stderr

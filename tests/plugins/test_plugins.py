@@ -13,6 +13,7 @@ from reidcore.errors import PluginError, UsageError
 from reidcore.plugins.finding import CORE, find_plugins
 from reidcore.plugins.loading import Plugins
 from reidcore.plugins.registration import Found, build_function
+from reidcore.version import __version__
 
 
 @pytest.fixture
@@ -101,7 +102,10 @@ class TestLoading:
             "plugin unsound (reid-plugin-unsound 0.3.0) could not be loaded from "
             "reid_unsound.plugin: ImportError: cannot import name 'no_such_thing'"
         )
-        assert text.endswith(". It asks for 'reidcore>=1.2'.")
+        assert text.endswith(
+            ", at reid_unsound/plugin.py:1. It asks for 'reidcore>=1.2'; this is reidcore "
+            f"{__version__}."
+        )
         assert isinstance(caught.value.__cause__, ImportError)
 
     def test_too_new(self, site):
@@ -141,7 +145,34 @@ class TestLoading:
         write_distribution(site, "leaver", "import sys; sys.exit(7)")
         status = Plugins().status("leaver")
         assert status.state == "broken"
-        assert "could not be loaded from reid_leaver.plugin: SystemExit: 7." in status.message
+        assert "could not be loaded from reid_leaver.plugin: SystemExit: 7, at " in status.message
+
+    @pytest.mark.parametrize(
+        ("asked", "plugin", "said"),
+        [
+            ("reidcore>=1.0,<2", "1 / 0", False),
+            ("reidcore<2,>=1.0", "import reid_nowhere", False),
+            ("reidcore==1.*,!=1.0.9", "1 / 0", False),
+            ("reidcore~=1.0", "1 / 0", False),
+            ("reidcore @ file:///somewhere", "1 / 0", False),
+            ("reidcore~=1.4", "1 / 0", True),
+            ("reidcore==0.9", "1 / 0", True),
+            ("reidcore>=0.1,<1", "import reid_nowhere", True),
+            ("reidcore>1", "from reidcore.api import no_such_thing", True),
+            ("reidcore>=1.0,<2", "from reidcore.api import no_such_thing", True),
+            ("reidcore>=1.0,<2", "import reidcore.no_such_thing", True),
+            ("reidcore>=1.0,<2", FINE.replace("reid_heads", "reid_heds"), True),
+        ],
+    )
+    def test_the_core_that_is_asked_for_is_said_where_it_may_be_the_cause(
+        self, site, asked, plugin, said
+    ):
+        """It is not met, or the plugin looked for what this core lacks; not otherwise."""
+        name = f"asker{sum(map(ord, asked + plugin))}"
+        write_distribution(site, name, plugin, requires=[asked])
+        status = Plugins().status(name)
+        assert status.state == "broken"
+        assert ("It asks for 'reidcore" in status.message) == said, status.message
 
     def test_keyboard_interrupt(self, site):
         """The user can interrupt a plugin's import."""

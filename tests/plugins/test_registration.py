@@ -72,7 +72,7 @@ REFUSED = {
         "{'given'} are declared in the hookimpl",
     ),
     "raises": (namespace(heads=lambda: 1 / 0), "reid_heads raised ZeroDivisionError: division"),
-    "exits": (namespace(heads=sys.exit), "hook reid_heads raised SystemExit."),
+    "exits": (namespace(heads=sys.exit), "hook reid_heads raised SystemExit, at "),
     "nothing": (namespace(heads=None), "reid_heads returned a NoneType, not a list of components"),
     "one": (namespace(heads=component()), "reid_heads returned a Component, not a list"),
     "text": (namespace(heads="part"), "reid_heads returned a str, not a list"),

@@ -9,7 +9,7 @@ from damage import FILES, Document
 from distributions import reid
 
 from reidcore.cli.main import main
-from reidcore.errors import RunFileError
+from reidcore.errors import RunFileError, nearest
 from reidcore.plugins.loading import Plugins
 from reidcore.plugins.packaged_runs import find_packaged
 from reidcore.runfiles.key_lines import KeyLines
@@ -164,8 +164,8 @@ def test_messages_of_the_architecture(toy_folder, capsys, text, pairs, said):
         (
             "broken.x",
             "plugin broken (reid-plugin-broken 0.3.0) could not be loaded from "
-            "reid_broken.plugin: ModuleNotFoundError: No module named 'reid_nowhere'. It asks for "
-            "'reidcore>=1.2'.",
+            "reid_broken.plugin: ModuleNotFoundError: No module named 'reid_nowhere', at "
+            "reid_broken/plugin.py:1. It asks for 'reidcore>=1.2'; this is reidcore 1.0.0.",
         ),
         (
             "future.x",
@@ -180,7 +180,7 @@ def test_messages_of_the_architecture(toy_folder, capsys, text, pairs, said):
         (
             "wrong.raises",
             "head 'neck' (wrong.raises): outputs() of reid-plugin-wrong 0.2.0 failed: "
-            "ZeroDivisionError: division by zero",
+            "ZeroDivisionError: division by zero, at reid_wrong/plugin.py:13",
         ),
         (
             "wrong.empty",
@@ -372,6 +372,52 @@ def test_repeats_are_checked_before_the_first_begins(toy_folder, capsys):
     assert "(in repeat 3 of 3: train.seed=2, loss.id.smoothing=2)" in text
     (toy_folder / "repeat.toml").write_text(bad, encoding="utf-8")
     assert main(["run", "repeat.toml"]) == 2 and not (toy_folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "ends"),
+    [
+        ([("k1 = 10", "k1 = 5.5")], ["at .k1 (in every repeat)"]),
+        (
+            [("k1 = 10", "k1 = 5.5"), ("= [0, 0.1, 0.2]", "= [3, 0, 3]")],
+            ["at .k1 (in every repeat)", "(in repeats 1, 3 of 3)"],
+        ),
+        ([('"train.seed"', '"train.sede"')], ["did you mean 'seed'? (in every repeat)"]),
+        ([('"train.seed"', '"head.cells.cuont"')], ["did you mean 'count'? (in every repeat)"]),
+    ],
+)
+def test_what_several_repeats_have_is_told_once(toy_folder, capsys, changes, ends):
+    """With the repeats that have it, whether the file or [repeat] is wrong."""
+    (toy_folder / "repeat.toml").write_text(edited(MANY, *changes), encoding="utf-8")
+    assert main(["run", "repeat.toml", "--no-dry"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(ends), lines
+    assert all(any(line.endswith(end) for line in lines) for end in ends), lines
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "near"),
+    [
+        ("features", ["temperature", "weight"], ""),
+        ("width", ["weight"], ""),
+        ("margin", ["mining"], ""),
+        ("feature", ["features"], "features"),
+        ("sdg", ["adam", "sgd"], "sgd"),
+        ("pp", ["p"], "p"),
+        ("toi", ["toy"], "toy"),
+        ("num_epochs", ["seed", "epochs"], "epochs"),
+        ("decay", ["weight_decay"], "weight_decay"),
+        ("", ["a"], ""),
+    ],
+)
+def test_only_near_names_are_suggested(word, known, near):
+    """A slip, a swap, or a part of the name; nothing that merely shares letters."""
+    assert nearest(word, known) == (f", did you mean {near!r}?" if near else "")
+
+
+def test_a_far_key_is_told_what_its_part_takes(toy_folder, capsys):
+    text = refused(capsys, edited(MANY, ("k1 = 10", "features = 10")))
+    assert "unknown key 'features'; the keys here are k1, " in text
 
 
 def test_a_sampler_reads_features_and_matchers(toy_folder):

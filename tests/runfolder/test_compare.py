@@ -164,6 +164,45 @@ def test_one_test_set_or_ranking(here, capsys):
     assert "--ranking mian: the runs have main" in message
 
 
+def test_settings_are_chosen_by_patterns(here, capsys):
+    """Of those that differ; one that all runs share is shown where it alone fits. JSON and CSV have
+    the same."""
+    out, _ = compare(capsys, "plain", "wide", "--settings", "backbone.*")
+    assert out.split()[:4] == ["run", "backbone.width", "test", "set"]
+    out, _ = compare(capsys, "plain", "wide", "--settings", "*.seed", "--settings", "*width")
+    assert out.split()[:3] == ["run", "train.seed", "backbone.width"]
+    out, _ = compare(capsys, "plain", "wide", "--settings", "train.epochs")
+    header, *rows = (line.split() for line in out.splitlines())
+    assert header[1] == "train.epochs" and [row[1] for row in rows] == ["1", "1"]
+    out, _ = compare(capsys, "plain", "wide", "--json", "--settings", "*.se?d", "--csv", "c.csv")
+    assert [row["settings"] for row in json.loads(out)] == [{"train.seed": 0}, {"train.seed": 1}]
+    assert Path("c.csv").read_text().startswith("run,train.seed,test set,")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "near"),
+    [
+        ("trian.seed", "did you mean 'train.seed'?"),
+        ("bckbone.*", "did you mean 'backbone.*'?"),
+        ("*.wdth", "did you mean '*.width'?"),
+        ("zzz", "differ are train.seed, backbone.width"),
+        ("", "fits no setting"),
+        ("x" * 5000, "5000 characters"),
+    ],
+)
+def test_a_pattern_that_fits_nothing_names_the_nearest(here, capsys, pattern, near):
+    out, message = compare(capsys, "plain", "wide", "--settings", pattern, code=2)
+    assert near in message and len(message) < 1000 and not out
+
+
+def test_many_settings_are_noted(here, capsys, monkeypatch):
+    """How to choose is told beside a wide table, not beside JSON."""
+    monkeypatch.setattr("reidcore.cli.compare.MANY", 1)
+    assert "note: 2 settings differ; --settings PATTERN" in compare(capsys, "plain", "wide")[1]
+    for more in (["--json"], ["--settings", "*"]):
+        assert compare(capsys, "plain", "wide", *more)[1] == ""
+
+
 def test_settings_are_flattened_as_set_names_them():
     """Parts lose their prefix, entries of lists go by name or number, what is unset is left out."""
     table = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import doctest
+import re
+from pathlib import Path
 
 import bad_parts
 import pytest
@@ -11,52 +13,64 @@ from running import environment, reid
 
 from reidcore.cli.main import main
 from reidcore.plugins.loading import Plugins
-from reidcore.testing import ConformanceError, check_plugin, checks, iter_checks
+from reidcore.testing import (
+    ConformanceError,
+    NotChecked,
+    check_plugin,
+    checks,
+    iter_checks,
+    packages,
+)
 from reidcore.testing import failures as failures_module
+from reidcore.testing.checks import CHECKS
 
 DRY = {"sample runs dry"}
-SIZES = {"fits two picture sizes"}
-ALONE = {
-    "pictures do not mix",
-    "computes in float64",
-    "every parameter gets a gradient",
-    "moves with the model",
-}
+ORDER = {"order follows from the generator"}
+CHANGE = {"change follows from the generator"}
 MOVES = "moves with the model"
 CAUGHT = {
     "head bad.too_long": (
-        {*DRY, *SIZES, *ALONE, "state survives saving", "outputs are as declared"},
+        DRY,
         "declared as vector 64 for each picture, but 6 pictures give [6, 65]",
     ),
     "head bad.one_size": ({"outputs are as declared"}, "output 'rows' is [6, 6]"),
     "head bad.picky": (set(), ""),
-    "head bad.forgetful": ({"state survives saving", MOVES}, "outside of parameters"),
+    "head bad.forgetful": ({MOVES}, "neither a parameter nor a buffer"),
     "head bad.mixing": ({"pictures do not mix"}, "alone and in a batch of 5 differ by up to"),
-    "head bad.narrow": ({"computes in float64"}, "'vector' of float64 pictures is torch.float32"),
+    "head bad.narrow": ({"computes in float64"}, "pictures and features is torch.float32"),
     "head bad.unreached": ({"every parameter gets a gradient"}, "no gradient reaches spare"),
     "head bad.stuck": ({MOVES}, "scales is a tensor [1] that is neither a parameter nor a buffer"),
     "head bad.undocumented": ({"settings are documented"}, "setting 'depth' has no doc"),
-    "head bad.without_sample": (
-        {*DRY, *SIZES, *ALONE, "state survives saving", "outputs are as declared"},
-        "has no sample",
-    ),
+    "head bad.without_sample": (DRY, "has no sample"),
+    "head bad.broken": (DRY, "forward failed: RuntimeError: "),
+    "head bad.leaving": (DRY, "forward failed: SystemExit: 5, at bad_torch.py:"),
+    "head bad.thawed": ({"settings are frozen"}, "the setting 'source' of ThawedHead can be"),
+    "head bad.restless": ({"settings are frozen"}, "'source' of RestlessHead can be changed"),
+    "head bad.growing": (DRY, "changed the setting 'sizes' from [1] to [1, 2]"),
+    "head bad.doubling": (DRY, "changed the setting 'depth' from 3 to 6"),
+    "head bad.spoiled": (DRY, "changed the setting 'depth' from 1 to 7"),
+    "head bad.silent": (DRY, "it returned None, not {name: Feature}"),
+    "head bad.half": (DRY, "not {name: Feature} with whole numbers"),
     "head bad.elsewhere": (DRY, "does not use it"),
     "loss bad.counting": ({"forward changes nothing"}, "forward changes loss_loss_of.seen"),
-    "loss bad.overwriting": ({"state survives saving", "forward changes nothing"}, "overwrites"),
+    "loss bad.overwriting": ({"forward changes nothing"}, "overwrites"),
     "loss bad.moving": ({"forward changes nothing"}, "forward changes loss_loss_of.calls"),
     "matcher bad.batchwise": (
-        {"tiles give the whole", "takes an empty gallery"},
+        {"tiles give the whole"},
         "must not depend on which others",
     ),
     "matcher bad.greedy": ({"takes an empty gallery"}, "takes an empty gallery: RuntimeError"),
     "matcher bad.negative": (
-        {*DRY, *SIZES, "distances keep their promises"},
+        DRY,
         "distance is negative",
     ),
+    "matcher bad.beside_broken": (set(), ""),
+    "matcher bad.beside_narrow": (set(), ""),
     "matcher bad.detached": ({"distances have a gradient"}, "distances have no gradient"),
     "matcher bad.lopsided": ({"distances keep their promises"}, "declared symmetric"),
     "postprocessor bad.late": ({"changes only the distances"}, "it changes query.time"),
     "postprocessor bad.first_wins": ({"follows the gallery's order"}, "in another order"),
+    "postprocessor bad.undecided": (DRY, "check() of reid-plugin-bad 0 failed: it returned None"),
     "postprocessor bad.unnamed": (
         {"names a missing column"},
         "'needs something that is not there', which does not name it",
@@ -72,33 +86,34 @@ CAUGHT = {
     ),
     "postprocessor bad.modest": (set(), ""),
     "postprocessor bad.masking": (set(), ""),
-    "postprocessor bad.turned": (
-        {
-            *DRY,
-            *SIZES,
-            "changes only the distances",
-            "follows the gallery's order",
-            "names a missing column",
-            "takes scored pairs alone into account",
-        },
-        "returned torch.float32 [5, 4] for float32 [4, 5] distances",
-    ),
-    "sampler bad.careless": ({"order follows from the generator"}, "the global generators"),
-    "sampler bad.remembering": ({"order follows from the generator"}, "another epoch before it"),
-    "sampler bad.wrong_size": ({"order follows from the generator"}, "but one has [3]"),
-    "augmentation bad.moody": ({"change follows from the generator"}, "gives another picture"),
-    "augmentation bad.scaled": ({"change follows from the generator"}, "becomes torch.float32"),
+    "postprocessor bad.turned": (DRY, "returned torch.float32 [5, 4] for float32 [4, 5] distances"),
+    "sampler bad.careless": (ORDER, "it draws from torch's global generator"),
+    "sampler bad.shuffled": (ORDER, "it draws from NumPy's global generator"),
+    "sampler bad.of_its_own": (ORDER, "another order at another time"),
+    "sampler bad.remembering": (ORDER, "another epoch before it"),
+    "sampler bad.wrong_size": (ORDER, "but one has [3]"),
+    "sampler bad.shapeless": (DRY, "batch() of reid-plugin-bad 0 failed: it returned None"),
+    "augmentation bad.moody": (CHANGE, "it draws from torch's global generator"),
+    "augmentation bad.rare": (CHANGE, "it draws from NumPy's global generator"),
+    "augmentation bad.rarer": (CHANGE, "it draws from Python's global generator"),
+    "augmentation bad.own_dice": (CHANGE, "gives another picture"),
+    "augmentation bad.keeping": (CHANGE, "gives another picture"),
+    "augmentation bad.scaled": (CHANGE, "becomes torch.float32"),
     "reader bad.miscounted": (
         {"facts fit the rows"},
         "counts are declared as {'train': 9}, but the rows have {'train': 8}",
     ),
+    "reader bad.absent": (set(), ""),
+    "reader bad.factless": (DRY, "facts() of bad.factless failed: it returned None, not Facts"),
+    "reader bad.rowless": (DRY, "rows() of bad.rowless failed: it returned None, not a list"),
 }
 """Component -> the checks it fails, and what one of them says."""
 
 
 @pytest.fixture(scope="module")
-def failures(tmp_path_factory):
-    """{component: {check: text}} of everything that fails in the plugin `bad`."""
+def results(tmp_path_factory):
+    """{component: {check: text}} of everything that fails in the plugin `bad`, and that is
+    skipped."""
     base = tmp_path_factory.mktemp("bad")
     (base / "pictures").mkdir()
     for number in range(24):
@@ -106,6 +121,7 @@ def failures(tmp_path_factory):
     plugins = Plugins([])
     plugins.add("bad", bad_parts.Plugin())
     found: dict[str, dict[str, str]] = {}
+    skipped: dict[str, dict[str, str]] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REID_DATA", str(base))
         patch.setenv("REID_CACHE", str(base / "cache"))
@@ -116,7 +132,44 @@ def failures(tmp_path_factory):
                 check()
             except ConformanceError as error:
                 found[component][text] = str(error)
-    return found
+            except NotChecked as error:
+                assert str(error).startswith(f"{component}: ")
+                skipped.setdefault(component, {})[text] = str(error)
+    return found, skipped
+
+
+@pytest.fixture(scope="module")
+def failures(results):
+    return results[0]
+
+
+def test_what_follows_from_a_failure_is_not_judged(results):
+    """And says from which: of the component itself, or of another one in its sample."""
+    failures, skipped = results
+    for texts in skipped.values():
+        for text in texts.values():
+            if "its data are not there" in text:
+                continue
+            other, _, missed = text.partition("because this fails: ")[2].partition(": ")
+            assert missed in failures[other], text
+    assert len(skipped["head bad.broken"]) == len(CHECKS["head"]) - 3
+    beside = set(skipped["matcher bad.beside_broken"].values())
+    assert all(text.endswith("head bad.broken: sample runs dry") for text in beside)
+
+
+def test_absent_data_are_told(results):
+    """What cannot be looked at is skipped, with the folder that is missing."""
+    (text,) = results[1]["reader bad.absent"].values()
+    assert "facts fit the rows: its data are not there: /" in text and "/nowhere;" in text
+
+
+def test_errors_have_the_line_of_the_authors_code(failures):
+    """In bad_torch, where the exception arose."""
+    (text,) = failures["head bad.broken"].values()
+    place = re.search(r", at bad_torch\.py:(\d+) \(reid-plugin-bad 0\)", text)
+    assert place, text
+    source = Path(bad_parts.__file__).with_name("bad_torch.py").read_text().splitlines()
+    assert "@ torch.ones(3, 3)" in source[int(place[1]) - 1]
 
 
 @pytest.mark.parametrize("component", CAUGHT)
@@ -149,7 +202,7 @@ def test_check_plugin_lists_every_failure():
     plugins.add("bad", Two())
     with pytest.raises(ConformanceError) as caught:
         check_plugin("bad", plugins)
-    assert len(caught.value.failures) == 2
+    assert len(caught.value.failures) == 6
     assert "augmentation bad.moody" in str(caught.value)
     assert "augmentation bad.scaled" in str(caught.value)
 
@@ -177,7 +230,7 @@ def test_a_report_without_pytest(capsys):
     """Every check has its line; what is not there is told."""
     assert main(["test-plugin", "core", "--only", "augmentation core.flip"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "augmentation core.flip" and lines[-1] == "3 checks, 0 failed"
+    assert lines[0] == "augmentation core.flip" and lines[-1] == "4 checks, 0 failed"
     assert all(line.startswith("  ok     ") for line in lines[1:-1])
     assert main(["test-plugin", "core", "--only", "flop"]) == 2
     assert "no check of core has 'flop' in its name" in capsys.readouterr().err
@@ -186,12 +239,17 @@ def test_a_report_without_pytest(capsys):
 
 
 def test_a_report_of_failures(tmp_path):
-    """What fails is told below its line, and the exit code says so."""
+    """What fails is told below its line, and the exit code says so; with where, if asked for."""
     write_distribution(tmp_path, "loud", FINE.replace("reid_loud", "loud"), requires=["reidcore"])
     env = environment(tmp_path / "cache", tmp_path)
     printed = reid(env, tmp_path, "test-plugin", "loud", code=3).stdout
     assert "  FAILED packaging" in printed
     assert "         it requires reidcore, expected reidcore>=1.x,<2" in printed
+    assert "  skip   outputs are as declared" in printed and "8 failed" not in printed
+    assert "Traceback" not in printed
+    one = ["test-plugin", "loud", "--only", "stripes: sample runs"]
+    shown = reid(env, tmp_path, "--traceback", *one, code=3).stdout
+    assert "Traceback" in shown and "in sample_runs_dry" in shown
 
 
 @pytest.fixture
@@ -209,6 +267,8 @@ def package_failures(tmp_path, monkeypatch):
                     check()
                 except ConformanceError as error:
                     found[text] = str(error)
+                except NotChecked:
+                    pass
         return found
 
     return install
@@ -247,6 +307,17 @@ def test_open_version_ranges_are_caught(package_failures, requires):
     name = f"kitrange{len(requires)}{''.join(filter(str.isdigit, ''.join(requires)))}"
     (text,) = package_failures(name, requires=requires).values()
     assert "expected reidcore>=1.x,<2" in text
+
+
+def test_slow_imports_are_caught(package_failures, monkeypatch):
+    """Where the time goes is told; a fast one passes, whatever it prints."""
+    monkeypatch.setattr(packages, "SLOWEST", 0.4)
+    asks = {"requires": ["reidcore>=1.0,<2"]}
+    files = {"slow.py": "import time\ntime.sleep(0.5)\n"}
+    found = package_failures("kitslow", f"{FINE}\nimport reid_kitslow.slow\n", files=files, **asks)
+    assert list(found) == ["plugin module imports quickly"]
+    assert "0.5 s of it the code of reid_kitslow.slow" in found["plugin module imports quickly"]
+    assert package_failures("kitloud", f"{FINE}\nprint('here', 3.5)\n", **asks) == {}
 
 
 def test_foreign_names_are_caught(package_failures):
