@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import attrs
 import torch
@@ -24,8 +25,8 @@ ROUNDING = 1e-5
 
 
 class TLift:
-    """Distances 1 - (p + alpha) * s of the similarities s = 1 - distance and their temporal
-    probabilities p. In [0, 1] if alpha is 0, else at least -alpha.
+    """Distances 1 - (p + alpha) * s of the similarities s = 1 - distance, sharpened if so set, and
+    their temporal probabilities p. In [0, 1] if alpha is 0, else at least -alpha.
 
     Memory besides `distances`: for each query and gallery camera its k best pictures, and some
     blocks of `entries` numbers. Raises DataError for pictures without camera or time and
@@ -42,16 +43,28 @@ class TLift:
             return distances
         _require_places(ranking)
         _require_unit(distances)
-        return self._run(distances, ranking.query, ranking.gallery, _turned)
+        sharpness = self.config.sharpness
+        similar = _turned if sharpness == 1 else partial(_sharpened, sharpness=sharpness)
+        return self._run(distances, ranking.query, ranking.gallery, similar, _turned)
 
     def lift(self, scores: Tensor, query: Meta, gallery: Meta) -> Tensor:
         """(p + alpha) * s, written into the similarities `scores` [Q, G]."""
-        return self._run(scores, query, gallery, lambda block: block)
+
+        def same(block: Tensor) -> Tensor:
+            return block
+
+        return self._run(scores, query, gallery, same, same)
 
     def _run(
-        self, values: Tensor, query: Meta, gallery: Meta, turn: Callable[[Tensor], Tensor]
+        self,
+        values: Tensor,
+        query: Meta,
+        gallery: Meta,
+        similar: Callable[[Tensor], Tensor],
+        back: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        """`lift` in place; `turn` makes a block of values similarities and similarities values.
+        """`lift` in place; `similar` makes a block of values similarities, `back` lifted
+        similarities values.
 
         Columns are brought into the order of cameras and back in place, block by block.
         """
@@ -63,7 +76,7 @@ class TLift:
         found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in sizes]
         for part in rows:
             block = torch.index_select(values[part], 1, order, out=buffer[: part.stop - part.start])
-            for best, own in zip(found, turn(block).split(sizes, 1), strict=True):
+            for best, own in zip(found, similar(block).split(sizes, 1), strict=True):
                 best.append(leading(own, self.config.k))
             values[part] = block
         nearby = nearby_queries(query, self.config.tau)
@@ -81,10 +94,10 @@ class TLift:
             ):
                 probability.masked_fill_(skipped[part, None], 0)
                 own[part, columns].mul_(probability.add_(self.config.alpha))
-        back = order.argsort()
+        there = order.argsort()
         for part in rows:
-            block = torch.index_select(values[part], 1, back, out=buffer[: part.stop - part.start])
-            values[part] = turn(block)
+            block = torch.index_select(values[part], 1, there, out=buffer[: part.stop - part.start])
+            values[part] = back(block)
         return values
 
     def _probabilities(
@@ -231,6 +244,12 @@ def _stacked(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 def _turned(values: Tensor) -> Tensor:
     """1 - values, in place."""
     return torch.sub(values.new_ones(()), values, out=values)
+
+
+def _sharpened(distances: Tensor, sharpness: float) -> Tensor:
+    """Similarities sigmoid(sharpness * logit(1 - distance)), in place; small ones keep their
+    digits."""
+    return distances.clamp_(0, 1).logit_().mul_(-sharpness).sigmoid_()
 
 
 def _slices(length: int, size: int) -> Iterator[slice]:
