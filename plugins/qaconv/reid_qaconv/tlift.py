@@ -41,11 +41,11 @@ class TLift:
     def __call__(self, distances: Tensor, ranking: Ranking) -> Tensor:
         if not distances.numel():
             return distances
-        _require_places(ranking)
-        _require_unit(distances)
+        require_places(ranking)
+        require_unit(distances)
         sharpness = self.config.sharpness
-        similar = _turned if sharpness == 1 else partial(_sharpened, sharpness=sharpness)
-        return self._run(distances, ranking.query, ranking.gallery, similar, _turned)
+        similar = turned if sharpness == 1 else partial(_sharpened, sharpness=sharpness)
+        return self._run(distances, ranking.query, ranking.gallery, similar, turned)
 
     def lift(self, scores: Tensor, query: Meta, gallery: Meta) -> Tensor:
         """(p + alpha) * s, written into the similarities `scores` [Q, G]."""
@@ -241,7 +241,7 @@ def _stacked(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     )
 
 
-def _turned(values: Tensor) -> Tensor:
+def turned(values: Tensor) -> Tensor:
     """1 - values, in place."""
     return torch.sub(values.new_ones(()), values, out=values)
 
@@ -258,7 +258,8 @@ def _slices(length: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, length))
 
 
-def _require_places(ranking: Ranking) -> None:
+def require_places(ranking: Ranking) -> None:
+    """Refuse pictures without camera or time."""
     for side, meta in (("query", ranking.query), ("gallery", ranking.gallery)):
         for column, missing in (("time", ~meta.time.isfinite()), ("camera", meta.camera < 0)):
             if missing.any():
@@ -268,7 +269,8 @@ def _require_places(ranking: Ranking) -> None:
                 )
 
 
-def _require_unit(distances: Tensor) -> None:
+def require_unit(distances: Tensor) -> None:
+    """Refuse distances outside [0, 1]."""
     low, high = (float(value) for value in distances.aminmax())
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         raise PluginError(

@@ -179,6 +179,17 @@ def test_the_demo_runs(tmp_path, capsys):
         ("lifted", "plain", "tlift"),
     ):
         assert scores[ranking][before]["mAP"] != scores[ranking][after]["mAP"]
+    # The paper's other way to use times, of the README's section TFusion.
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text()
+    (fusing,) = (
+        text for text in re.findall(r"```toml\n(.*?)```", readme, re.DOTALL) if "tfusion" in text
+    )
+    (tmp_path / "fusing.toml").write_text(fusing)
+    again = tmp_path / "again.json"
+    assert main(["eval", str(out), str(tmp_path / "fusing.toml"), "-o", str(again)]) == 0
+    fused = json.loads(again.read_text())["demo"]["fused"]
+    assert fused["rerank"] == scores["reranked"]["rerank"]
+    assert fused["rerank+tfusion"]["mAP"] != fused["rerank"]["mAP"]
 
 
 MIXED = """
