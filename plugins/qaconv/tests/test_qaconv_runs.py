@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import re
 from functools import partial
 from pathlib import Path
@@ -190,6 +192,24 @@ def test_the_demo_runs(tmp_path, capsys):
     fused = json.loads(again.read_text())["demo"]["fused"]
     assert fused["rerank"] == scores["reranked"]["rerank"]
     assert fused["rerank+tfusion"]["mAP"] != fused["rerank"]["mAP"]
+
+
+def test_a_trained_run_draws_by_another_rule(tmp_path, monkeypatch, session_cache):
+    """`reid explain --set` chooses what lines weigh: the contribution, or the paper's cosine."""
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "qaconv:demo", "--out", "run", *few_pictures("train.epochs=0")]) == 0
+    one, other = sorted(Path(os.environ["REID_CACHE"]).rglob("*.jpg"))[:2]
+    Path("plain.toml").write_text('format = 1\n[[ranking]]\nname = "plain"\nmatcher = "pairs"\n')
+    where = ("plain.toml", "--query", str(one), "--gallery", str(other))
+    for name, sets, column, scale in (
+        ("contribution", (), "contribution", 200),
+        ("cosine", ("--set", "matcher.pairs.drawn=cosine"), "cosine", 1),
+    ):
+        assert main(["explain", "run", *where, *sets, "-o", name]) == 0
+        (found,) = Path(name).glob("*to_gallery*.csv")
+        lines = list(csv.DictReader(found.open()))
+        weights = [float(line["weight"]) for line in lines]
+        assert weights == pytest.approx([scale * float(line[column]) for line in lines], rel=1e-4)
 
 
 MIXED = """
