@@ -11,6 +11,7 @@ from reidcore.cli.options import (
     add_pictures,
     add_ranking,
     add_run_folder,
+    add_set,
 )
 from reidcore.contracts.commands import RunCommand
 
@@ -23,6 +24,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     )
     add_run_folder(parser)
     add_evaluation(parser)
+    add_set(parser)
     add_pictures(parser)
     parser.add_argument(
         "--map",
@@ -73,7 +75,7 @@ def explain_command(options: Namespace) -> int:
     from reidcore.support.files import check_new
 
     check_new(options.output)
-    run = load(options.folder, options.file, options.device, options.losses)
+    run = load(options.folder, options.file, options.device, options.losses, options.sets)
     explained = run.explain(
         options.query,
         options.gallery,

@@ -58,14 +58,17 @@ def load(
     evaluation: str | os.PathLike[str] | None = None,
     device: str = "auto",
     losses: bool = False,
+    sets: Sequence[str] = (),
 ) -> Search:
-    """Return a trained run, ready to rank pictures; see `reidcore.load`."""
+    """Return a trained run, ready to rank pictures; see `reidcore.load`. sets: changes such as
+    "matcher.pairs.drawn=cosine"."""
 
     folder = Path(folder)
     plan = read_plan(
         folder,
         "train" if losses else "rank",
         evaluation=Path(evaluation) if evaluation is not None else None,
+        sets=sets,
         allow_missing=losses,
     )
     if not plan.rankings:

@@ -134,6 +134,20 @@ def test_the_papers_backbones_need_one_setting(sets, trunk, channels):
     )
 
 
+@pytest.mark.parametrize("name", [*PERSONS, *VEHICLES, *WARD])
+def test_widths_are_related_to_the_map_as_in_the_paper(name):
+    """Sections III-C and III-D: a quarter of the backbone's channels for the self-guided branch,
+    and for pairs as many channels as there are locations, so that C_t, what the controller gives
+    at each, is that too."""
+    known = "{ read = 'core.market1501', root = 'none' }"  # whose counts need no list
+    plan = plan_of(name, f"data.train={known}", f"data.test=[{known}]")
+    channels, height, width = plan.given.feature("backbone.layer4").shape
+    heads = table_of(name)["head"]
+    widths = {head["name"]: head["channels"] for head in heads if "channels" in head}
+    expected = {"own": channels // 4, "pair": height * width}
+    assert widths == {name: expected[name] for name in widths}
+
+
 def test_vehicleid_is_scored_by_its_protocol_on_three_lists():
     tests = plan_of("vehicleid").data.test
     assert [test.source.name for test in tests] == ["small", "medium", "large"]

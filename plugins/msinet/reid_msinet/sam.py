@@ -75,8 +75,9 @@ def unlikeness(vectors: Tensor, mask: Tensor, exclude_self: bool, by_pictures: b
 class SpatialAlignment(Loss):
     """Distances 1 - cosine between activation vectors of a batch (section 3.3, eq. 8).
 
-    An anchor's vectors of its positives are aligned with its self activation, those of its
-    negatives with each other; with unified pairs all of them with each other. Logs `pos` and `neg`.
+    An anchor's vectors of its positives are aligned with its self activation, or with each other
+    where there is none, those of its negatives with each other; with unified pairs all of them with
+    each other. Logs `pos` and `neg`.
     """
 
     def __init__(self, config: Sam, context: Context):
@@ -111,17 +112,15 @@ class SpatialAlignment(Loss):
                 return self._among(vectors, every), {}
             terms = {}
             if config.mode != "neg":
-                terms["pos"] = self._positive(
-                    vectors, F.normalize(self.self_activation(maps)), same
-                )
+                terms["pos"] = self._positive(vectors, maps, same)
             if config.mode != "pos":
                 terms["neg"] = self._among(vectors, ~same)
         return torch.stack(list(terms.values())).sum(), terms
 
     def explain(self, features: Mapping[str, Tensor], images: Images) -> dict[str, Heat]:
         """`self_activation`, to which a picture's responses to its positives are aligned."""
-        maps = features[self.source]
-        if self.config.activation == "pam" and not hasattr(self, "attention"):
+        maps, activation = features[self.source], self.config.activation
+        if activation == "none" or (activation == "pam" and not hasattr(self, "attention")):
             return {}
         own = self.self_activation(maps).reshape(len(maps), *maps.shape[2:])
         return {"self_activation": Heat(own.detach().cpu().numpy())}
@@ -130,10 +129,13 @@ class SpatialAlignment(Loss):
         config = self.config
         return unlikeness(vectors, mask, config.exclude_self, config.negatives == "pictures")
 
-    def _positive(self, vectors: Tensor, own: Tensor, same: Tensor) -> Tensor:
-        if self.config.exclude_self:
+    def _positive(self, vectors: Tensor, maps: Tensor, same: Tensor) -> Tensor:
+        exclude_self = self.config.exclude_self
+        if exclude_self:
             same = same & ~torch.eye(len(same), dtype=torch.bool, device=same.device)
-        weights = same.to(vectors.dtype)
+        if self.config.activation == "none":
+            return unlikeness(vectors, same, exclude_self, by_pictures=False)
+        own, weights = F.normalize(self.self_activation(maps)), same.to(vectors.dtype)
         apart = 1 - (vectors * own[:, None]).sum(2)
         return ((apart * weights).sum(1) / weights.sum(1).clamp(min=1)).mean()
 

@@ -25,19 +25,32 @@ GENOTYPE_FILE = "genotype.json"
 ALPHA_FILE = "alpha.csv"
 
 
-def split_pictures(pids: np.ndarray, split: Categories) -> np.ndarray:
+def split_pictures(
+    pids: np.ndarray, split: Categories, halves: str = "first", seed: int = 0
+) -> np.ndarray:
     """Return True for each picture [N] that trains, False where it validates. All of an identity
-    train that only trains, and of a shared one with m pictures the first floor(m / 2)."""
-    places = np.zeros(len(pids), dtype=np.int64)
-    for pid in np.unique(pids):
-        places[pids == pid] = np.arange((pids == pid).sum())
-    half = np.bincount(pids, minlength=split.train)[pids] // 2
-    return (pids < split.train_only) | ((pids < split.train) & (places < half))
+    train that only trains, and of a shared one with m pictures floor(m / 2): the first ones in this
+    order, every second one ("interleaved"), or drawn ones ("random"), always the same of a seed."""
+    generator = torch.Generator().manual_seed(seed)
+    trains = pids < split.train_only
+    for pid in range(split.train_only, split.train):
+        own = np.flatnonzero(pids == pid)
+        half = len(own) // 2
+        if halves == "interleaved":
+            chosen = own[1::2]
+        elif halves == "random":
+            chosen = own[torch.randperm(len(own), generator=generator).numpy()[:half]]
+        else:
+            chosen = own[:half]
+        trains[chosen] = True
+    return trains
 
 
-def split_rows(rows: Rows, split: Categories) -> tuple[Rows, Rows]:
+def split_rows(
+    rows: Rows, split: Categories, halves: str = "first", seed: int = 0
+) -> tuple[Rows, Rows]:
     """Training and validation pictures, each with labels from 0."""
-    trains = split_pictures(rows.pid, split)
+    trains = split_pictures(rows.pid, split, halves, seed)
     every = range(rows.identities)
     return (
         rows.where(trains).relabelled(every[: split.train]),
@@ -218,5 +231,6 @@ def search(config: Search, run: Run) -> None:
             "[procedure] order = 'code' clips no gradients; remove optim.clip_norm or use "
             "order = 'paper'"
         )
-    train, validation = split_rows(run.train, config.categories(run.train.identities))
+    split = config.categories(run.train.identities)
+    train, validation = split_rows(run.train, split, config.halves, run.seed)
     alternate(config, run, train, validation)

@@ -61,14 +61,14 @@ class Sam:
         "whether positive pairs, negative pairs or both are aligned; of separated pairs alone",
         default="pos_neg",
     )
-    activation: Literal["pam", "self"] = setting(
-        "what positive pairs are aligned with: position attention with weights of its own, or the "
-        "picture's own correlation, without weights",
+    activation: Literal["pam", "self", "none"] = setting(
+        "what an anchor's positives are aligned with: position attention with weights of its own "
+        "(pam), the picture's own correlation, without weights (self), or each other, as negatives "
+        "are (none)",
         default="pam",
     )
     pairs: Literal["separated", "unified"] = setting(
-        "positives with the self activation and negatives among each other, or all pictures among "
-        "each other",
+        "positives and negatives on their own, or all pictures among each other",
         default="separated",
     )
     orientation: Literal["partner", "anchor"] = setting(
@@ -89,10 +89,10 @@ class Sam:
     def check(self, given: Given) -> None:
         channels = given.map(self.source)[0]
         given.need(
-            self.activation == "self" or channels >= 8,
+            self.activation != "pam" or channels >= 8,
             "source",
             f"is {self.source!r} with {channels} channels, of which position attention takes an "
-            "eighth; use a map with 8 or more, or activation = 'self'",
+            "eighth; use a map with 8 or more, or activation = 'self' or 'none'",
         )
         given.need(
             self.pairs == "separated" or self.mode == "pos_neg",

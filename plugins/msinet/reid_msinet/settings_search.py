@@ -27,6 +27,12 @@ class Search:
     )
     overlap: float = _share("share of the identities that train and validate", 0.4)
     train_only: float = _share("share of the identities that only train; the rest validates", 0.2)
+    halves: Literal["first", "interleaved", "random"] = setting(
+        "which half of a shared identity's pictures trains: the first in the order of the data, as "
+        "in the authors' code, every second one, or one that is drawn by the run's seed. Where "
+        "pictures are listed by camera, the first half has other cameras than the second",
+        default="first",
+    )
     order: Literal["paper", "code"] = setting(
         "paper: in each iteration the weights step on a training batch, then alpha on a validation "
         "batch. code: alpha steps first, except in an epoch's first iteration, and what the "

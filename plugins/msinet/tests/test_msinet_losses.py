@@ -188,23 +188,26 @@ def naive_sam(loss, maps: Tensor, labels: Tensor) -> Tensor:
     def apart(a: Tensor, b: Tensor) -> Tensor:
         return 1 - (a * b).sum() / (a.norm() * b.norm())
 
+    def pairs_of(pictures: list[int]) -> list[tuple[int, int]]:
+        both = itertools.product(pictures, pictures)
+        return [(a, b) for a, b in both if not (config.exclude_self and a == b)]
+
     aligned = config.pairs == "separated" and config.mode != "neg"
-    own = loss.self_activation(maps) if aligned else None
+    own = loss.self_activation(maps) if aligned and config.activation != "none" else None
     total = []
     for i in every:
         same = [p for p in every if labels[p] == labels[i]]
         if config.exclude_self:
             same.remove(i)
         others = [p for p in every if labels[p] != labels[i] or config.pairs == "unified"]
-        pairs = [
-            (a, b)
-            for a, b in itertools.product(others, others)
-            if not (config.exclude_self and a == b)
-        ]
         terms = []
         if own is not None:
             terms.append(sum(apart(own[i], vector(i, p)) for p in same) / len(same))
+        elif aligned:
+            pairs = pairs_of(same)
+            terms.append(sum(apart(vector(i, a), vector(i, b)) for a, b in pairs) / len(pairs))
         if config.pairs == "unified" or config.mode != "pos":
+            pairs = pairs_of(others)
             number = len(others) if config.negatives == "pictures" else len(pairs)
             terms.append(sum(apart(vector(i, a), vector(i, b)) for a, b in pairs) / number)
         total.append(sum(terms))
@@ -218,6 +221,10 @@ def naive_sam(loss, maps: Tensor, labels: Tensor) -> Tensor:
         {"orientation": "anchor", "mode": "pos"},
         {"activation": "self"},
         {"activation": "self", "mode": "pos", "exclude_self": True},
+        {"activation": "none"},
+        {"activation": "none", "mode": "pos"},
+        {"activation": "none", "exclude_self": True, "orientation": "anchor"},
+        {"activation": "none", "negatives": "pictures"},
         {"mode": "neg", "negatives": "pictures"},
         {"pairs": "unified", "activation": "self"},
         {"pairs": "unified", "exclude_self": True, "orientation": "anchor"},
@@ -227,8 +234,8 @@ def naive_sam(loss, maps: Tensor, labels: Tensor) -> Tensor:
 def test_alignment_is_what_its_equations_say(settings):
     """All variants of table 5, pair by pair, with unlike numbers of pictures of each identity: the
     means are over an anchor's own pairs."""
-    maps = torch.rand(6, 16, 3, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    labels = torch.tensor([0, 1, 0, 1, 1, 1])
+    maps = torch.rand(7, 16, 3, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    labels = torch.tensor([0, 1, 0, 1, 1, 1, 0])
     loss = sam_loss(16, **settings)
     value, _ = loss({"x.map": maps}, batch_of(labels))
     torch.testing.assert_close(value, naive_sam(loss, maps, labels))
@@ -267,7 +274,8 @@ def test_alignment_explains_itself():
     torch.testing.assert_close(
         torch.from_numpy(heat.values).flatten(1), loss.self_activation(maps).detach()
     )
-    assert sam_loss(16, mode="neg").explain({"x.map": maps}, images) == {}
+    for settings in ({"mode": "neg"}, {"activation": "none"}):
+        assert sam_loss(16, **settings).explain({"x.map": maps}, images) == {}
 
 
 @pytest.mark.parametrize(
@@ -285,5 +293,7 @@ def test_alignment_refuses_what_it_cannot_do(given, settings, field):
     assert caught.value.field == field
 
 
-def test_attention_without_weights_needs_few_channels():
-    Sam(source="x.map", activation="self").check(sam_given(channels=4))
+@pytest.mark.parametrize("activation", ["self", "none"])
+def test_alignment_without_weights_needs_few_channels(activation):
+    Sam(source="x.map", activation=activation).check(sam_given(channels=4))
+    assert not list(sam_loss(4, activation=activation).parameters())

@@ -36,6 +36,12 @@ SEARCHES = (
     "search-msmt17-tcm-overlap",
     "search-msmt17-ce-overlap",
 )
+OTHERS = tuple(
+    f"{network}-{name}"
+    for network in ("osnet", "resnet50")
+    for name in (*SETS, *SCRATCH, "msmt17-to-market", "veri-to-vehicleid")
+)
+OTHERS += ("osnet-veri-sam", "osnet-veri-to-vehicleid-sam")
 PAPER = (*SETS, *SCRATCH, *PAIRS, *ARCHITECTURES, *ALIGNED, *LITERAL)
 SMALL = ("demo", "search-demo", "ward", "ward-sam", "ward-osnet", "ward-osnet-sam", "search-ward")
 
@@ -46,12 +52,12 @@ plan_of = partial(packaged_plan, "msinet")
 
 def test_these_are_the_run_files():
     found = packaged_runs(Plugins(), "msinet")
-    assert sorted(run.name for run in found) == sorted((*PAPER, *SEARCHES, *SMALL))
+    assert sorted(run.name for run in found) == sorted((*PAPER, *OTHERS, *SEARCHES, *SMALL))
     for run in found:
         assert run.summary, f"{run.name} has no summary"
 
 
-@pytest.mark.parametrize("name", [*PAPER, *SEARCHES])
+@pytest.mark.parametrize("name", [*PAPER, *OTHERS, *SEARCHES])
 def test_each_is_wired(name, capsys):
     assert main(["check", "--no-dry", f"msinet:{name}"]) == 0
     assert "ok: keys and wiring" in capsys.readouterr().out
@@ -125,6 +131,37 @@ def test_presets_of_the_search_differ_in_what_they_are_named_for():
         "memory_init": "zeros",
         "alpha_steps": [150, 225, 350],
     }
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_networks_are_trained_alike(name):
+    """Pictures, batches, epochs and rates are those of MSINet's file, losses its first two."""
+    network, _, base = name.partition("-")
+    table, own = table_of(name), table_of(base)
+    assert (
+        table["backbone"].pop("use") == {"osnet": "core.osnet", "resnet50": "core.resnet"}[network]
+    )
+    assert ("weights" in table["backbone"]) == ("weights" in own["backbone"])
+    for key in ("data", "train", "optim", "eval"):
+        assert table[key] == own[key]
+    losses = [loss for loss in own["loss"] if not loss["name"].startswith("part_")]
+    for loss in losses:
+        if loss["use"] == "msinet.sam":
+            loss["source"] = "backbone.layer4"
+    assert table["loss"] == losses
+
+
+@pytest.mark.parametrize(("network", "millions"), [("osnet", 2.2), ("resnet50", 23.5)])
+def test_other_networks_have_the_published_size(network, millions):
+    """Table 2 says 2.2 million, and about 24 with what is behind a ResNet-50's trunk."""
+    model = build_model(plan_of(f"{network}-market-scratch"), 0)
+    size = sum(
+        value.numel()
+        for role, part in model.parts()
+        for value in part.parameters()
+        if role == "backbone"
+    )
+    assert round(size / 1e6, 1) == millions
 
 
 def test_architectures_differ_in_their_genotype_alone():

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from plugins.msinet.tests.msinet_weights import fill, own_role, weights
+from reid_msinet import search
 from reid_msinet.categories import split_identities
 from reid_msinet.network import MSISuperNet
 from reid_msinet.plugin import reid_procedures
@@ -97,6 +98,43 @@ def test_shared_identities_give_half_of_their_pictures():
     pids = np.array([0, 1, 2, 1, 0, 1, 3, 2])
     trains = split_pictures(pids, split_identities(4, 0.25, 0.5))
     assert trains.tolist() == [True, True, True, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("halves", ["first", "interleaved", "random"])
+def test_halves_are_chosen_as_they_are_named(halves):
+    """Of pictures that are listed by camera the first half has one of two cameras, the others both;
+    always half of each shared identity, and a random one by the seed alone."""
+    split = split_identities(10, 0.2, 0.6)
+    pids = np.repeat(np.arange(10), 9)
+    camera = np.tile(np.arange(9) >= 4, 10)
+    trains = split_pictures(pids, split, halves, seed=3)
+    assert trains[pids < 2].all() and not trains[pids >= 8].any()
+    shared = (pids >= 2) & (pids < 8)
+    assert np.bincount(pids[shared & trains])[2:].tolist() == [4] * 6
+    cameras = {tuple(np.unique(camera[(pids == pid) & trains])) for pid in range(2, 8)}
+    assert ((False,) in cameras) == (halves == "first")
+    again = [split_pictures(pids, split, halves, seed) for seed in (3, 4)]
+    assert np.array_equal(trains, again[0])
+    assert np.array_equal(trains, again[1]) == (halves != "random")
+    if halves == "interleaved":
+        assert (np.diff(np.flatnonzero(trains[pids == 2])) == 2).all()
+
+
+@pytest.mark.parametrize("halves", ["interleaved", "random"])
+def test_a_search_takes_the_halves_that_are_set(halves, monkeypatch):
+    """Which rows it alternates between, with the seed of its run."""
+    seen = {}
+    monkeypatch.setattr(search, "alternate", lambda config, run, *sides: seen.update(sides=sides))
+    rows = rows_of(np.repeat(np.arange(10), 6), 10)
+    backbone = SimpleNamespace(network=SimpleNamespace(alpha=1))
+    run = SimpleNamespace(
+        model=SimpleNamespace(backbone=backbone), table={"optim": None}, train=rows, seed=7
+    )
+    config = Search(feature="pool.vector", halves=halves)
+    search.search(config, run)
+    expected = split_rows(rows, config.categories(10), halves, 7)
+    assert [side.paths for side in seen["sides"]] == [side.paths for side in expected]
+    assert expected[0].paths != split_rows(rows, config.categories(10))[0].paths
 
 
 class Steps:

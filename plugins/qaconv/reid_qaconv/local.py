@@ -20,8 +20,8 @@ def unit_locations(maps: Tensor) -> Tensor:
 
 
 class Local(nn.Module):
-    """A map with fewer channels, normalised at each location: `map` (Liao and Shao 2020, section
-    3.2). [B, C, H, W] -> [B, channels, H, W], at least float32."""
+    """A map with fewer channels, normalised at each location: `map` (Liao and Shao 2020, sections
+    3.1 and 5.1). [B, C, H, W] -> [B, channels, H, W], at least float32."""
 
     def __init__(self, config: LocalSettings, context: Context):
         super().__init__()

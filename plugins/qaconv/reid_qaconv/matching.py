@@ -1,5 +1,5 @@
 """Query-adaptive convolution: the locations of two maps matched with each other (Liao and Shao
-2020, section 3.3)."""
+2020, sections 3.1 and 3.2)."""
 
 from __future__ import annotations
 
@@ -179,6 +179,8 @@ class QAConv(Matcher):
         self.score_scale = config.score_scale
         self.operands: torch.dtype = getattr(torch, config.operands)
         self.fused = Fused(config.fused, context.name, "qaconv.matcher", "maps")
+        self.drawn, self.above = config.drawn, config.drawn_above
+        self.drawn_scale = config.drawn_scale if config.drawn == "contribution" else 1.0
         self.halves = 1 if config.head == "shared" else 2
         self.bn = nn.BatchNorm1d(1)
         self.fc = nn.Linear(self.halves * self.shape[1] * self.shape[2], 1)
@@ -285,25 +287,17 @@ class QAConv(Matcher):
         )
         return query, gallery
 
-    def explain(
-        self, a: Template, b: Template, scale: float = 200.0, above: float = 0.5
-    ) -> dict[str, Lines]:
+    def explain(self, a: Template, b: Template) -> dict[str, Lines]:
         """Lines from every location of one picture to its match in the other: `to_gallery` and
-        `to_query`. Their weight is the contribution times `scale`; as in the authors' drawings,
-        those above `above` count. Lists indices, cosines, contributions and pixel centres too."""
+        `to_query`. Their weight is the contribution times `drawn_scale`, or the cosine; those above
+        `drawn_above` are drawn. Lists indices, cosines, contributions and pixel centres too."""
         query, gallery = self.correspondences(a, b)
         return {
-            "to_gallery": self._lines(query, "gallery", scale, above),
-            "to_query": self._lines(gallery, "query", scale, above),
+            "to_gallery": self._lines(query, "gallery"),
+            "to_query": self._lines(gallery, "query"),
         }
 
-    def _lines(
-        self,
-        found: Correspondences,
-        towards: Literal["gallery", "query"],
-        scale: float,
-        above: float,
-    ) -> Lines:
+    def _lines(self, found: Correspondences, towards: Literal["gallery", "query"]) -> Lines:
         matches, cosine, contribution = (
             value.flatten().cpu() for value in (found.index, found.cosine, found.contribution)
         )
@@ -322,11 +316,13 @@ class QAConv(Matcher):
         return Lines(
             places[query].numpy(),
             places[gallery].numpy(),
-            (contribution * scale).numpy(),
+            (numbers[self.drawn] * self.drawn_scale).numpy(),
             towards=towards,
-            above=above,
+            above=self.above,
             numbers={name: column.numpy() for name, column in numbers.items()},
-            meaning=f"contribution to the score times {scale:g}",
+            meaning="cosine of the two locations"
+            if self.drawn == "cosine"
+            else f"contribution to the score times {self.drawn_scale:g}",
         )
 
 

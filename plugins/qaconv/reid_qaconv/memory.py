@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from reid_qaconv.local import unit_locations
 from reid_qaconv.settings_losses import Memory as MemorySettings
 from reid_qaconv.settings_losses import Vectors as VectorsSettings
 from reidcore.errors import UsageError
@@ -30,7 +31,7 @@ class ClassMemory(Loss):
     identities, the mean over rows (Liao and Shao 2020, eq. 1).
 
     The memory starts at zero and has no gradient. After each step it holds the batch's features;
-    of several rows of one identity it holds the last. Logs `accuracy`, the share of rows whose
+    of several rows of one identity it takes the last. Logs `accuracy`, the share of rows whose
     identity has the highest logit.
     """
 
@@ -68,16 +69,23 @@ class ClassMemory(Loss):
         rows = torch.arange(len(batch), device=batch.pid.device)
         last = torch.where(batch.pid[:, None] == batch.pid, rows, -1).amax(1)
         # All rows of an identity write the same, because on a GPU the order of writing is open.
-        self.memory[batch.pid] = features[self.feature][last]
+        self.memory[batch.pid] = self.kept(features[self.feature][last], batch.pid)
         self.seen[batch.pid] = True
+
+    def kept(self, features: Tensor, pid: Tensor) -> Tensor:
+        """What the memory holds of identities `pid` from now on, as new `features` are there."""
+        return features
 
 
 class MapMemory(ClassMemory):
     """A class memory of maps, compared by a matcher that the loss trains. The batch is the query
-    side, the memory the gallery side, and both norms of the matcher see all pairs at once."""
+    side, the memory the gallery side, and both norms of the matcher see all pairs at once. With a
+    `momentum` m a map that is there is replaced by m times itself and 1 - m times the new one, of
+    length 1 at every location again."""
 
     def __init__(self, config: MemorySettings, context: Context):
         super().__init__(config, context)
+        self.momentum = config.momentum
         self.matcher = Unowned(context.matchers[config.matcher])
         try:
             self.matcher().template({self.feature: self.memory[:1]})
@@ -91,6 +99,12 @@ class MapMemory(ClassMemory):
         matcher = self.matcher()
         remembered = matcher.template({self.feature: self.memory})
         return matcher.logits(matcher.template(features), remembered)
+
+    def kept(self, features: Tensor, pid: Tensor) -> Tensor:
+        if not self.momentum:
+            return features
+        mean = self.momentum * self.memory[pid] + (1 - self.momentum) * features
+        return torch.where(self.seen[pid, None, None, None], unit_locations(mean), features)
 
 
 class VectorMemory(ClassMemory):

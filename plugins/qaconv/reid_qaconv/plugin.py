@@ -8,6 +8,7 @@ from functools import partial
 from reid_qaconv.settings_graph import Graph
 from reid_qaconv.settings_losses import Memory, Pairwise, Triplet, Vectors
 from reid_qaconv.settings_matching import Local, Matcher
+from reid_qaconv.settings_tfusion import TFusion
 from reid_qaconv.settings_tlift import TLift
 from reidcore.api import Component, hookimpl, sample_run
 
@@ -18,6 +19,10 @@ PAPER = (
 GRAPH_SAMPLING = (
     "Liao and Shao, Graph Sampling Based Deep Metric Learning for Generalizable Person "
     "Re-Identification, CVPR 2022"
+)
+TFUSION = (
+    "Lv, Chen, Li and Yang, Unsupervised Cross-dataset Person Re-identification by Transfer "
+    "Learning of Spatial-Temporal Patterns, CVPR 2018"
 )
 _sample = partial(
     sample_run,
@@ -109,7 +114,16 @@ def reid_postprocessors() -> Sequence[Component]:
             "query passed their camera",
             PAPER,
             _sample(post=dict(name="tlift", use="qaconv.tlift", k=4)),
-        )
+        ),
+        Component(
+            "tfusion",
+            TFusion,
+            "reid_qaconv.tfusion:build_tfusion",
+            "pictures rank higher whose time difference is usual between the cameras of similar "
+            "pictures",
+            TFUSION,
+            _sample(post=dict(name="tfusion", use="qaconv.tfusion", top=4)),
+        ),
     ]
 
 

@@ -19,6 +19,13 @@ class Memory:
     feature: MapName = setting("the map that the memory keeps: the one that the matcher reads")
     matcher: MatcherName = setting("the matcher whose logits are trained")
     mask_unseen: bool = setting(_MASK, default=False)
+    momentum: float = setting(
+        "share of an identity's old map that stays: 0 replaces it, as the paper recommends; above "
+        "0 the memory is an exponential moving average, which the paper found inferior",
+        default=0.0,
+        at_least=0,
+        below=1,
+    )
 
     def check(self, given: Given) -> None:
         given.need_logits("matcher", self.matcher)

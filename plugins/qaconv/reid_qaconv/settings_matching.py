@@ -69,6 +69,17 @@ class Matcher:
         "products are added in float32 at any rate, and training rounds nothing",
         default="float32",
     )
+    drawn: Literal["contribution", "cosine"] = setting(
+        "what says which correspondences are drawn: what a pair of locations adds to the score, as "
+        "in the authors' drawings, or their cosine, the local score of the paper's text",
+        default="contribution",
+    )
+    drawn_scale: float = setting(
+        "what contributions are multiplied by in drawings", default=200.0, above=0
+    )
+    drawn_above: float = setting(
+        "correspondences of this score and less are listed but not drawn", default=0.5
+    )
     fused: FusedChoice = fused_setting()
 
     def describe(self, given: Given) -> Matching:

@@ -31,6 +31,12 @@ class TLift:
         default=0.2,
         at_least=0,
     )
+    sharpness: float = setting(
+        "similarities s become 1 / (1 + (1 / s - 1) ^ sharpness) first; 10 makes sigmoid(z), the "
+        "paper's probability of a match, of the sigmoid(z / 10) that qaconv.matcher gives",
+        default=1.0,
+        above=0,
+    )
     skip_same_camera: bool = setting(
         "whether the gallery pictures of a query's own camera get no temporal probability; the "
         "authors' code gives them one",

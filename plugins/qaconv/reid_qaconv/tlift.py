@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import attrs
 import torch
@@ -24,9 +25,9 @@ ROUNDING = 1e-5
 
 
 class TLift:
-    """Distances 1 - (p + alpha) * s of the similarities s = 1 - distance and their temporal
-    probabilities p. In [0, 1] if alpha is 0, else at least -alpha. Pairs that a shortlist leaves
-    out are no pivots.
+    """Distances 1 - (p + alpha) * s of the similarities s = 1 - distance, sharpened if so set, and
+    their temporal probabilities p. In [0, 1] if alpha is 0, else at least -alpha. Pairs that a
+    shortlist leaves out are no pivots.
 
     Memory besides `distances`: for each query and gallery camera its k best pictures, and some
     blocks of `entries` numbers. Raises DataError for pictures without camera or time and
@@ -41,24 +42,31 @@ class TLift:
     def __call__(self, distances: Tensor, ranking: Ranking) -> Tensor:
         if not distances.numel():
             return distances
-        _require_places(ranking)
-        _require_unit(distances)
-        return self._run(distances, ranking.query, ranking.gallery, _turned, ranking.scored)
+        require_places(ranking)
+        require_unit(distances)
+        sharpness = self.config.sharpness
+        similar = turned if sharpness == 1 else partial(_sharpened, sharpness=sharpness)
+        return self._run(distances, ranking.query, ranking.gallery, similar, turned, ranking.scored)
 
     def lift(self, scores: Tensor, query: Meta, gallery: Meta) -> Tensor:
         """(p + alpha) * s, written into the similarities `scores` [Q, G]."""
-        return self._run(scores, query, gallery, lambda block: block)
+
+        def same(block: Tensor) -> Tensor:
+            return block
+
+        return self._run(scores, query, gallery, same, same)
 
     def _run(
         self,
         values: Tensor,
         query: Meta,
         gallery: Meta,
-        turn: Callable[[Tensor], Tensor],
+        similar: Callable[[Tensor], Tensor],
+        back: Callable[[Tensor], Tensor],
         scored: Callable[[int, int], Tensor | None] = lambda start, stop: None,
     ) -> Tensor:
-        """`lift` in place; `turn` makes a block of values similarities and similarities values;
-        `scored` is `Ranking.scored`.
+        """`lift` in place; `similar` makes a block of values similarities, `back` lifted
+        similarities values; `scored` is `Ranking.scored`.
 
         Columns are brought into the order of cameras and back in place, block by block.
         """
@@ -71,7 +79,7 @@ class TLift:
         for part in rows:
             block = torch.index_select(values[part], 1, order, out=buffer[: part.stop - part.start])
             known = scored(part.start, part.stop)
-            pivots = turn(block)
+            pivots = similar(block)
             if known is not None:
                 pivots = pivots.masked_fill(~known[:, order], -torch.inf)
             for best, own in zip(found, pivots.split(sizes, 1), strict=True):
@@ -92,10 +100,10 @@ class TLift:
             ):
                 probability.masked_fill_(skipped[part, None], 0)
                 own[part, columns].mul_(probability.add_(self.config.alpha))
-        back = order.argsort()
+        there = order.argsort()
         for part in rows:
-            block = torch.index_select(values[part], 1, back, out=buffer[: part.stop - part.start])
-            values[part] = turn(block)
+            block = torch.index_select(values[part], 1, there, out=buffer[: part.stop - part.start])
+            values[part] = back(block)
         return values
 
     def _probabilities(
@@ -243,9 +251,15 @@ def _stacked(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     )
 
 
-def _turned(values: Tensor) -> Tensor:
+def turned(values: Tensor) -> Tensor:
     """1 - values, in place."""
     return torch.sub(values.new_ones(()), values, out=values)
+
+
+def _sharpened(distances: Tensor, sharpness: float) -> Tensor:
+    """Similarities sigmoid(sharpness * logit(1 - distance)), in place; small ones keep their
+    digits."""
+    return distances.clamp_(0, 1).logit_().mul_(-sharpness).sigmoid_()
 
 
 def _slices(length: int, size: int) -> Iterator[slice]:
@@ -254,7 +268,8 @@ def _slices(length: int, size: int) -> Iterator[slice]:
         yield slice(start, min(start + size, length))
 
 
-def _require_places(ranking: Ranking) -> None:
+def require_places(ranking: Ranking) -> None:
+    """Refuse pictures without camera or time."""
     for side, meta in (("query", ranking.query), ("gallery", ranking.gallery)):
         for column, missing in (("time", ~meta.time.isfinite()), ("camera", meta.camera < 0)):
             if missing.any():
@@ -264,7 +279,8 @@ def _require_places(ranking: Ranking) -> None:
                 )
 
 
-def _require_unit(distances: Tensor) -> None:
+def require_unit(distances: Tensor) -> None:
+    """Refuse distances outside [0, 1]."""
     low, high = (float(value) for value in distances.aminmax())
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         raise PluginError(

@@ -186,6 +186,32 @@ def test_the_memory_holds_the_last_row_of_each_identity(make):
         assert loss.seen.tolist() == [identity in ever for identity in range(IDENTITIES)]
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_moving_average_equals_a_loop_over_locations(momentum):
+    """A map that is there counts `momentum`, the last new one of its identity the rest, and every
+    location has length 1 again; the first map of an identity is taken as it is."""
+    config = Memory(feature="x.map", matcher="able", momentum=momentum)
+    loss = build_memory(config, context()).double()
+    expected: dict[int, list[list[float]]] = {}
+    for seed, labels in enumerate(([0, 3, 0, 1], [1, 1, 3], [3], [0, 1, 4, 0])):
+        x = unit_locations(random(len(labels), 3, 2, 1, seed=seed))
+        new = {label: row.flatten(1).T.tolist() for row, label in zip(x, labels, strict=True)}
+        for label, locations in new.items():
+            for place, vector in enumerate(locations):
+                if label in expected:
+                    old = expected[label][place]
+                    both = zip(old, vector, strict=True)
+                    vector = [momentum * p + (1 - momentum) * q for p, q in both]
+                    length = math.sqrt(sum(value**2 for value in vector))
+                    locations[place] = [value / length for value in vector]
+            expected[label] = locations
+        loss.after_step({"x.map": x}, batch_of(labels))
+        for label, locations in expected.items():
+            found = loss.memory[label].flatten(1).T
+            torch.testing.assert_close(found, torch.tensor(locations, dtype=found.dtype))
+    assert not loss.memory[2].any() and not loss.seen[2]
+
+
 @pytest.mark.parametrize("make", [memory_of, vectors_of])
 def test_the_memory_is_saved_and_forward_leaves_it(make):
     """Memory and flags survive saving, and a forward pass does not touch them."""

@@ -475,13 +475,15 @@ def test_correspondences_equal_loops_over_locations(size):
     assert all(torch.equal(value, before[name]) for name, value in matcher.state_dict().items())
 
 
-def test_lines_join_what_matches():
+@pytest.mark.parametrize("drawn", ["contribution", "cosine"])
+def test_lines_join_what_matches(drawn):
     """Both directions begin at every location and end at its match, at the right places of both
-    pictures, with the numbers of the correspondences."""
+    pictures, with the numbers of the correspondences; what weighs them is a setting."""
     shape, image = (4, 3, 2), (48, 32)
-    matcher = with_random_state(build(shape, image=image)).eval()
+    settings = {"drawn": drawn, "drawn_scale": 3.0, "drawn_above": 0.25}
+    matcher = with_random_state(build(shape, image=image, **settings)).eval()
     a, b = {"map": maps(1, shape)}, {"map": maps(1, shape, seed=1)}
-    explained = matcher.explain(a, b, scale=3.0, above=0.25)
+    explained = matcher.explain(a, b)
     directions = zip(("gallery", "query"), matcher.correspondences(a, b), strict=True)
     for towards, found in directions:
         lines = explained[f"to_{towards}"]
@@ -495,9 +497,11 @@ def test_lines_join_what_matches():
                 assert lines.numbers[f"{side}_pixel_x"][location] == pytest.approx(x * image[1])
                 assert lines.numbers[f"{side}_pixel_y"][location] == pytest.approx(y * image[0])
         contribution = found.contribution.flatten().numpy()
-        assert lines.weight == pytest.approx(3 * contribution)
+        cosine = found.cosine.flatten().numpy()
+        assert lines.weight == pytest.approx(cosine if drawn == "cosine" else 3 * contribution)
+        assert drawn in lines.meaning and ("3" in lines.meaning) == (drawn == "contribution")
         assert lines.numbers["contribution"] == pytest.approx(contribution)
-        assert lines.numbers["cosine"] == pytest.approx(found.cosine.flatten().numpy())
+        assert lines.numbers["cosine"] == pytest.approx(cosine)
 
 
 def test_pixel_centres_lie_in_the_middle_of_their_stride():

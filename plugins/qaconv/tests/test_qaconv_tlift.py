@@ -424,6 +424,29 @@ def test_distances_are_one_minus_lifted_similarities():
     assert result.min() >= 0 and result.max() <= 1
 
 
+@pytest.mark.parametrize("score_scale", [10.0, 3.0])
+def test_sharpened_similarities_are_those_of_the_logits(score_scale):
+    """Behind sigmoid(z / score_scale) a sharpness of score_scale lifts sigmoid(z)."""
+    scores, places = drawn()
+    logits = 16 * scores - 12
+    distances = torch.sigmoid(-logits / score_scale)
+    result = TLift(Settings(sharpness=score_scale))(distances, places)
+    expected = 1 - by_loops(torch.sigmoid(logits), places, Settings())
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
+
+
+def test_certain_distances_stay_so_when_they_are_sharpened():
+    """0 and 1, and what rounding puts beyond them."""
+    scores, places = drawn(3, 4)
+    distances = distances_of(scores)
+    distances[0] = torch.tensor([0.0, 1.0, -5e-7, 1 + 5e-7])
+    sharp = torch.sigmoid(10 * torch.logit(scores))
+    sharp[0] = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    result = TLift(Settings(sharpness=10.0))(distances, places)
+    expected = 1 - by_loops(sharp, places, Settings())
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=1e-5)
+
+
 def test_empty_sides_stay_empty():
     none = meta(torch.zeros(0).long(), torch.zeros(0))
     _, places = drawn(3, 4)
