@@ -61,7 +61,7 @@ def _main(argv: list[str]) -> int:
         traceback = parser.parse_args(argv[:place]).traceback
         if place == len(argv):
             parser.error("name a COMMAND; `reid --help` lists them")
-        code = _run(command, argv[place + 1 :])
+        code = _run(command, argv[place + 1 :], traceback)
         _flush()
         return code
     except SystemExit as end:
@@ -130,7 +130,7 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _run(name: str, arguments: Sequence[str]) -> int:
+def _run(name: str, arguments: Sequence[str], traceback: bool) -> int:
     """Finds the command, parses its arguments and runs it. What a plugin's command raises that is
     no `ReidError` becomes a PluginError that names the plugin."""
     _yield_soon()
@@ -138,6 +138,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     command = find_command(name)
     # argparse takes %(prog)s in a description for itself.
     parser = _Parser(prog=f"reid {name}", description=command.summary.replace("%", "%%"))
+    parser.set_defaults(traceback=traceback)
     try:
         run = _added(command, parser)
         options = parser.parse_args(arguments)

@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Batch, Rows
-from reidcore.data.pictures import PictureLoader
+from reidcore.data.pictures import PictureLoader, make_rows
 from reidcore.distributed.shared_batches import average_gradients
 from reidcore.errors import ReidError, UsageError
 from reidcore.evaluation.evaluate import evaluate
 from reidcore.evaluation.evaluation_job import evaluation_job
 from reidcore.model.building import build_part
 from reidcore.model.model import Model
-from reidcore.plugins.loading import Plugins
 from reidcore.ranking.comparer import Comparer, make_comparer
 from reidcore.runfiles.tables import FITTED
 from reidcore.runfolder.peak_memory import peak_memory
@@ -29,8 +28,15 @@ from reidcore.support.files import write_atomically
 from reidcore.support.progress import Reporter, Silent
 from reidcore.support.seeds import generator, seed_all
 from reidcore.training.epoch_log import EpochLog, diverged
+from reidcore.training.observing import Observing
 from reidcore.training.optimizers import make_optimizer, owned, set_rates
 from reidcore.training.saves import Saves
+from reidcore.wiring.plan import Plan
+
+
+def training_rows(plan: Plan) -> Rows:
+    """Return the training pictures of a plan whose data are at hand."""
+    return make_rows(plan.data.training_rows(), plan.data.camera_numbers, plan.given.modalities)
 
 
 class _Ask:
@@ -62,13 +68,15 @@ class TrainingRun:
     writes, speaks and calls observers.
     """
 
+    dry = False
+
     def __init__(
         self,
         model: Model,
         loader: PictureLoader,
         train_rows: Rows,
         folder: Path,
-        plugins: Plugins,
+        observing: Observing,
         reporter: Reporter,
     ):
         plan, processes = model.plan, loader.processes
@@ -87,7 +95,7 @@ class TrainingRun:
         self._processes = processes
         self._comparer = make_comparer(model, loader, processes)
         self._reporter = reporter if processes.first else Silent()
-        self._observers = plugins.observers(settings.plugins if processes.first else [])
+        self._observing = observing
         self._saves = Saves(folder, model, processes, settings.train.best)
         self._log = EpochLog()
         self._optimizers: list[torch.optim.Optimizer] = []
@@ -160,10 +168,7 @@ class TrainingRun:
             self._reporter.epoch_ended(row)
             if due:
                 self._score_epoch()
-            scored = due and self._failure is None
-            self._observers.epoch_ended(
-                run=self, epoch=epoch, means=row, scores=self._saves.scores if scored else None
-            )
+            self._observing.epochs_ended(self, self._saves.ended_epochs())
 
     def _resume(self, state: Mapping[str, Any]) -> int:
         """Go back to the last save; return the number of finished epochs."""
@@ -173,6 +178,7 @@ class TrainingRun:
         self._reporter.say(f"resumed after epoch {finished} of {self._epochs}")
         if self._saves.evaluation_due:
             self._score_epoch()
+        self._observing.epochs_ended(self, self._saves.ended_epochs())
         return finished
 
     def _score_epoch(self) -> None:
@@ -235,7 +241,7 @@ class TrainingRun:
     def run(self) -> dict[str, Any] | None:
         """Run the procedure to its end, leave weights and scores in the folder, and return the
         scores."""
-        self._observers.run_started(run=self)
+        self._observing.started(self, self._saves.finished_epochs())
         if self.plan.procedure is not None:
             seed_all(self.seed, "procedure")  # for modules of its own
             self.plan.procedure.build()(self.plan.procedure.config, self)
@@ -249,9 +255,15 @@ class TrainingRun:
         except Exception as error:
             self._raise_trained(error)
         used = {"evaluation_seconds": self._evaluation_seconds, **peak_memory(self.device)}
+        self._observing.save()
         self._saves.finish(scores, used)
-        self._observers.run_ended(run=self, scores=scores)
+        self._observing.ended(self, scores)
         return scores
+
+    def catch_up(self) -> None:
+        """Tell observers what they have missed of a run that is finished."""
+        self._saves.read_results()
+        self._observing.catch_up(self, self._saves.ended_epochs(), self._saves.scores)
 
     def _raise_trained(self, error: Exception) -> NoReturn:
         """Keep the weights of a run whose evaluation has failed, and raise its error, which then
