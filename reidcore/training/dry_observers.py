@@ -85,16 +85,18 @@ def check_observers(plugins: Plugins, model: Model) -> list[str]:
         return []
     with seeded("dry run"), tempfile.TemporaryDirectory(prefix="reid-check-") as folder:
         run = DryRun(model, Path(folder))
-        failed = [one for one in observers if not _is_told(one, run)]
+        for one in observers:
+            _tell(one, run)
+    failed = [(one, one.failure) for one in observers if one.failure is not None]
     if failed:
         raise PluginError(
-            "\n".join(f"dry run: observer {one.found}: {one.failure}" for one in failed)
-        )
+            "\n".join(f"dry run: observer {one.found}: {failure}" for one, failure in failed)
+        ) from failed[0][1].error
     return run.notes
 
 
-def _is_told(observer: Observer, run: DryRun) -> bool:
-    """Tell one observer of a whole run; return False where it raised."""
+def _tell(observer: Observer, run: DryRun) -> None:
+    """Tell one observer of a whole run."""
     plan = run.model.plan
     scores = run.evaluate()
     observer.call("reid_run_started", run=run, finished=0)
@@ -104,7 +106,7 @@ def _is_told(observer: Observer, run: DryRun) -> bool:
         timed = {"lr": rate, "seconds": 1.0, "pictures_per_second": float(len(run.train))}
         means = {"epoch": 1, **run.means(), **timed}
         observer.call("reid_epoch_ended", run=run, epoch=0, means=means, scores=scores)
-    return observer.call("reid_run_ended", run=run, scores=scores)
+    observer.call("reid_run_ended", run=run, scores=scores)
 
 
 def made_up_scores(plan: Plan) -> dict[str, Any] | None:

@@ -34,11 +34,10 @@ class Failure:
 
     hook: str
     place: str
-    words: str
-    trace: str
+    error: BaseException
 
     def __str__(self) -> str:
-        return f"{self.hook} failed{self.place}: {self.words}"
+        return f"{self.hook} failed{self.place}: {shortened(in_words(self.error), 400)}"
 
 
 @attrs.define
@@ -64,9 +63,7 @@ class Observer:
         except (Exception, SystemExit) as error:
             if _interrupted(error):
                 raise KeyboardInterrupt from error
-            place = _place(error, self.package)
-            words = shortened(in_words(error), 400)
-            self.failure = Failure(hook, place, words, "".join(traceback.format_exception(error)))
+            self.failure = Failure(hook, _place(error, self.package), error)
         return self.failure is None
 
 
@@ -175,10 +172,12 @@ class Observing:
         fresh = one.failure is None
         done = one.call(hook, **given)
         if fresh and one.failure is not None:
-            trace = f"\n{one.failure.trace.rstrip()}" if self._traceback else ""
             self._reporter.say(
-                f"observer {one.found}: {one.failure}; the run goes on without this observer{trace}"
+                f"observer {one.found}: {one.failure}; the run goes on without this observer"
             )
+            if self._traceback:
+                trace = traceback.format_exception(one.failure.error)
+                self._reporter.say("".join(trace).rstrip())
         return done
 
     def _missed(self, one: Observer) -> str:

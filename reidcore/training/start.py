@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,8 @@ def run_training(
     started, another = (folder / RECORD).exists(), False
     if started:
         if processes.first:
-            another = _check_resumable(plan, folder, record, reporter)
+            watching = _only_watching(plan, plugins)
+            another = _check_resumable(plan, folder, record, reporter, watching)
         if is_finished(folder):
             if observers and (folder / OBSERVED).exists():
                 _catch_up(plan, device, folder, observing, reporter)
@@ -90,14 +91,28 @@ def _catch_up(
     TrainingRun(model, loader, training_rows(plan), folder, observing, reporter).catch_up()
 
 
-def _check_resumable(plan: Plan, folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
+def _only_watching(plan: Plan, plugins: Plugins) -> set[str]:
+    """Return the distributions of plugins that only observe the run."""
+    used = {wired.component.distribution for wired in plan.parts}
+    readers = [one.source.reader for one in plan.data.loaded if one.source.reader is not None]
+    used |= {plugins.component("reader", one.use).distribution for one in readers}
+    return {plugins.load(name).found.distribution for name in plan.runfile.plugins} - used
+
+
+def _check_resumable(
+    plan: Plan,
+    folder: Path,
+    record: dict[str, Any],
+    reporter: Reporter,
+    watching: Collection[str],
+) -> bool:
     """Refuse to go on with what would be another run; return whether it has another evaluation."""
     epochs = plan.runfile.train.epochs
 
     def trained() -> bool:
         return not is_finished(folder) and is_trained(folder, epochs)
 
-    notes, another = check_resumable(folder, record, trained)
+    notes, another = check_resumable(folder, record, trained, watching)
     if another:
         notes.append("the run is trained; it is evaluated as the run file says now")
     for note in notes:
