@@ -190,9 +190,11 @@ class TrainingRun:
         try:
             self._saves.add_scores(self.evaluate())
         except Exception as error:
-            # What several processes do together cannot go on where one has failed.
-            if len(self._saves.history) < self._epochs or self._processes.count > 1:
+            if not self._is_trained:
                 raise
+            if self._processes.count > 1:
+                # What they do together cannot go on where one has failed.
+                self._raise_trained(error)
             self._failure = error
 
     def _begin(self, epoch: int, first: int) -> None:
@@ -208,6 +210,10 @@ class TrainingRun:
         return self._optimizers[0].param_groups[0]["lr"] if self._optimizers else 0.0
 
     @property
+    def _is_trained(self) -> bool:
+        return len(self._saves.history) >= self._epochs
+
+    @property
     def _can_evaluate(self) -> bool:
         return bool(self.plan.data.test and self.plan.rankings)
 
@@ -219,8 +225,15 @@ class TrainingRun:
     def evaluate(self) -> dict[str, Any] | None:
         if not self._can_evaluate:
             return None
+        # Where several processes share it, one that fails ends all of them, perhaps in a write.
+        early = self._processes.count > 1 and self._is_trained
+        if early:
+            self._saves.write_weights()
+            self._processes.wait()
         if any(ranking.scale in FITTED for ranking in self.plan.rankings):
             self._measure_pairs()
+            if early:
+                self._saves.write_weights()
         kept = self._comparer.kept_blocks(self.folder, self._reporter)
         started = time.monotonic()
         scores = evaluate(evaluation_job(self.plan), self._comparer, kept, self._reporter)
