@@ -94,7 +94,8 @@ def reid_readers() -> Sequence[Component]:  # type: ignore[empty-body]
 def reid_samplers() -> Sequence[Component]:  # type: ignore[empty-body]
     """The order of training pictures.
 
-    Wiring: `check(given) -> None` and `batch() -> BatchShape`. Built: an object with
+    Wiring: `check(given) -> None`, `batch() -> BatchShape` and, where the last batch of an epoch
+    may be smaller, `least(pictures) -> int`, the size of the smallest one. Built: an object with
     `epoch(rows, generator, ask) -> iterable of lists of indices`, `rows` being
     `reidcore.modules.Rows`, `generator` a `torch.Generator` that follows from seed and epoch, and
     `ask` a `reidcore.modules.Ask` for features and matchers' distances of the training pictures.

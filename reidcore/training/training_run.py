@@ -257,7 +257,15 @@ class TrainingRun:
         self._observing.started(self, self._saves.finished_epochs())
         if self.plan.procedure is not None:
             seed_all(self.seed, "procedure")  # for modules of its own
-            self.plan.procedure.build()(self.plan.procedure.config, self)
+            try:
+                self.plan.procedure.build()(self.plan.procedure.config, self)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise UsageError(
+                    "[data] batch: a training batch has one picture, which a batch norm cannot be "
+                    f"trained on ({error}); change its size, or leave an incomplete last batch out"
+                ) from error
         if self._failure is not None:
             self._raise_trained(self._failure)
         scores = self._saves.scores
