@@ -67,16 +67,16 @@ def hidden_notes(model: Model) -> list[str]:
     return notes
 
 
-def _in_containers(value: Any) -> Iterator[nn.Module]:
-    """Yield the modules in a list, tuple, set or dictionary."""
+def _in_containers(value: Any, depth: int = 3) -> Iterator[nn.Module]:
+    """Yield the modules in a list, tuple, set or dictionary, and in such inside of it."""
     if isinstance(value, Mapping):
         value = list(value.values())
-    if isinstance(value, list | tuple | set | frozenset):
+    if depth and isinstance(value, list | tuple | set | frozenset):
         for one in value:
             if isinstance(one, nn.Module):
                 yield one
             else:
-                yield from _in_containers(one)
+                yield from _in_containers(one, depth - 1)
 
 
 def _wired(model: Model) -> dict[str, Wired]:

@@ -47,7 +47,7 @@ class DryRun:
         self.seed = plan.runfile.train.seed
         self.notes: list[str] = []
         self._batch = random_batch(plan, model.device, training=True)
-        there = all(one.rows is not None for one in plan.data.loaded)
+        there = all(one.rows is not None for one in plan.data.train)
         self.train = training_rows(plan) if there else _rows_of(self._batch)
 
     def batches(self, rows: Rows, epoch: int, stream: int = 0) -> Iterator[Batch]:

@@ -121,7 +121,7 @@ class Observing:
             self._reporter.say(self._missed(one))
         if missed:
             self.save()
-        else:
+        elif self._observers:  # of several processes, the one that has them
             self._path.unlink(missing_ok=True)
 
     def catch_up(self, run: Run, epochs: Sequence[Epoch], scores: Mapping[str, Any] | None) -> None:

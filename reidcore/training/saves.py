@@ -89,7 +89,10 @@ class Saves:
     def finished_epochs(self) -> int:
         """Return the number of epochs that are saved, before anything is restored."""
         path = self._folder / RESUME
-        return int(load_value(path, "epoch")) if path.exists() else 0
+        found = load_value(path, "epoch") if path.exists() else 0
+        if not isinstance(found, int):
+            raise DataError(f"{path.absolute()} is damaged: its epoch is no number")
+        return found
 
     def read_results(self) -> None:
         """Read the results of a finished run from its files.

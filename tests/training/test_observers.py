@@ -18,6 +18,7 @@ from reidcore.runfolder import folder as runfolder
 from reidcore.support import files
 from reidcore.support.progress import Silent
 from reidcore.training import start, training_run
+from reidcore.training.observing import Observing
 from reidcore.training.start import run_training
 from reidcore.wiring.make_plan import make_plan
 
@@ -284,6 +285,19 @@ def test_an_interrupt_is_none_of_its_errors(train, wrapped):
 
     with pytest.raises(KeyboardInterrupt):
         train("run", Diary(interrupted))
+
+
+def test_a_process_without_observers_leaves_the_record_alone(train, tmp_path):
+    """Of several processes one has the observers, and the others end at the same time."""
+    sets = ("train.epochs=1", "eval.every=0")
+    train("run", Diary(lambda *event: True), sets=sets)
+    record = tmp_path / "run" / "observed.json"
+    before = record.read_bytes()
+    other = Observing([], tmp_path / "run", Silent(), False)
+    other.started(None, 1)
+    other.epochs_ended(None, [({}, None)])
+    other.ended(None, None)
+    assert record.read_bytes() == before
 
 
 def test_the_traceback_is_shown_where_it_is_asked_for(train):
