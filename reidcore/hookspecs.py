@@ -94,7 +94,8 @@ def reid_readers() -> Sequence[Component]:  # type: ignore[empty-body]
 def reid_samplers() -> Sequence[Component]:  # type: ignore[empty-body]
     """The order of training pictures.
 
-    Wiring: `check(given) -> None` and `batch() -> BatchShape`. Built: an object with
+    Wiring: `check(given) -> None`, `batch() -> BatchShape` and, where the last batch of an epoch
+    may be smaller, `least(pictures) -> int`, the size of the smallest one. Built: an object with
     `epoch(rows, generator, ask) -> iterable of lists of indices`, `rows` being
     `reidcore.modules.Rows`, `generator` a `torch.Generator` that follows from seed and epoch, and
     `ask` a `reidcore.modules.Ask` for features and matchers' distances of the training pictures.
@@ -122,22 +123,34 @@ def reid_commands() -> Sequence[Command]:  # type: ignore[empty-body]
 
 
 @hookspec
-def reid_run_started(run: Run) -> None:
-    """Observer: a run is about to begin. Observers act only if the run file's `plugins` lists
-    their plugin. Of several processes that share a run the first alone calls them, so they must not
-    ask it for what all compute together, such as `run.evaluate()`."""
+def reid_run_started(run: Run, finished: int) -> None:
+    """Observer: a run begins, 0 of whose epochs are `finished`, or goes on after so many.
+
+    Observers act only if the run file's `plugins` lists their plugin. Of several processes that
+    share a run the first alone calls them, so they must not ask it for what all compute together,
+    such as `run.evaluate()`. One that raises harms no run: it gets no more events in this process,
+    and what it lacks when the run is resumed. `reid check` calls all three, with `run.dry` true.
+    """
 
 
 @hookspec
 def reid_epoch_ended(
     run: Run, epoch: int, means: Mapping[str, float], scores: Mapping[str, Any] | None
 ) -> None:
-    """Observer: an epoch has ended and is saved; `scores` is None where it was not evaluated."""
+    """Observer: an epoch, counted from 0, has ended and is saved.
+
+    `scores` is None where it was not evaluated. After a kill the last epoch may come once more, and
+    an epoch whose evaluation was killed, or failed, comes once it is evaluated.
+    """
 
 
 @hookspec
 def reid_run_ended(run: Run, scores: Mapping[str, Any] | None) -> None:
-    """Observer: the run has ended, with its last scores."""
+    """Observer: the run is finished, with its last scores.
+
+    One that was interrupted, or whose evaluation failed, has not ended: a resume ends it. A run
+    that was finished before calls it only for an observer that has missed it.
+    """
 
 
 hookimpl = pluggy.HookimplMarker("reid")

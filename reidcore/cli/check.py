@@ -38,12 +38,13 @@ def check(options: Namespace) -> int:
         print("ok: keys and wiring (no dry run)")
         return 0
     from reidcore.model.building import build_model, choose_device
+    from reidcore.training.dry_observers import check_observers
     from reidcore.training.dry_run import dry_run
 
     device = choose_device(run.train.device)
     model = build_model(plan, run.train.seed).to(device)
     model.freeze_norms(run.train.frozen_norm)
-    for note in [*model.notes, *dry_run(plan, model)]:
+    for note in [*model.notes, *dry_run(plan, model), *check_observers(plugins, model)]:
         print(f"note: {note}")
     print(f"ok: keys, wiring and dry run on {device}")
     return 0

@@ -139,6 +139,7 @@ def _run(name: str, arguments: Sequence[str], traceback: bool) -> int:
     command = find_command(name)
     # argparse takes %(prog)s in a description for itself.
     parser = _Parser(prog=f"reid {name}", description=command.summary.replace("%", "%%"))
+    parser.set_defaults(traceback=traceback)
     try:
         run = _added(command, parser)
         own = {"traceback": traceback} if name in CORE_NAMES else {}

@@ -103,7 +103,8 @@ class _Training:
 
         resume = self.options.resume
         plan = plan_training(run, self.plugins, resume)
-        options = TrainingOptions(folder, sets, resume, check=not self.options.no_dry)
+        check, traceback = not self.options.no_dry, self.options.traceback
+        options = TrainingOptions(folder, sets, resume, check, traceback)
         with closing(_LateReporter(not self.first)) as reporter:
             scores = train_plan(plan, self.plugins, options, reporter, self.processes)
         if scores and self.first:

@@ -163,16 +163,19 @@ class BatchShape:
         size: Pictures in a batch; None where batches differ or nothing is promised.
         ids: Different identities in a batch; None where nothing is promised.
         per_id: Pictures of each identity; None where nothing is promised.
+        least: Pictures in the smallest batch of an epoch, which the core asks the sampler's
+            `least(pictures)` for, if it has that; None where it is not known.
 
     Example:
         >>> from reidcore.api import BatchShape
         >>> BatchShape(64, ids=16, per_id=4)
-        BatchShape(size=64, ids=16, per_id=4)
+        BatchShape(size=64, ids=16, per_id=4, least=None)
     """
 
     size: int | None
     ids: int | None = None
     per_id: int | None = None
+    least: int | None = None
 
 
 @attrs.frozen

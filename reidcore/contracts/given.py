@@ -180,6 +180,23 @@ class Given:
             f"{found}. Use {samplers} with ids and per_id of 2 or more.",
         )
 
+    def need_batch_norm(self) -> None:
+        """Refuse training batches of one picture, in which a batch norm of vectors has no
+        deviation; for parts that have one.
+
+        Raises:
+            WiringError: The sampler gives such a batch, perhaps as an epoch's last one.
+        """
+        needs = "normalises over the batch, so data.batch needs at least two pictures; it has one"
+        self.need(self.batch.size != 1, "", needs)
+        self.need(
+            self.batch.least != 1,
+            "",
+            "normalises over the batch, so every batch needs at least two pictures, but the last "
+            "one of an epoch has one, all that is left of the training pictures. Change the size "
+            "in data.batch, or leave that batch out (drop_last = true)",
+        )
+
     def need_column(self, column: str, where: Literal["train", "test"] = "test") -> None:
         """Refuse data sets that do not fill an optional manifest column.
 

@@ -171,6 +171,8 @@ class Run(Protocol):
             `model.before_training(extract)`, `model.after_step(features, batch)` and
             `model.after_epoch(means)` call those of the losses; `model.backbone` is the backbone.
         train: The training pictures.
+        dry: True in the dry run of `reid check`, which shows it to observers: `folder` is then a
+            temporary one, which is removed, and scores and means are made up.
     """
 
     folder: Path
@@ -179,6 +181,7 @@ class Run(Protocol):
     seed: int
     model: Any
     train: Rows
+    dry: bool
 
     def batches(self, rows: Rows, epoch: int, stream: int = 0) -> Iterator[Batch]:
         """Yield one epoch of augmented batches in the sampler's order.

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from reidcore.contracts.parts import Context, Initial, Matcher
 from reidcore.contracts.wiring_methods import Unkept, unchanged
 from reidcore.data.pictures import PictureLoader
 from reidcore.distributed.processes import ALONE, Processes
 from reidcore.errors import DataError, PluginError, ReidError, UsageError
+from reidcore.model.finite import faults, is_finite
 from reidcore.model.model import Model
+from reidcore.model.ownership import check_owned, hidden_notes
 from reidcore.support.author_code import with_place
 from reidcore.support.seeds import seed_all, seeded
 from reidcore.wiring.plan import Plan, Wired
@@ -77,6 +80,8 @@ def build_model(plan: Plan, seed: int, initial: Initial = "offer") -> Model:
             seed_all(seed, "build", wired.part.role)
             context = context_of(plan, wired, matchers, initial)
             part = build_part(plan, wired, context)
+            if initial != "none":
+                _require_finite(wired, part)
             notes.extend(f"{wired.part}: {text}" for text in context.notes)
             return part
 
@@ -85,8 +90,19 @@ def build_model(plan: Plan, seed: int, initial: Initial = "offer") -> Model:
         matchers = {wired.part.name: build(wired) for wired in plan.matchers}
         losses = {wired.part.name: build(wired, matchers) for wired in plan.losses}
     model = Model(plan, backbone, heads, matchers, losses)
-    model.notes += notes
+    check_owned(model)
+    model.notes += [*notes, *hidden_notes(model)]
     return model
+
+
+def _require_finite(wired: Wired, part: nn.Module) -> None:
+    """Raise PluginError if weights that training starts from are not finite."""
+    for name, value in part.named_parameters():
+        if not is_finite(value):
+            raise PluginError(
+                f"{wired.part}: it was built with a weight that is not finite: {name}, "
+                f"{faults(value)} ({wired.component.distribution} {wired.component.version})"
+            )
 
 
 def make_loader(plan: Plan, device: torch.device, processes: Processes = ALONE) -> PictureLoader:

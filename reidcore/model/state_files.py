@@ -78,6 +78,17 @@ def load_state(path: Path) -> Any:
         raise DataError(f"{path} is damaged: {error!r}") from None
 
 
+def load_value(path: Path, key: str) -> Any:
+    """Return one entry of what `save_state` saved, which holds no tensor, without reading those.
+    Raises DataError if the file is missing or damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            (items,) = json.loads(file.metadata()[SKELETON]).values()
+        return unpack(dict(items)[key], {})
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path.absolute()} is damaged: {error!r}") from None
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return a file's tensors and metadata. Raises DataError if it is missing or damaged."""
     try:

@@ -157,8 +157,8 @@ def load_weights(
         A report, whose text `context.say` should tell the user.
 
     Raises:
-        DataError: Keys or shapes do not match. The text lists the first of them and says which
-            `allow` lets them pass.
+        DataError: Keys or shapes do not match, or values are not finite. The text lists the first
+            of them, and says which `allow` lets keys pass.
 
     Example:
         >>> import torch
@@ -206,10 +206,21 @@ Missing in the file: bias. If that is meant, allow = ["bias"] leaves these as th
         raise DataError(
             f"{name}: these weights do not fit the network. {_in_words(unmatched, allow)}"
         )
+    values = {key: state[key].to(own[mine].dtype) for key, mine in fitting.items()}
+    damaged = [f"{key} ({_faults(x)})" for key, x in values.items() if not x.isfinite().all()]
+    if damaged:
+        raise DataError(
+            f"{name}: these weights are not finite, so that nothing can start from them: "
+            f"{_some(damaged)}. Train, export or download them again."
+        )
     with torch.no_grad():
         for key, mine in fitting.items():
-            own[mine].copy_(state[key])
+            own[mine].copy_(values[key])
     return LoadReport(Path(name).name, len(filled), len(own), tuple(left_out), tuple(kept))
+
+
+def _faults(value: Tensor) -> str:
+    return f"{int((~value.isfinite()).sum())} of {value.numel()} values"
 
 
 def _without_counters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from reidcore.errors import UsageError
+from reidcore.errors import DataError, UsageError
 from reidcore.runfolder.record import RECORD, is_finished
 from reidcore.support.files import write_atomically
 
@@ -35,6 +35,8 @@ DRAWS = "draws.json"
 """Galleries that protocols have drawn."""
 RESUME = "resume.safetensors"
 """Everything that an unfinished run needs to go on."""
+OBSERVED = "observed.json"
+"""What observers were told, until all were told everything."""
 LEFT_EARLY = (RUN_FILE, RECORD, MEANS, SCORES, SCORED_EPOCHS, DRAWS)
 """All that a run killed before its first save may have left."""
 
@@ -47,6 +49,18 @@ def write_means(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     writer.writeheader()
     writer.writerows(dict(means) for means in history)
     write_atomically(path, text.getvalue())
+
+
+def read_means(path: Path) -> list[dict[str, float]]:
+    """Return the rows of means.csv. Raises DataError if it is damaged."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            return [
+                {k: int(v) if k == "epoch" else float(v) for k, v in row.items() if v}
+                for row in csv.DictReader(file)
+            ]
+    except (TypeError, ValueError, csv.Error):
+        raise DataError(f"{path} is damaged: it is no table of numbers") from None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ Torch-free.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,16 @@ def mark_finished(folder: Path, used: Mapping[str, Any]) -> None:
 
 
 def check_resumable(
-    folder: Path, record: Mapping[str, Any], trained: Callable[[], bool]
+    folder: Path,
+    record: Mapping[str, Any],
+    trained: Callable[[], bool],
+    watching: Collection[str] = (),
 ) -> tuple[list[str], bool]:
     """Compare the record of a run that is to go on with the one in the folder. Return (notes on
     what may make its end differ in the last bits, whether it has another evaluation).
 
     trained: returns whether only the run's last evaluation is missing, which then may be another.
+    watching: distributions that only observe, and so may be of another version.
     Raises UsageError naming what would make it another run.
     """
     old = read_json(folder / RECORD)
@@ -93,7 +97,8 @@ def check_resumable(
     if evaluation and len(evaluation) == len(settings) + len(data) and trained():
         settings, data, other_evaluation = [], [], True
     changed = settings + [f"the manifest of data.{text}" for text in data]
-    own = {name: v for name, v in new["versions"].items() if name not in ("torch", "python")}
+    free = {"torch", "python", *watching}
+    own = {name: v for name, v in new["versions"].items() if name not in free}
     before = {name: old.get("versions", {}).get(name) for name in own}
     changed += [f"the version of {text}" for text in _differences(before, own)]
     if changed:

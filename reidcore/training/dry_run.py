@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reidcore.contracts.component import Feature
 from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Batch, Images, Meta
-from reidcore.errors import PluginError, ReidError
+from reidcore.errors import PluginError, ReidError, UsageError
 from reidcore.model.model import Model
 from reidcore.model.training_pairs import Pairs
 from reidcore.ranking.comparer import make_fusion
@@ -70,13 +70,17 @@ def dry_run(plan: Plan, model: Model) -> list[str]:
     """Train, match and rank with a random batch, on a copy of the model. Return notes, such as on
     parameters without gradient.
 
-    Raises PluginError naming the part whose shapes, numbers or promises are not as declared.
+    Raises PluginError naming the part whose shapes, numbers or promises are not as declared,
+    UsageError where batches of one picture cannot be trained on.
     """
     with seeded("dry run"):
         copied = copy.deepcopy(model)
         notes = []
         if plan.losses:
-            notes = train_once(plan, copied, random_batch(plan, model.device, training=True))
+            batch = random_batch(plan, model.device, training=True)
+            notes = train_once(plan, copied, batch)
+            if plan.runfile.train.epochs and 1 in (plan.given.batch.size, plan.given.batch.least):
+                _train_on_one(plan, copied, Batch(batch.images[:1], batch.pid[:1]))
         copied.eval()
         batch = random_batch(plan, model.device)
         # Not as many pictures of each modality, as in any gallery.
@@ -107,6 +111,21 @@ def train_once(plan: Plan, model: Model, batch: Batch) -> list[str]:
         model.after_step(features, batch)
         model.after_epoch({name: float(value) for name, value in terms.items()})
     return notes
+
+
+def _train_on_one(plan: Plan, model: Model, batch: Batch) -> None:
+    """Refuse a run whose sampler gives a batch of one picture where the model cannot train on it,
+    as batch norms of vectors cannot."""
+    try:
+        with _watched(plan, model):
+            model.loss(model.train()(batch.images), batch)
+    except PluginError as error:
+        which = "every" if plan.given.batch.size == 1 else "the last"
+        raise UsageError(
+            f"[data] batch: {which} batch of an epoch has one picture, which this run cannot "
+            "train on; change its size, or leave an incomplete last batch out (drop_last = true). "
+            f"{str(error).removeprefix('dry run: ')}"
+        ) from error
 
 
 def _extracted(model: Model, batch: Batch) -> Iterator[tuple[Mapping[str, Tensor], Batch]]:

@@ -13,7 +13,7 @@ from reidcore.distributed.processes import Processes
 from reidcore.errors import DataError
 from reidcore.model.finite import faults, is_finite, tensors_in
 from reidcore.model.model import Model
-from reidcore.model.state_files import load_state, save_sections, save_state
+from reidcore.model.state_files import load_state, load_value, save_sections, save_state
 from reidcore.protocols.score_names import metric_of
 from reidcore.runfolder.folder import (
     BEST_SCORE,
@@ -23,10 +23,11 @@ from reidcore.runfolder.folder import (
     SCORED_EPOCHS,
     SCORES,
     WEIGHTS,
+    read_means,
     write_means,
 )
 from reidcore.runfolder.record import mark_finished
-from reidcore.support.files import write_json
+from reidcore.support.files import read_json, write_json
 from reidcore.support.repeats import number_of, without_curves
 from reidcore.training.epoch_log import not_finite
 from reidcore.training.optimizers import lay_out_as_parameters
@@ -84,6 +85,37 @@ class Saves:
         self._best = saved["best"]
         self._write_tables()  # a kill may have come before they were written
         return True
+
+    def finished_epochs(self) -> int:
+        """Return the number of epochs that are saved, before anything is restored."""
+        path = self._folder / RESUME
+        found = load_value(path, "epoch") if path.exists() else 0
+        if not isinstance(found, int):
+            raise DataError(f"{path.absolute()} is damaged: its epoch is no number")
+        return found
+
+    def read_results(self) -> None:
+        """Read the results of a finished run from its files.
+
+        Raises DataError where one is missing or damaged.
+        """
+        means, scores, by_epoch = (self._folder / name for name in (MEANS, SCORES, SCORED_EPOCHS))
+        self.history = read_means(means) if means.exists() else []
+        self.scores = read_json(scores) if scores.exists() else None
+        self._scores_by_epoch = read_json(by_epoch) if by_epoch.exists() else []
+        try:
+            self.ended_epochs()
+        except (KeyError, TypeError, ValueError):
+            raise DataError(f"{by_epoch} is damaged: it holds no scores by epoch") from None
+
+    def ended_epochs(self) -> list[tuple[dict[str, float], dict[str, Any] | None]]:
+        """Return (row of means.csv, scores or None where there are none) of every epoch that has
+        ended and needs no evaluation. Scores before the last ones are without curves."""
+        scored = {one["epoch"]: one["scores"] for one in self._scores_by_epoch}
+        if scored:
+            scored[max(scored)] = self.scores
+        ended = self.history[: len(self.history) - self.evaluation_due]
+        return [(row, scored.get(number)) for number, row in enumerate(ended, 1)]
 
     def add_epoch(self, row: dict[str, float], evaluation_due: bool) -> None:
         """Save the run after an epoch, whose row of means.csv is `row`.

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from reidcore.data.pictures import make_rows
 from reidcore.distributed.processes import ALONE, Processes
 from reidcore.errors import UsageError
 from reidcore.evaluation.labelled_set import require_scorable
 from reidcore.model.building import build_model, choose_device, make_loader
 from reidcore.model.model import Model
+from reidcore.model.state_files import load_sections
 from reidcore.plugins.loading import Plugins
 from reidcore.runfolder.drawn_galleries import drawn_as_text
-from reidcore.runfolder.folder import DRAWS, RESUME, RUN_FILE, SCORES
+from reidcore.runfolder.folder import DRAWS, OBSERVED, RESUME, RUN_FILE, SCORES, WEIGHTS
 from reidcore.runfolder.make_record import make_record
 from reidcore.runfolder.record import RECORD, check_resumable, is_finished
 from reidcore.support.files import read_json, write_atomically, write_json
 from reidcore.support.progress import Reporter
 from reidcore.training.dry_run import dry_run
+from reidcore.training.observing import Observing, observers_of
 from reidcore.training.saves import is_trained
-from reidcore.training.training_run import TrainingRun
+from reidcore.training.training_run import TrainingRun, training_rows
 from reidcore.wiring.plan import Plan
 
 
@@ -36,13 +37,14 @@ def run_training(
     reporter: Reporter,
     check: bool = True,
     processes: Processes = ALONE,
+    traceback: bool = False,
 ) -> dict[str, Any] | None:
     """Train and evaluate a plan in its folder, from where the last save stopped; return the scores.
 
     sets: the `--set` items that the plan was made with. check: make a dry run first, if the run
     is new. processes: those that all call this and share the work. They compute what one does, up
-    to rounding, but for random numbers that layers of the network draw. The caller holds the
-    folder by `runfolder.folder.prepared`.
+    to rounding, but for random numbers that layers of the network draw. traceback: show the whole
+    one of what an observer raises. The caller holds the folder by `runfolder.folder.prepared`.
     """
     settings = plan.runfile.train
     device = choose_device(settings.device)
@@ -52,12 +54,17 @@ def run_training(
             "[train]: compile: torch cannot compile norms that several processes share; start one "
             "process, or set train.compile = false"
         )
+    observers = observers_of(plugins, plan.runfile.plugins if processes.first else ())
+    observing = Observing(observers, folder, reporter, traceback)
     record = make_record(plan, sets, device, processes.count)
     started, another = (folder / RECORD).exists(), False
     if started:
         if processes.first:
-            another = _check_resumable(plan, folder, record, reporter)
+            watching = _only_watching(plan, plugins)
+            another = _check_resumable(plan, folder, record, reporter, watching)
         if is_finished(folder):
+            if observers and (folder / OBSERVED).exists():
+                _catch_up(plan, device, folder, observing, reporter)
             return _finished_scores(folder, reporter)
     require_scorable(plan)
     saved = (folder / RESUME).exists()
@@ -71,18 +78,41 @@ def run_training(
     reporter.say(_headline(model, record))
     if settings.amp and device.type != "cuda":
         reporter.say("note: amp acts on CUDA only; this run computes in float32")
-    rows = make_rows(plan.data.training_rows(), plan.data.camera_numbers, plan.given.modalities)
-    return TrainingRun(model, loader, rows, folder, plugins, reporter).run()
+    return TrainingRun(model, loader, training_rows(plan), folder, observing, reporter).run()
 
 
-def _check_resumable(plan: Plan, folder: Path, record: dict[str, Any], reporter: Reporter) -> bool:
+def _catch_up(
+    plan: Plan, device: torch.device, folder: Path, observing: Observing, reporter: Reporter
+) -> None:
+    """Tell observers what they have missed of a run that is finished."""
+    model = build_model(plan, plan.runfile.train.seed, "none").to(device)
+    load_sections(model, folder / WEIGHTS)
+    loader = make_loader(plan, device)
+    TrainingRun(model, loader, training_rows(plan), folder, observing, reporter).catch_up()
+
+
+def _only_watching(plan: Plan, plugins: Plugins) -> set[str]:
+    """Return the distributions of plugins that only observe the run."""
+    used = {wired.component.distribution for wired in plan.parts}
+    readers = [one.source.reader for one in plan.data.loaded if one.source.reader is not None]
+    used |= {plugins.component("reader", one.use).distribution for one in readers}
+    return {plugins.load(name).found.distribution for name in plan.runfile.plugins} - used
+
+
+def _check_resumable(
+    plan: Plan,
+    folder: Path,
+    record: dict[str, Any],
+    reporter: Reporter,
+    watching: Collection[str],
+) -> bool:
     """Refuse to go on with what would be another run; return whether it has another evaluation."""
     epochs = plan.runfile.train.epochs
 
     def trained() -> bool:
         return not is_finished(folder) and is_trained(folder, epochs)
 
-    notes, another = check_resumable(folder, record, trained)
+    notes, another = check_resumable(folder, record, trained, watching)
     if another:
         notes.append("the run is trained; it is evaluated as the run file says now")
     for note in notes:

@@ -34,12 +34,14 @@ class TrainingOptions:
 
     folder: the run folder. sets: the `--set` items that the run file was read with. resume: go on
     with the run in the folder, if there is one. check: make a dry run on a random batch first.
+    traceback: show the whole one of what an observer raises.
     """
 
     folder: Path
     sets: Sequence[str]
     resume: bool = False
     check: bool = True
+    traceback: bool = False
 
 
 def train(
@@ -122,6 +124,7 @@ def train_plan(
             reporter(),
             check=options.check,
             processes=processes or ALONE,
+            traceback=options.traceback,
         )
 
 

@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Batch, Rows
-from reidcore.data.pictures import PictureLoader
+from reidcore.data.pictures import PictureLoader, make_rows
 from reidcore.distributed.shared_batches import average_gradients
 from reidcore.errors import ReidError, UsageError
 from reidcore.evaluation.evaluate import evaluate
 from reidcore.evaluation.evaluation_job import evaluation_job
 from reidcore.model.building import build_part
 from reidcore.model.model import Model
-from reidcore.plugins.loading import Plugins
 from reidcore.ranking.comparer import Comparer, make_comparer
 from reidcore.runfiles.tables import FITTED
 from reidcore.runfolder.peak_memory import peak_memory
@@ -29,8 +28,15 @@ from reidcore.support.files import write_atomically
 from reidcore.support.progress import Reporter, Silent
 from reidcore.support.seeds import generator, seed_all
 from reidcore.training.epoch_log import EpochLog, diverged
+from reidcore.training.observing import Observing
 from reidcore.training.optimizers import make_optimizer, owned, set_rates
 from reidcore.training.saves import Saves
+from reidcore.wiring.plan import Plan
+
+
+def training_rows(plan: Plan) -> Rows:
+    """Return the training pictures of a plan whose data are at hand."""
+    return make_rows(plan.data.training_rows(), plan.data.camera_numbers, plan.given.modalities)
 
 
 class _Ask:
@@ -63,13 +69,15 @@ class TrainingRun:
     writes, speaks and calls observers.
     """
 
+    dry = False
+
     def __init__(
         self,
         model: Model,
         loader: PictureLoader,
         train_rows: Rows,
         folder: Path,
-        plugins: Plugins,
+        observing: Observing,
         reporter: Reporter,
     ):
         plan, processes = model.plan, loader.processes
@@ -88,7 +96,7 @@ class TrainingRun:
         self._processes = processes
         self._comparer = make_comparer(model, loader, processes)
         self._reporter = reporter if processes.first else Silent()
-        self._observers = plugins.observers(settings.plugins if processes.first else [])
+        self._observing = observing
         self._saves = Saves(folder, model, processes, settings.train.best)
         self._log = EpochLog()
         self._optimizers: list[torch.optim.Optimizer] = []
@@ -161,10 +169,7 @@ class TrainingRun:
             self._reporter.epoch_ended(row)
             if due:
                 self._score_epoch()
-            scored = due and self._failure is None
-            self._observers.epoch_ended(
-                run=self, epoch=epoch, means=row, scores=self._saves.scores if scored else None
-            )
+            self._observing.epochs_ended(self, self._saves.ended_epochs())
 
     def _resume(self, state: Mapping[str, Any]) -> int:
         """Go back to the last save; return the number of finished epochs."""
@@ -174,6 +179,7 @@ class TrainingRun:
         self._reporter.say(f"resumed after epoch {finished} of {self._epochs}")
         if self._saves.evaluation_due:
             self._score_epoch()
+        self._observing.epochs_ended(self, self._saves.ended_epochs())
         return finished
 
     def _score_epoch(self) -> None:
@@ -185,9 +191,11 @@ class TrainingRun:
         try:
             self._saves.add_scores(self.evaluate())
         except Exception as error:
-            # What several processes do together cannot go on where one has failed.
-            if len(self._saves.history) < self._epochs or self._processes.count > 1:
+            if not self._is_trained:
                 raise
+            if self._processes.count > 1:
+                # What they do together cannot go on where one has failed.
+                self._raise_trained(error)
             self._failure = error
 
     def _begin(self, epoch: int, first: int) -> None:
@@ -203,6 +211,10 @@ class TrainingRun:
         return self._optimizers[0].param_groups[0]["lr"] if self._optimizers else 0.0
 
     @property
+    def _is_trained(self) -> bool:
+        return len(self._saves.history) >= self._epochs
+
+    @property
     def _can_evaluate(self) -> bool:
         return bool(self.plan.data.test and self.plan.rankings)
 
@@ -214,8 +226,15 @@ class TrainingRun:
     def evaluate(self) -> dict[str, Any] | None:
         if not self._can_evaluate:
             return None
+        # Where several processes share it, one that fails ends all of them, perhaps in a write.
+        early = self._processes.count > 1 and self._is_trained
+        if early:
+            self._saves.write_weights()
+            self._processes.wait()
         if any(ranking.scale in FITTED for ranking in self.plan.rankings):
             self._measure_pairs()
+            if early:
+                self._saves.write_weights()
         kept = self._comparer.kept_blocks(self.folder, self._reporter)
         started = time.monotonic()
         scores = evaluate(evaluation_job(self.plan), self._comparer, kept, self._reporter)
@@ -236,10 +255,18 @@ class TrainingRun:
     def run(self) -> dict[str, Any] | None:
         """Run the procedure to its end, leave weights and scores in the folder, and return the
         scores."""
-        self._observers.run_started(run=self)
+        self._observing.started(self, self._saves.finished_epochs())
         if self.plan.procedure is not None:
             seed_all(self.seed, "procedure")  # for modules of its own
-            self.plan.procedure.build()(self.plan.procedure.config, self)
+            try:
+                self.plan.procedure.build()(self.plan.procedure.config, self)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise UsageError(
+                    "[data] batch: a training batch has one picture, which a batch norm cannot be "
+                    f"trained on ({error}); change its size, or leave an incomplete last batch out"
+                ) from error
         if self._failure is not None:
             self._raise_trained(self._failure)
         scores = self._saves.scores
@@ -250,9 +277,15 @@ class TrainingRun:
         except Exception as error:
             self._raise_trained(error)
         used = {"evaluation_seconds": self._evaluation_seconds, **peak_memory(self.device)}
+        self._observing.save()
         self._saves.finish(scores, used)
-        self._observers.run_ended(run=self, scores=scores)
+        self._observing.ended(self, scores)
         return scores
+
+    def catch_up(self) -> None:
+        """Tell observers what they have missed of a run that is finished."""
+        self._saves.read_results()
+        self._observing.catch_up(self, self._saves.ended_epochs(), self._saves.scores)
 
     def _raise_trained(self, error: Exception) -> NoReturn:
         """Keep the weights of a run whose evaluation has failed, and raise its error, which then

@@ -63,7 +63,7 @@ def make_plan(
     data = _load_data(loader, entries, make_data, allow_missing)
     data = attrs.evolve(data, trained=training or {}, trials=trials)
     _check_protocols(loader, data)
-    shape = _batch_shape(loader, parts, purpose)
+    shape = _batch_shape(loader, parts, purpose, data)
     given = _given(run, data, _data_facts(run, data, entries, purpose), shape, purpose)
     connected, given = connect(loader, parts, given)
     rankings = check_rankings(loader, given, connected.posts, bool(data.test))
@@ -197,12 +197,25 @@ def _data_facts(
     )
 
 
-def _batch_shape(loader: PartLoader, parts: LoadedParts, purpose: Purpose) -> BatchShape:
+def _batch_shape(
+    loader: PartLoader, parts: LoadedParts, purpose: Purpose, data: DataPlan
+) -> BatchShape:
     """Return the shape of a training batch as the run's sampler states it."""
     if purpose != "train" or loader.run.batch is None:
         return BatchShape(None)
     found = loader.call(parts.batch, "batch") if parts.batch is not None else None
-    return found or BEFORE_SAMPLER
+    if found is None or parts.batch is None:
+        return BEFORE_SAMPLER
+    pictures = sum(sum(one.counts.values()) for one in data.train)
+    if pictures and hasattr(parts.batch.config, "least") and _draws_from_all(loader.run):
+        least = loader.call(parts.batch, "least", pictures)
+        found = attrs.evolve(found, least=least)
+    return found
+
+
+def _draws_from_all(run: RunFile) -> bool:
+    """Return whether training draws from all training pictures, as far as is known before."""
+    return run.train.epochs > 0 and run.procedure.use == "core.train"
 
 
 def _given(

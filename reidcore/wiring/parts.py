@@ -96,7 +96,7 @@ class PartLoader:
         self.failed.add(part.role)
         return None
 
-    def call(self, wired: Wired, method: str, *given: Given) -> Any:
+    def call(self, wired: Wired, method: str, *given: Any) -> Any:
         """Call a wiring method; None, after noting the problem, if it raises.
 
         What is the user's mistake and what the plugin's is told apart by the exception.
@@ -109,6 +109,8 @@ class PartLoader:
 
         given = tuple(
             attrs.evolve(one, find_weights=find_weights if one.find_weights else None)
+            if isinstance(one, Given)
+            else one
             for one in given
         )
         try:

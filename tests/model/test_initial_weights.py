@@ -386,3 +386,27 @@ def test_a_resumed_run_needs_no_weights(work, cache):
     shown = kill_when(env, work, resumed, lambda text: "epoch 3/" in text)
     assert "resumed after epoch" in shown and "start.pth" not in shown
     assert load_file(work / "runs" / "tiny" / "resume.safetensors")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("key", ["conv1.conv.weight", "conv1.bn.running_var"])
+def test_weights_that_are_not_finite_are_refused(tmp_path, state, bad, key):
+    """The file and the tensor are named, and the network stays as it was."""
+    damaged = {name: value.clone() for name, value in state.items()}
+    damaged[key].view(-1)[1] = bad
+    file = tmp_path / "bad.pth"
+    torch.save(damaged, file)
+    network = OSNet(0.25)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with pytest.raises(DataError) as caught:
+        load_weights(network, file, network.own_name)
+    assert str(caught.value).startswith(f"{file}: these weights are not finite")
+    assert f"{key} (1 of " in str(caught.value)
+    after = network.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_what_is_not_loaded_may_be_anything(state):
+    """A damaged classifier, which is left out, harms nothing."""
+    damaged = {**state, "classifier.weight": state["classifier.weight"] * float("nan")}
+    assert same(loaded(damaged), loaded(state))

@@ -20,6 +20,7 @@ from reidcore.runfiles.parse import parse_runfile
 from reidcore.support.progress import Silent
 from reidcore.support.seeds import seeded
 from reidcore.training.dry_run import dry_run, random_batch
+from reidcore.training.observing import Observing
 from reidcore.training.optimizers import lay_out_as_parameters
 from reidcore.training.training_run import TrainingRun
 from reidcore.wiring.make_plan import make_plan
@@ -245,7 +246,7 @@ def test_a_gpu_steps_all_weights_at_once(kind: str, tmp_path: Path):
             make_loader(model.plan, model.device),
             make_rows([], {}, ("visible",)),
             tmp_path,
-            Plugins([]),
+            Observing([], tmp_path, Silent(), False),
             Silent(),
         )
         model.train().freeze_norms(["backbone", "head"])

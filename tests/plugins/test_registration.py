@@ -221,7 +221,7 @@ class TestObservers:
             plugins.add(name, self.observer(name, seen))
         observers = plugins.observers(["second", "first"])
         observers.epoch_ended(run=None, epoch=3, means={}, scores=None)
-        observers.run_started(run=None)
+        observers.run_started(run=None, finished=0)
         observers.run_ended(run=None, scores=None)
         assert seen == ["second 3 {}", "first 3 {}"]
 

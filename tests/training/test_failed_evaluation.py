@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running import TINY
+from running import TINY, environment, shared
 
 from reidcore.cli.main import main
 
@@ -65,6 +65,30 @@ def test_the_error_says_how_to_go_on(work, failed, capsys):
     message = capsys.readouterr().err
     assert "cannot be read" in message and "the training is complete" in message
     assert str(failed) in message and "--resume" in message and "reid eval" in message
+
+
+def test_weights_are_kept_where_one_of_several_processes_fails(work, tmp_path, capsys):
+    """One picture is broken, so one process fails and ends the other; the run goes on from there,
+    and by another number of processes."""
+    shutil.copytree("people", tmp_path / "one")
+    manifest = tmp_path / "one" / "manifest.csv"
+    gallery = next(line for line in manifest.read_text().splitlines() if "gallery" in line)
+    (tmp_path / "one" / gallery.split(",")[0]).write_bytes(b"no picture")
+    (tmp_path / "x.toml").write_text(Path("bad.toml").read_text().replace("broken/", "one/"))
+    shutil.copytree("people", tmp_path / "people")
+    change = ["--set", "train.epochs=1", "--out", "run", "--no-dry"]
+    env = environment(work / "cache")
+    done = shared(env, tmp_path, 2, "-m", "reidcore", "run", "x.toml", *change, code=1)
+    assert "the training is complete" in done.stderr and "cannot be read" in done.stderr
+    folder = tmp_path / "run"
+    assert (folder / "weights.safetensors").exists()
+    command("eval", folder, *_sets(f"data.test={OTHER}"), "-o", tmp_path / "scores.json")
+    other = ["--set", f"data.test={OTHER}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        command("run", "x.toml", *change, "--resume", *other)
+    assert json.loads((folder / "lock.json").read_text())["finished"]
+    assert (folder / "scores.json").read_text() == (tmp_path / "scores.json").read_text()
 
 
 def test_it_is_evaluated_ranked_and_reported(work, failed, capsys):

@@ -122,6 +122,26 @@ def test_a_mean_that_is_not_finite_ends_the_run():
     assert str(caught.value).startswith("id, triplet became nan in epoch 2; lower optim.lr")
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_what_is_told_to_look_at_exists(tmp_path, epoch):
+    """The table of means is named once it has been written, and not in a first epoch."""
+    model = make()
+    saves = Saves(tmp_path, model, ALONE)
+    for number in range(1, epoch):
+        saves.add_epoch({**ROW, "epoch": number}, evaluation_due=False)
+    with torch.no_grad():
+        model.heads["neck"].norm.weight[0] = math.nan
+    log = EpochLog()
+    log.add("loss", math.nan)
+    for fails in (
+        lambda: saves.add_epoch({**ROW, "epoch": epoch}, evaluation_due=False),
+        lambda: log.row(epoch, 0.1),
+    ):
+        with pytest.raises(ReidError) as caught:
+            fails()
+        assert ("means.csv" in str(caught.value)) == (tmp_path / "means.csv").exists()
+
+
 @pytest.mark.parametrize("lost", ["means.csv", "scores-by-epoch.json"])
 @pytest.mark.parametrize("damage", ["old", "absent"])
 def test_tables_are_written_anew_on_resume(tmp_path, lost, damage):

@@ -46,10 +46,6 @@ class Pool(ContextSettings):
         given.need(
             bool(sources), "", f"pools nothing: name a map for at least one of {', '.join(VECTORS)}"
         )
-        given.need(
-            given.batch.size != 1,
-            "",
-            "normalises over the batch, so data.batch needs at least two pictures; it has one",
-        )
+        given.need_batch_norm()
         lengths = {name: Feature.vector(given.map(source)[0]) for name, source in sources.items()}
         return lengths | {f"{name}_bn": length for name, length in lengths.items()}

@@ -41,10 +41,6 @@ class BNNeck:
             raise WiringError(
                 "source", f"needs a map or a vector, but {self.source!r} is a {feature}"
             )
-        given.need(
-            given.batch.size != 1,
-            "",
-            "normalises over the batch, so data.batch needs at least two pictures; it has one",
-        )
+        given.need_batch_norm()
         vector = Feature.vector(feature.shape[0])
         return {"pooled": vector, "bn": vector}

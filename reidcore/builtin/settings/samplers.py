@@ -33,6 +33,12 @@ class Shuffled:
     def batch(self) -> BatchShape:
         return BatchShape(self.size if self.drop_last else None)
 
+    def least(self, pictures: int) -> int:
+        rest = pictures % self.size
+        if pictures < self.size or (rest and not self.drop_last):
+            return rest
+        return self.size
+
 
 @attrs.frozen
 class Identities:
