@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from reidcore.contracts.component import Facts, Row
+from reidcore.contracts.rows import OPTIONAL
 from reidcore.data.datasets import DataPlan, Loaded
 from reidcore.data.manifest import find_data, read_manifest
 from reidcore.errors import DataError, PluginError, ReidError, nearest
@@ -17,6 +18,15 @@ from reidcore.protocols.all_protocols import PROTOCOLS
 from reidcore.protocols.base import POOL, Protocol
 from reidcore.runfiles.runfile import Source
 from reidcore.support.wording import in_words
+
+UNKNOWN = Facts(
+    identities=100,
+    cameras=("1", "2"),
+    modalities=("visible",),
+    columns=frozenset(OPTIONAL),
+    counts={"train": 1000, "query": 100, "gallery": 1000},
+)
+"""Assumed of absent data where the reader knows nothing of them, so that all else is checked."""
 
 
 def load_sources(
@@ -77,7 +87,7 @@ class _Loader:
                 f"{reader!r} {root}", lambda: _ask(source, "rows", lambda: list(reader.rows(root)))
             )
             return _chosen(source, protocol, rows, str(root))
-        absent = _assumed(source, protocol, _ask(source, "facts", reader.facts))
+        absent = _assumed(source, protocol, _ask(source, "facts", reader.facts) or UNKNOWN)
         if default is not None:
             note = f"{_place(source)}: will be made at {root} on first use"
             return attrs.evolve(absent, note=note, missing="" if allow_missing else str(root))
@@ -105,7 +115,7 @@ def _protocol(source: Source, reader: Any) -> Protocol | None:
         return source.protocol
     if reader is None:
         return PROTOCOLS["cross_camera"]()
-    name = _ask(source, "facts", reader.facts).protocol
+    name = (_ask(source, "facts", reader.facts) or UNKNOWN).protocol
     if name not in PROTOCOLS:
         use = source.reader.use if source.reader else ""
         hint = nearest(str(name), PROTOCOLS) or f"; there are {', '.join(PROTOCOLS)}"
