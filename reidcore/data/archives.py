@@ -160,7 +160,7 @@ class _OpenArchives:
                 if held is None or held.state != state:
                     if not stat.S_ISREG(found.st_mode):
                         raise BadPicture("is in no regular file")
-                    held = _Held(state, ZipFile(open_regular(path)))
+                    held = _Held(state, _opened(path))
                 self._held[path] = held
                 if len(self._held) > _MOST_OPEN:
                     self._held.popitem(last=False)  # closed when its last reader is done
@@ -174,6 +174,15 @@ class _OpenArchives:
             raise BadPicture(f"cannot be read: {path} is no sound zip: {error}") from None
         except Exception as error:
             raise BadPicture(f"cannot be read: {path}: {in_words(error)[:200]}") from None
+
+
+def _opened(path: str) -> ZipFile:
+    file = open_regular(path)
+    try:
+        return ZipFile(file)
+    except BaseException:
+        file.close()
+        raise
 
 
 _OPEN = _OpenArchives()

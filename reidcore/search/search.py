@@ -157,7 +157,9 @@ class Search:
         """Write templates of pictures into a new folder, batch by batch, and open it.
 
         The folder holds index.json, manifest.csv and templates.safetensors, and appears when it is
-        complete. The templates need not fit into memory.
+        complete. The templates need not fit into memory. The folder keeps paths and boxes:
+        pictures in memory, and those that a plugin's opener reads, are found in it by their names,
+        but `explain` can draw them only from what this returns.
 
         Args:
             pictures: as for `templates`.
@@ -180,7 +182,9 @@ class Search:
             for found in self._batches(rows):
                 writer.add(found)
             writer.close()
-        return self._open(folder)
+        stored = self._open(folder)
+        opened = (attrs.evolve(a, opener=b.opener) for a, b in zip(stored.rows, rows, strict=True))
+        return attrs.evolve(stored, rows=tuple(opened))
 
     def distances(
         self, a: Templates | Pictures, b: Templates | Pictures, ranking: str | None = None

@@ -187,7 +187,7 @@ def test_index_and_explain_of_pictures_in_memory(run, work, tmp_path):
     stored = run.index(arrays, tmp_path / "idx")
     assert len(stored) == 6
     assert torch.equal(run.distances(paths, stored), run.distances(paths, paths))
-    (pair,) = run.explain(arrays[:1], arrays[1:], top=1, limit=1)
+    (pair,) = run.explain(arrays[:1], stored, top=1, limit=1)
     assert write_explanations(tmp_path / "why", [pair])[0] == 1
 
 
