@@ -244,3 +244,30 @@ def test_equal_pictures_in_a_zip_are_found(tmp_path: Path):
     rows = [Row(f"{archive}/{name}.png", pid) for name, pid in (("a", "1"), ("b", "2"))]
     ((first, second),) = check_rows(rows).duplicates
     assert (first.pid, second.pid) == ("1", "2")
+
+
+def test_damaged_archives_are_our_errors(tmp_path: Path):
+    """Whatever bytes of a zip are changed, pictures or sentences come of it, and nothing else."""
+    path = made(
+        tmp_path / "shots.zip", {"a.png": content(0, (5, 6)), "x/b.png": content(1, (5, 6))}
+    )
+    sound, draw, refused = path.read_bytes(), random.Random(0), 0
+    for number in range(400):
+        data = bytearray(sound)
+        for _ in range(draw.randint(1, 6)):
+            data[draw.randrange(len(data))] = draw.choice([0, 1, 255, draw.randrange(256)])
+        if not number % 5:
+            del data[draw.randrange(len(data)) :]
+        path.unlink()
+        path.write_bytes(data)
+        for way in (
+            lambda: [open_picture(row) for row in list_pictures(path)],
+            lambda: open_picture(path / "a.png"),
+        ):
+            try:
+                way()
+            except DataError as error:
+                refused += 1
+                assert str(path) in str(error)
+                assert len(str(error)) < 1000
+    assert refused > 100

@@ -163,3 +163,32 @@ def test_index_writes_boxes(tmp_path: Path, monkeypatch, capsys):
     rows = CocoBoxes(camera="camera_id").rows(root)
     fields = [(row.pid, row.box, row.camera) for row in read_manifest(output)]
     assert fields == [(row.pid, row.box, row.camera) for row in rows]
+
+
+def paths_of(content: Any, above: str = "") -> list[str]:
+    """The path of every value in a content, as of `change`."""
+    inner = content.items() if isinstance(content, dict) else enumerate(content)
+    found = []
+    for key, value in inner:
+        found.append(f"{above}{key}")
+        if isinstance(value, dict | list):
+            found += paths_of(value, f"{above}{key}.")
+    return found
+
+
+STRANGE = [None, True, -1, 0.5, 10**400, float("nan"), float("inf"), "", "x", "\0", [], [1], {}]
+
+
+@pytest.mark.parametrize("strange", STRANGE, ids=lambda value: str(value)[:8] or "empty")
+def test_any_value_may_be_wrong(strange: object, tmp_path: Path):
+    """Whatever value of a file is another one, rows or a sentence come of it, and nothing else."""
+    reader = CocoBoxes(camera="camera_id", time="seconds", categories=["person", "car"])
+    for path in paths_of(content()):
+        root = written(tmp_path, change(path, strange)(content()))
+        try:
+            rows = reader.rows(root)
+        except DataError as error:
+            assert "annotations.json" in str(error), path
+            assert all(len(line) < 1000 for line in str(error).splitlines()), path
+        else:
+            assert all(row.pid and row.box for row in rows), path
