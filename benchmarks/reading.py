@@ -62,7 +62,7 @@ def per_picture(work: Callable[[int], Any], count: int) -> float:
 def stages(paths: list[str]) -> dict[str, float]:
     count = len(paths)
     opened = [Image.open(path).convert("RGB") for path in paths]
-    pictures = [decode(path, "", IMAGE, "bilinear") for path in paths]
+    pictures = [decode(Row(path, ""), IMAGE, "bilinear") for path in paths]
 
     def load(index: int) -> None:
         with Image.open(paths[index]) as file:
@@ -78,7 +78,7 @@ def stages(paths: list[str]) -> dict[str, float]:
         "decode": per_picture(load, count),
         "resize": per_picture(lambda i: opened[i].resize(size, Image.Resampling.BILINEAR), count),
         "decode, resize and to a tensor": per_picture(
-            lambda i: decode(paths[i], "", IMAGE, "bilinear"), count
+            lambda i: decode(Row(paths[i], ""), IMAGE, "bilinear"), count
         ),
         "augment": per_picture(augment, count),
         "stack": per_picture(lambda i: torch.stack(pictures[:BATCH]), count) / BATCH,

@@ -31,8 +31,8 @@ def load(
         losses: True to load the run's losses too, for what they explain.
 
     Returns:
-        A `reidcore.search.search.Search`. It takes pictures as a folder, a CSV file or a list of
-        paths.
+        A `reidcore.search.search.Search`. It takes pictures as a folder, a zip, a CSV file, or a
+        list of paths, pictures of Pillow's, uint8 arrays [H, W, 3] and uint8 tensors [3, H, W].
 
     Raises:
         ReidError: The folder is no finished run, or a plugin it needs is missing; the text says
@@ -49,6 +49,11 @@ def load(
         ...     print(match.rank, match.gallery, f"{match.distance:.2f}")  # doctest: +ELLIPSIS
         1 /.../pictures/gallery/....jpg 0...
         2 /.../pictures/gallery/....jpg 0...
+        >>> from PIL import Image
+        >>> import numpy as np
+        >>> frame = np.asarray(Image.open("pictures/query/a.jpg"))  # uint8 [H, W, 3], RGB
+        >>> run.rank([frame], gallery, top=3).index.shape  # places in the gallery
+        torch.Size([1, 3])
     """
     # Here, so that `import reidcore` alone does not import torch.
     from reidcore.search.search import load as load_run

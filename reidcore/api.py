@@ -18,6 +18,7 @@ from reidcore.contracts.component import (
 )
 from reidcore.contracts.explanations import Heat, Lines, Table
 from reidcore.contracts.given import Given, WiringError
+from reidcore.contracts.openers import Opener
 from reidcore.contracts.settings import (
     IMAGENET,
     FeatureName,
@@ -32,6 +33,7 @@ from reidcore.contracts.settings import (
 )
 from reidcore.hookspecs import hookimpl
 from reidcore.plugins.samples import sample_run
+from reidcore.support.cache_folder import cache_folder
 
 __all__ = [
     "IMAGENET",
@@ -49,12 +51,14 @@ __all__ = [
     "MapName",
     "MatcherName",
     "Matching",
+    "Opener",
     "Row",
     "Table",
     "TensorName",
     "TensorSpec",
     "VectorName",
     "WiringError",
+    "cache_folder",
     "fused_setting",
     "hookimpl",
     "sample_run",

@@ -85,8 +85,9 @@ def reid_procedures() -> Sequence[Component]:  # type: ignore[empty-body]
 def reid_readers() -> Sequence[Component]:  # type: ignore[empty-body]
     """Data sets on disk.
 
-    The config itself is the reader: `facts() -> Facts` and `rows(root) -> list[Row]`; `root` is the
-    table's `root`, or what an optional `default_root()` returns. `build` is empty.
+    The config itself is the reader: `facts() -> Facts`, or None where nothing is known without the
+    data, and `rows(root) -> list[Row]`; `root` is the table's `root`, or what an optional
+    `default_root()` returns. `build` is empty.
     """
 
 

@@ -48,7 +48,9 @@ def open_run(folder: str | Path, device: str = "auto") -> Any:
 
     Returns:
         A `reidcore.model.model.Model`, a `torch.nn.Module`: `model(images)` returns the features of
-        `Images` by full name.
+        `Images` by full name. These are normalised pixels with modalities and cameras; a float
+        tensor [B, 3, H, W] of the pixels alone will do. `images` of what `reidcore.load` returns
+        makes them of pictures.
 
     Raises:
         ReidError: The folder is no finished run, or a plugin it needs is missing; the text says
@@ -62,6 +64,10 @@ def open_run(folder: str | Path, device: str = "auto") -> Any:
         >>> images = Images(torch.zeros(2, 3, 32, 16), modality=zeros, camera=zeros)
         >>> with torch.no_grad():
         ...     features = model(images)
+        >>> features["neck.bn"].shape
+        torch.Size([2, 64])
+        >>> with torch.no_grad():
+        ...     features = model(torch.zeros(2, 3, 32, 16))
         >>> features["neck.bn"].shape
         torch.Size([2, 64])
     """

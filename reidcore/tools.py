@@ -18,7 +18,8 @@ quick where these are imported inside the function that computes.
         Search(folder, evaluation.plan, model) explains with the same model
     Why pictures match
         Search.explain, Search.explain_pairs, Explained, draw_explanation
-    A picture to draw, as a viewer shows it; never open files with Pillow alone
+    A picture to draw, as a viewer shows it, of a row or a path; never open files with Pillow alone,
+    since a row's picture may lie in an archive, or be a box of a larger one
         open_picture
     Training
         train

@@ -50,6 +50,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
 
 def check_command(options: Namespace) -> int:
     """`reid data check`; returns 0, or 4 if the data must be mended."""
+    from reidcore.data.archives import is_archive
     from reidcore.data.check import check_rows
     from reidcore.data.labels import nobody_warnings
     from reidcore.data.manifest import read_manifest, unused_columns
@@ -63,9 +64,13 @@ def check_command(options: Namespace) -> int:
             raise DataError(
                 f"there is no {path}; make it with: reid data index {shlex.quote(options.manifest)}"
             )
+    if is_archive(path) and options.read is None:
+        raise DataError(
+            f"{path} is a zip, expected a manifest; --read core.zip reads what it lists"
+        )
     read = options.read is not None
     rows = read_rows(options.read, options.sets, path) if read else read_manifest(path)
-    with _progress(len({row.path for row in rows})) as advance:
+    with _progress(len({row.name for row in rows})) as advance:
         report = check_rows(rows, decode=not options.fast, advance=advance)
     print(path)
     print_counts(report.counts)
@@ -84,7 +89,7 @@ def _print_report(report: Findings, most: int | None) -> None:
     identity = ("identity", "identities")
     few = None if most is None else 3
     for what, rows in report.converted.items():
-        listed = [f"{row.listed}: {row.path}" for row in rows]
+        listed = [f"{row.listed}: {row.name}" for row in rows]
         level = "warning" if what == DARK else "note"
         _print_list(f"{level}: {{}} {what}", ("picture", "pictures"), listed, few)
     _print_list("warning: {} in both train and test", identity, report.overlap, most)
@@ -93,7 +98,7 @@ def _print_report(report: Findings, most: int | None) -> None:
         "warning: {} under several identities",
         ("identical file", "identical files"),
         [
-            " = ".join(f"{row.path} ({row.listed}, {row.pid})" for row in group)
+            " = ".join(f"{row.name} ({row.listed}, {row.pid})" for row in group)
             for group in report.duplicates
         ],
         most,
@@ -102,7 +107,7 @@ def _print_report(report: Findings, most: int | None) -> None:
         "warning: {} both as query and in the gallery, under one identity, which raises scores",
         ("identical file", "identical files"),
         [
-            " = ".join(f"{row.path} ({row.listed}, {row.split})" for row in group)
+            " = ".join(f"{row.name} ({row.listed}, {row.split})" for row in group)
             for group in report.copies
         ],
         most,
@@ -120,7 +125,7 @@ def _print_report(report: Findings, most: int | None) -> None:
     _print_list(
         "error: {} missing or damaged",
         ("picture", "pictures"),
-        [f"{found.row.listed}: {found.row.path} {found.reason}" for found in report.damaged],
+        [f"{found.row.listed}: {found.row.name} {found.reason}" for found in report.damaged],
         most,
     )
     if not report.failed:

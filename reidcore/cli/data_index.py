@@ -14,9 +14,9 @@ from reidcore.contracts.commands import RunCommand
 def add_arguments(parser: ArgumentParser) -> RunCommand:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
-        "Write the manifest (CSV: path,pid,camera,split) of a folder of pictures, from\n"
-        "their names, or of a published data set, from its reader. Pictures are not opened;\n"
-        "`reid data check` does that."
+        "Write the manifest (CSV: path,pid,camera,split) of a folder or zip of pictures,\n"
+        "from their names, or of a published data set, from its reader. Pictures are not\n"
+        "opened; `reid data check` does that."
     )
     parser.epilog = (
         "patterns:\n"
@@ -35,14 +35,16 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
         "  reid data index people --split 0.5\n"
         "  reid data index shots --pattern '{pid}_c{camera}_*.jpg' --split 0.7\n"
         "  reid data index cars --pattern '{split}/cam{camera}/{pid}_*.png' -o cars.csv\n"
+        "  reid data index shots.zip --pattern '{pid}_c{camera}_*.jpg' --split 0.5\n"
+        "  reid data index frames --read core.coco --set camera=camera_id -o boxes.csv\n"
         "  reid data index Market-1501-v15.09.15 --read core.market1501"
     )
-    parser.add_argument("folder", metavar="FOLDER", help="folder of pictures, with sub-folders")
+    parser.add_argument("folder", metavar="FOLDER", help="folder, with sub-folders, or zip")
     parser.add_argument(
         "-o",
         "--output",
         metavar="FILE",
-        help="the manifest to write (default: FOLDER/manifest.csv)",
+        help="the manifest to write (default: FOLDER/manifest.csv, or beside a zip)",
     )
     parser.add_argument(
         "--pattern",
@@ -70,6 +72,7 @@ def index_command(options: Namespace) -> int:
     from reidcore.data.index import ONE_FOLDER_EACH, compile_pattern, index_folder, some
     from reidcore.data.labels import is_junk, nobody_warnings, same_number_warnings
     from reidcore.data.manifest import write_manifest
+    from reidcore.data.opening import has_path
     from reidcore.data.splits import draw_splits
     from reidcore.errors import DataError, UsageError
 
@@ -81,13 +84,20 @@ def index_command(options: Namespace) -> int:
     if options.split is not None and "{split}" in pattern:
         raise UsageError("--split draws the splits, but the pattern reads them with {split}")
     folder = locate(options.folder)
-    output = Path(options.output).absolute() if options.output else folder / "manifest.csv"
+    beside = folder.with_suffix(".csv") if folder.is_file() else folder / "manifest.csv"
+    output = Path(options.output).absolute() if options.output else beside
     if output.is_dir():
         raise UsageError(f"{output} is a folder; -o takes the manifest's file name")
     if output.exists() and not options.force:
         raise UsageError(f"{output} exists already; replace it with --force, or choose -o FILE")
     if options.read is not None:
         rows = read_rows(options.read, options.sets, folder)
+        if own := [row for row in rows if not has_path(row)]:
+            raise UsageError(
+                f"{counted(len(own), 'picture')} of {options.read}, such as {own[0].name}, can be "
+                "opened by the reader only, which a manifest cannot say; name the reader in the "
+                "run file instead"
+            )
         write_manifest(output, rows)
         print_counts(count_rows(rows))
         print(f"wrote {output}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
-PICTURES = "a folder of pictures, a CSV file with the column path, or what reid index wrote"
+PICTURES = "a folder or zip of pictures, a CSV file with the column path, or what reid index wrote"
 
 
 def add_file(parser: ArgumentParser) -> None:

@@ -11,6 +11,8 @@ from typing import Literal
 
 import attrs
 
+from reidcore.contracts.openers import Box, Opener, whole_box
+
 Kind = Literal["map", "vector", "tensor"]
 """Kind of a feature: a map [C, H, W], a vector [D], or a tensor of any shape."""
 
@@ -183,18 +185,29 @@ class Row:
     """One picture of a data set, with its labels.
 
     Attributes:
-        path: Absolute path of the picture.
+        path: Absolute path of the picture. Where `opener` reads it, or where it is a member of a
+            zip, such as "/data/frames.zip/0001.jpg", the path is its name and leads to no file.
         pid: Identity, any text.
         camera: Number or name of the camera, "" if unknown.
         split: "train", "val", "query", "gallery" or "test".
         time: Seconds on one clock for the whole data set; None if unknown.
         modality: Kind of light, such as "visible" or "infrared"; "" if not stated.
         listed: Place the row comes from, for messages, such as "own.csv row 12".
+        opener: What reads the picture if it is no file; see `Opener`.
+        box: The part of a larger picture, (left, top, right, bottom) in pixels of the picture
+            turned upright; None for all of it. Fractions are rounded. What reaches out of the
+            picture is cut off when the picture is opened.
+
+    Raises:
+        ValueError: The box is not four finite numbers.
+        reidcore.errors.DataError: The box is empty.
 
     Example:
         >>> from reidcore.api import Row
         >>> Row("/data/own/0001.jpg", pid="7", camera="2", split="gallery").pid
         '7'
+        >>> Row("/data/frames/0001.jpg", pid="7", box=(10.2, 20, 60, 119.8)).name
+        '/data/frames/0001.jpg[10 20 60 120]'
     """
 
     path: str
@@ -204,6 +217,17 @@ class Row:
     time: float | None = None
     modality: str = ""
     listed: str = ""
+    opener: Opener | None = None
+    box: Box | None = None
+
+    def __attrs_post_init__(self) -> None:
+        if self.box is not None:
+            object.__setattr__(self, "box", whole_box(self.box, self.listed or self.path))
+
+    @property
+    def name(self) -> str:
+        """The picture's path, with its box behind it if it has one; two pictures have two names."""
+        return self.path if self.box is None else f"{self.path}[{' '.join(map(str, self.box))}]"
 
 
 @attrs.frozen

@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reidcore.contracts.component import Row
+from reidcore.contracts.openers import Box, Opener
+
 
 @attrs.frozen(eq=False)
 class Images:
@@ -21,21 +24,23 @@ class Images:
 
     Attributes:
         pixels: float [B, 3, H, W], red, green and blue, normalised as the run file says.
-        modality: int64 [B], index into the run's modalities.
-        camera: int64 [B], number of the camera, -1 if unknown.
+        modality: int64 [B], index into the run's modalities; by default all are of the first.
+        camera: int64 [B], number of the camera, -1 if unknown, as all are by default.
 
     Example:
         >>> import torch
         >>> from reidcore.modules import Images
         >>> pixels = torch.zeros(4, 3, 256, 128)
-        >>> images = Images(pixels, modality=torch.zeros(4).long(), camera=torch.zeros(4).long())
+        >>> images = Images(pixels, modality=torch.zeros(4).long(), camera=torch.ones(4).long())
         >>> len(images), len(images[:2])
         (4, 2)
+        >>> Images(pixels).camera.tolist()
+        [-1, -1, -1, -1]
     """
 
     pixels: Tensor
-    modality: Tensor
-    camera: Tensor
+    modality: Tensor = attrs.field(default=attrs.Factory(lambda own: own._all(0), takes_self=True))
+    camera: Tensor = attrs.field(default=attrs.Factory(lambda own: own._all(-1), takes_self=True))
 
     def __len__(self) -> int:
         return self.pixels.shape[0]
@@ -49,6 +54,9 @@ class Images:
 
     def _values(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.pixels, self.modality, self.camera
+
+    def _all(self, number: int) -> Tensor:
+        return torch.full((len(self),), number, device=self.pixels.device)
 
 
 @attrs.frozen(eq=False)
@@ -119,6 +127,8 @@ class Rows:
         modality: int64 [N], index into the run's modalities.
         names: Names of the identities in the data set, by label.
         listed: Place each row comes from, for messages.
+        openers: What opens each picture, as in `reidcore.api.Row`; () if all are files.
+        boxes: The part of each picture that counts, as in `Row`; () if it is always all of it.
 
     Example:
         >>> import numpy as np
@@ -145,9 +155,21 @@ class Rows:
     modality: np.ndarray
     names: Sequence[str]
     listed: Sequence[str]
+    openers: Sequence[Opener | None] = ()
+    boxes: Sequence[Box | None] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def picture(self, index: int) -> Row:
+        """Return what opens and names a picture: a row with a path, opener, box and place alone."""
+        return Row(
+            self.paths[index],
+            "",
+            listed=self.listed[index],
+            opener=self.openers[index] if self.openers else None,
+            box=self.boxes[index] if self.boxes else None,
+        )
 
     @property
     def identities(self) -> int:
@@ -170,12 +192,14 @@ class Rows:
     def take(self, indices: Sequence[int] | np.ndarray) -> Rows:
         """Return the rows at these indices, in that order, with labels unchanged."""
         index = np.asarray(indices, dtype=np.int64)
-        return attrs.evolve(
-            self,
-            paths=[self.paths[int(i)] for i in index],
-            listed=[self.listed[int(i)] for i in index],
-            **{name: getattr(self, name)[index] for name in ("pid", "camera", "time", "modality")},
-        )
+        chosen: dict[str, Any] = {
+            name: [values[int(i)] for i in index]
+            for name in ("paths", "listed", "openers", "boxes")
+            if (values := getattr(self, name))
+        }
+        for name in ("pid", "camera", "time", "modality"):
+            chosen[name] = getattr(self, name)[index]
+        return attrs.evolve(self, **chosen)
 
     def relabelled(self, pids: Sequence[int]) -> Rows:
         """Return the same rows with label pids[k] changed to k.

@@ -84,7 +84,7 @@ def _missed(kind: str, method: str, found: Any) -> str:
         "outputs": (_are_outputs, "{name: Feature} with whole numbers as extents"),
         "describe": (_is_matching, "a Matching whose template is {name: TensorSpec}"),
         "batch": (_is_shape, "a BatchShape of whole numbers"),
-        "facts": (_are_facts, "Facts"),
+        "facts": (_are_facts, "Facts, or None where nothing is known without the data"),
         "rows": (_are_rows, "a list of Row"),
     }[method]
     return "" if fits(found) else wanted
@@ -124,7 +124,7 @@ def _is_shape(found: Any) -> bool:
 
 
 def _are_facts(found: Any) -> bool:
-    return isinstance(found, Facts) and _is_extent(found.identities)
+    return found is None or (isinstance(found, Facts) and _is_extent(found.identities))
 
 
 def _are_rows(found: Any) -> bool:

@@ -17,7 +17,7 @@ import attrs
 from reidcore.contracts.component import Row
 from reidcore.contracts.rows import SPLITS, natural_key
 from reidcore.data.labels import same_number_warnings
-from reidcore.data.opening import BadPicture, check_file, decoded, read_picture
+from reidcore.data.opening import BadPicture, check_picture, cut_out, decoded, read_picture
 
 TEST_SPLITS = frozenset(("query", "gallery", "test"))
 
@@ -87,30 +87,33 @@ def check_rows(
 ) -> Findings:
     """Check rows and their pictures; nothing found is an error here, all of it is returned.
 
-    With `decode` every distinct picture is read once, decoded in full and compared by content;
-    without, only its existence and size are looked at and `duplicates` stays empty. `threads`
+    With `decode` every distinct picture is read once, decoded in full and compared by content and
+    box; without, only its existence and size are looked at and `duplicates` stays empty. `threads`
     defaults to the processors, at most eight. `advance(n)` is called, from this thread, after
     every `n` further pictures.
     """
-    first = {row.path: row for row in reversed(rows)}
-    paths = list(dict.fromkeys(row.path for row in rows))
+    files: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        files[row.path].setdefault(row.name, row)
+    each = [list(pictures.values()) for pictures in files.values()]
     look = _decode if decode else _stat
     damaged: list[Finding] = []
     same: dict[bytes, list[Row]] = defaultdict(list)
     converted: dict[str, list[Row]] = defaultdict(list)
     with warnings.catch_warnings(), ThreadPoolExecutor(threads or _threads()) as pool:
         warnings.simplefilter("ignore")  # Pillow's remarks on Exif data and palettes
-        for start in range(0, len(paths), _CHUNK):
-            chunk = paths[start : start + _CHUNK]
-            for path, (reason, digest, done) in zip(chunk, pool.map(look, chunk), strict=True):
-                if reason:
-                    damaged.append(Finding(first[path], reason))
-                elif digest:
-                    same[digest].append(first[path])
-                for what in done:
-                    converted[what].append(first[path])
+        for start in range(0, len(each), _CHUNK):
+            chunk = each[start : start + _CHUNK]
+            for looked in pool.map(look, chunk):
+                for row, reason, digest, done in looked:
+                    if reason:
+                        damaged.append(Finding(row, reason))
+                    elif digest:
+                        same[digest].append(row)
+                    for what in done:
+                        converted[what].append(row)
             if advance is not None:
-                advance(len(chunk))
+                advance(sum(map(len, chunk)))
 
     return Findings(
         counts=count_rows(rows),
@@ -144,7 +147,7 @@ def unmatched_queries(rows: Iterable[Row]) -> list[Finding]:
         if row.split != "query":
             continue
         same = gallery.get(row.pid, [])
-        others = [other for other in same if other.path != row.path]
+        others = [other for other in same if other.name != row.name]
         if not same:
             findings.append(Finding(row, f"identity {row.pid!r} is not in the gallery"))
         elif not others:
@@ -184,16 +187,16 @@ def _copies(rows: Iterable[Row], same: Iterable[Sequence[Row]]) -> list[list[Row
     """
     listed: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        listed[row.path].append(row)
+        listed[row.name].append(row)
     groups = []
     for files in same:
         by_pid: dict[str, list[Row]] = defaultdict(list)
         for file in files if len(files) > 1 else ():
-            for row in listed[file.path]:
+            for row in listed[file.name]:
                 by_pid[row.pid].append(row)
         for group in by_pid.values():
-            queries = {row.path for row in group if row.split in ("query", "test")}
-            found = {row.path for row in group if row.split in ("gallery", "test")}
+            queries = {row.name for row in group if row.split in ("query", "test")}
+            found = {row.name for row in group if row.split in ("gallery", "test")}
             # A query's own file is never its match, so two files are needed.
             if queries and found and len(queries | found) > 1:
                 groups.append([row for row in group if row.split in TEST_SPLITS])
@@ -216,21 +219,40 @@ def _threads() -> int:
     return min(8, os.cpu_count() or 1)
 
 
-def _stat(path: str) -> tuple[str, bytes, Sequence[str]]:
-    """Return a complaint about the file or "", no digest and nothing found."""
-    try:
-        check_file(path)
-    except BadPicture as error:
-        return str(error), b"", ()
-    return "", b"", ()
+Looked = tuple[Row, str, bytes, Sequence[str]]
+"""A row, a complaint about its picture or "", the digest of what it shows, and what was done to
+show it."""
 
 
-def _decode(path: str) -> tuple[str, bytes, Sequence[str]]:
-    """Return a complaint about the picture or "", the digest of the file's content, and what was
-    done to show it."""
+def _stat(rows: Sequence[Row]) -> list[Looked]:
+    """Look whether the pictures of rows of one path exist."""
+    looked: list[Looked] = []
+    for row in rows:
+        reason = ""
+        try:
+            check_picture(row)
+        except BadPicture as error:
+            reason = str(error)
+        looked.append((row, reason, b"", ()))
+    return looked
+
+
+def _decode(rows: Sequence[Row]) -> list[Looked]:
+    """Decode the picture of rows of one path, and look at their boxes of it."""
     try:
-        content = read_picture(path)
-        found = decoded(content).found
+        content = read_picture(rows[0])
+        whole = decoded(content)
     except BadPicture as error:
-        return str(error), b"", ()
-    return "", blake2b(content, digest_size=16).digest(), found
+        return [(row, str(error), b"", ()) for row in rows]
+    looked: list[Looked] = []
+    for row in rows:
+        try:
+            found = cut_out(whole, row.box).found
+        except BadPicture as error:
+            looked.append((row, str(error), b"", ()))
+            continue
+        digest = blake2b(content, digest_size=16)
+        if row.box is not None:
+            digest.update(repr(row.box).encode())
+        looked.append((row, "", digest.digest(), found))
+    return looked

@@ -53,7 +53,7 @@ class Loaded:
         named = f"{self.source.role} {self.source.name!r}"
         if len(empty) == len(rows):
             return f"{named} has none"
-        shown = ", ".join(row.listed or row.path for row in empty[:3])
+        shown = ", ".join(row.listed or row.name for row in empty[:3])
         rest = f" and {len(empty) - 3:,} more" * (len(empty) > 3)
         has = "has" if len(empty) == 1 else "have"
         return f"{len(empty):,} of {len(rows):,} pictures of {named} {has} none: {shown}{rest}"

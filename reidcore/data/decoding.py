@@ -7,7 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reidcore.data.opening import BadPicture, decoded, read_picture
+from reidcore.contracts.component import Row
+from reidcore.data.opening import BadPicture, shown
 from reidcore.runfiles.tables import Normalize
 
 RESAMPLING = {
@@ -19,18 +20,17 @@ IMAGENET_PIXELS = Normalize(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224,
 """ImageNet's statistics, which `normalize = "imagenet"` means."""
 
 
-def decode(path: str, listed: str, size: tuple[int, int], interpolation: str) -> Tensor:
-    """Return a picture as a viewer shows it, uint8 [3, H, W] RGB, resized to `size`, (height,
+def decode(row: Row, size: tuple[int, int], interpolation: str) -> Tensor:
+    """Return a row's picture as a viewer shows it, uint8 [3, H, W] RGB, resized to `size`, (height,
     width) in pixels.
 
-    listed: the row that lists it, for messages. interpolation: as in [data]. Raises `DataError`
-    naming the file and its row.
+    interpolation: as in [data]. Raises `DataError` naming the picture and its row.
     """
     height, width = size
     try:
-        opened = decoded(read_picture(path))
+        opened = shown(row)
     except BadPicture as error:
-        raise error.of(f"picture {path} ({listed or 'not listed'})") from None
+        raise error.of(f"picture {row.name} ({row.listed or 'not listed'})") from None
     picture = opened.picture.resize((width, height), RESAMPLING[interpolation])
     # A row's reds, greens and blues one after another, so that planes are copied row by row.
     lines = np.frombuffer(picture.tobytes("raw", "RGB;L"), np.uint8).reshape(height, 3, width)

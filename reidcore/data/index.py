@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import attrs
 
 from reidcore.contracts.component import Row
 from reidcore.contracts.rows import SPLITS, natural_key
+from reidcore.data.archives import ZipMember, archive_names, is_archive
 from reidcore.errors import DataError, UsageError, nearest
 
 FIELDS = ("pid", "camera", "time", "modality", "split")
@@ -38,7 +40,8 @@ class Index:
 
 
 def index_folder(folder: Path, pattern: str = ONE_FOLDER_EACH) -> Index:
-    """Return the pictures under `folder`, in sub-folders too, by a pattern of their paths.
+    """Return the pictures under `folder`, in sub-folders too, or in a zip, by a pattern of their
+    paths.
 
     In the pattern, `{pid}`, `{camera}`, `{time}` (seconds), `{modality}` and `{split}` stand for at
     least one character, `*` for any number and `?` for one, none of them for "/"; `**/` stands for
@@ -52,13 +55,15 @@ def index_folder(folder: Path, pattern: str = ONE_FOLDER_EACH) -> Index:
     rows: list[Row] = []
     unmatched: list[str] = []
     others = 0
-    for inner in sorted(_files(str(folder)), key=natural_key):
+    opener = _opener(folder)
+    for inner in _names(folder):
         if os.path.splitext(inner)[1].lower() not in PICTURES:
             others += 1
         elif (match := fits(inner)) is None or not match["pid"].strip():
             unmatched.append(inner)
         else:
-            rows.append(_row(match.groupdict(), os.path.join(folder, inner), inner, pattern))
+            row = _row(match.groupdict(), os.path.join(folder, inner), inner, pattern)
+            rows.append(attrs.evolve(row, opener=opener(inner)))
     if not rows and not unmatched:
         raise _no_pictures(folder, others)
     if not rows:
@@ -74,25 +79,40 @@ def index_folder(folder: Path, pattern: str = ONE_FOLDER_EACH) -> Index:
 
 
 def list_pictures(folder: Path) -> list[Row]:
-    """Return every picture under `folder`, in sub-folders too, without labels.
+    """Return every picture under `folder`, in sub-folders too, or in a zip, without labels.
 
     They are in natural order of their paths; hidden files are skipped. Raises `DataError` if there
     is none.
     """
     folder = _existing(folder)
-    files = sorted(_files(str(folder)), key=natural_key)
+    files = _names(folder)
     found = [name for name in files if os.path.splitext(name)[1].lower() in PICTURES]
     if not found:
         raise _no_pictures(folder, len(files))
-    return [Row(os.path.join(folder, name), "", split="gallery", listed=name) for name in found]
+    opener = _opener(folder)
+    return [
+        Row(os.path.join(folder, name), "", split="gallery", listed=name, opener=opener(name))
+        for name in found
+    ]
 
 
 def _existing(folder: Path) -> Path:
     folder = Path(folder).absolute()
-    if not folder.is_dir():
+    if not folder.is_dir() and not is_archive(folder):
         found = "is not a folder" if folder.exists() else "does not exist"
         raise DataError(f"{folder} {found}; expected a folder of pictures")
     return folder
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the paths of a folder's or a zip's files, relative to it, in natural order."""
+    names = archive_names(folder) if is_archive(folder) else _files(str(folder))
+    return sorted(names, key=natural_key)
+
+
+def _opener(folder: Path) -> Callable[[str], ZipMember | None]:
+    """Return what makes the opener of a picture in this zip; in a folder, pictures have none."""
+    return partial(ZipMember, str(folder)) if is_archive(folder) else lambda name: None
 
 
 def _no_pictures(folder: Path, others: int) -> DataError:

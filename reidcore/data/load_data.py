@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from reidcore.contracts.component import Facts, Row
+from reidcore.contracts.rows import OPTIONAL
 from reidcore.contracts.wiring_methods import Unkept, call_wiring
 from reidcore.data.datasets import DataPlan, Loaded
 from reidcore.data.manifest import find_data, read_manifest
@@ -18,6 +19,15 @@ from reidcore.protocols.all_protocols import PROTOCOLS
 from reidcore.protocols.base import POOL, Protocol
 from reidcore.runfiles.runfile import Source
 from reidcore.support.author_code import with_place
+
+UNKNOWN = Facts(
+    identities=100,
+    cameras=("1", "2"),
+    modalities=("visible",),
+    columns=frozenset(OPTIONAL),
+    counts={"train": 1000, "query": 100, "gallery": 1000},
+)
+"""Assumed of absent data where the reader knows nothing of them, so that all else is checked."""
 
 
 def load_sources(
@@ -76,7 +86,7 @@ class _Loader:
         if root.exists() or (make and default is not None):
             rows = self._read(f"{reader!r} {root}", lambda: _ask(source, reader, "rows", root))
             return _chosen(source, protocol, rows, str(root))
-        absent = _assumed(source, protocol, _ask(source, reader, "facts"))
+        absent = _assumed(source, protocol, _ask(source, reader, "facts") or UNKNOWN)
         if default is not None:
             note = f"{_place(source)}: will be made at {root} on first use"
             return attrs.evolve(absent, note=note, missing="" if allow_missing else str(root))
@@ -104,7 +114,7 @@ def _protocol(source: Source, reader: Any) -> Protocol | None:
         return source.protocol
     if reader is None:
         return PROTOCOLS["cross_camera"]()
-    name = _ask(source, reader, "facts").protocol
+    name = (_ask(source, reader, "facts") or UNKNOWN).protocol
     if name not in PROTOCOLS:
         use = source.reader.use if source.reader else ""
         hint = nearest(str(name), PROTOCOLS) or f"; there are {', '.join(PROTOCOLS)}"

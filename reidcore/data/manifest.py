@@ -1,8 +1,8 @@
 """Manifests: the CSV files that list a data set's pictures, one a line.
 
-The header is `path,pid,camera,split[,time,modality]`, in any order; other columns are ignored.
-Paths are relative to the manifest's folder. `camera`, `time` and `modality` may be absent or have
-empty cells. Torch-free.
+The header is `path,pid,camera,split[,time,modality,box]`, in any order; other columns are ignored.
+Paths are relative to the manifest's folder and may lead into a zip, such as `frames.zip/0001.jpg`.
+`camera`, `time`, `modality` and `box` may be absent or have empty cells. Torch-free.
 """
 
 from __future__ import annotations
@@ -17,11 +17,18 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import attrs
+
 from reidcore.contracts.component import Row
+from reidcore.contracts.openers import whole_box
 from reidcore.contracts.rows import COLUMNS, OPTIONAL, REQUIRED, SPLITS
 from reidcore.errors import DataError, nearest
 from reidcore.support.files import write_atomically
 
+BOX = "box"
+"""Column of boxes, `left top right bottom` in pixels."""
+KNOWN = (*COLUMNS, BOX)
+"""All columns that are read."""
 MOST_PROBLEMS = 10
 """Problems of one manifest that are listed before the rest is only counted."""
 
@@ -36,16 +43,18 @@ def find_data(text: str, variable: str = "REID_DATA") -> Path:
     return Path(os.path.expanduser(base), os.path.expanduser(text)).absolute()
 
 
-def read_manifest(path: Path, labelled: bool = True) -> list[Row]:
+def read_manifest(path: Path, labelled: bool = True, content: bytes | None = None) -> list[Row]:
     """Return the rows of the CSV file `path`, in its order. Pictures are not looked at.
 
-    Unless `labelled`, only the column path is required and pid and split are not read: every row
-    has the pid "" and the split "gallery". `Row.path` is absolute and `Row.listed` is such as
-    "ward.csv row 12", the line an editor shows. Cells other than paths lose surrounding blanks.
-    Raises `DataError`, which lists the first ten problems at once.
+    content: of the file, where it is in an archive. Unless `labelled`, only the column path is
+    required and pid and split are not read: every row has the pid "" and the split "gallery".
+    `Row.path` is absolute and `Row.listed` is such as "ward.csv row 12", the line an editor shows.
+    Cells other than paths lose surrounding blanks. Raises `DataError`, which lists the first ten
+    problems at once.
     """
     path = Path(path).absolute()
-    header, records = _table(path, REQUIRED if labelled else REQUIRED[:1])
+    data = _content(path) if content is None else content
+    header, records = _table(path, data, REQUIRED if labelled else REQUIRED[:1])
     rows: list[Row] = []
     problems: list[str] = []
     seen: dict[str, list[tuple[int, Row]]] = {}
@@ -61,7 +70,7 @@ def read_manifest(path: Path, labelled: bool = True) -> list[Row]:
         if not labelled:
             named |= {"pid": "", "split": "gallery"}
         row, complaints = _parse(named, str(path.parent), listed, labelled)
-        place = os.path.normpath(row.path)
+        place = os.path.normpath(row.name)
         if not complaints:
             complaints = _clashes(row, named["path"], seen.get(place, ()))
         if complaints:
@@ -83,9 +92,10 @@ def read_manifest(path: Path, labelled: bool = True) -> list[Row]:
 def unused_columns(path: Path) -> list[str]:
     """Return the columns that `read_manifest` ignores, each with the absent one it may be meant
     for, such as "camara, did you mean 'camera'?"."""
-    header, _ = _table(Path(path).absolute())
-    free = [column for column in COLUMNS if column not in header]
-    return [name + nearest(name.lower(), free) for name in header if name and name not in COLUMNS]
+    path = Path(path).absolute()
+    header, _ = _table(path, _content(path))
+    free = [column for column in KNOWN if column not in header]
+    return [name + nearest(name.lower(), free) for name in header if name and name not in KNOWN]
 
 
 def write_manifest(path: Path, rows: Sequence[Row], for_index: bool = False) -> None:
@@ -93,14 +103,17 @@ def write_manifest(path: Path, rows: Sequence[Row], for_index: bool = False) -> 
 
     Paths are written relative to the manifest's folder with forward slashes, an optional column
     only if some row fills it. `for_index` writes no pid and split, and absolute paths: an index of
-    templates may lie anywhere. Raises `DataError` if the file cannot be written.
+    templates may lie anywhere. Openers are not written. Raises `DataError` if the file cannot be
+    written.
     """
     path = Path(path).absolute()
     filled = {
-        name for name in OPTIONAL if any(getattr(row, name) not in ("", None) for row in rows)
+        name
+        for name in (*OPTIONAL, BOX)
+        if any(getattr(row, name) not in ("", None) for row in rows)
     }
     required = REQUIRED[:1] if for_index else REQUIRED
-    header = [name for name in COLUMNS if name in required or name in filled]
+    header = [name for name in KNOWN if name in required or name in filled]
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
@@ -112,6 +125,7 @@ def write_manifest(path: Path, rows: Sequence[Row], for_index: bool = False) -> 
             "split": row.split,
             "time": "" if row.time is None else repr(float(row.time)).removesuffix(".0"),
             "modality": row.modality,
+            BOX: " ".join(map(str, row.box or ())),
         }
         writer.writerow([cells[name] for name in header])
     try:
@@ -136,22 +150,24 @@ def manifest_hash(rows: Sequence[Row]) -> str:
     digest = hashlib.sha256()
     for row, path in zip(rows, paths, strict=True):
         inner = (os.path.relpath(path, common) if common else path).replace(os.sep, "/")
-        fields = [inner, row.pid, row.camera, row.split, row.time, row.modality]
+        fields: list[object] = [inner, row.pid, row.camera, row.split, row.time, row.modality]
+        if row.box is not None:
+            fields.append(row.box)
         digest.update(json.dumps(fields).encode() + b"\n")
     return digest.hexdigest()
 
 
 def _table(
-    path: Path, required: Sequence[str] = REQUIRED
+    path: Path, data: bytes, required: Sequence[str] = REQUIRED
 ) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """Return the checked header, and an iterator over (line, cells) of the records below it."""
-    records = _records(path, _text(path))
+    records = _records(path, _text(path, data))
     _, header = next(records, (0, []))
     header = [name.strip() for name in header]
     if not any(header):
         raise DataError(
             f"manifest {path} is empty; expected the header {','.join(COLUMNS)} "
-            "(camera, time and modality are optional) and a line for each picture"
+            "(camera, time and modality are optional, and so is box) and a line for each picture"
         )
     missing = [name for name in required if name not in header]
     if missing:
@@ -162,21 +178,24 @@ def _table(
         if len(header) == 1 and (mark := re.search("[;\t]", header[0])):
             text += f" Cells are separated by {mark[0]!r}, expected commas."
         raise DataError(text)
-    twice = sorted({name for name in header if name in COLUMNS and header.count(name) > 1})
+    twice = sorted({name for name in header if name in KNOWN and header.count(name) > 1})
     if twice:
         raise DataError(f"manifest {path} has the column {', '.join(twice)} more than once")
     return header, records
 
 
-def _text(path: Path) -> str:
+def _content(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"manifest not found at {path}") from None
     except IsADirectoryError:
         raise DataError(f"manifest {path} is a folder; expected a CSV file") from None
     except OSError as error:
         raise DataError(f"manifest {path} cannot be read: {error.strerror or error}") from error
+
+
+def _text(path: Path, data: bytes) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"manifest {path} is UTF-16, expected UTF-8; save it as 'CSV UTF-8'")
     zero = data.find(b"\0")
@@ -221,7 +240,7 @@ def _parse(
 ) -> tuple[Row, list[str]]:
     """Return a row, and complaints about its cells."""
     path = cells["path"]
-    value = {name: cells.get(name, "").strip() for name in COLUMNS if name != "path"}
+    value = {name: cells.get(name, "").strip() for name in KNOWN if name != "path"}
     complaints = []
     if not path.strip():
         complaints.append("path is empty, expected a picture's file")
@@ -243,7 +262,21 @@ def _parse(
     if os.pardir not in path:
         full = os.path.normpath(full)
     row = Row(full, value["pid"], value["camera"], value["split"], time, value["modality"], listed)
+    if value[BOX]:
+        try:
+            row = attrs.evolve(row, box=whole_box(_box(value[BOX]), listed))
+        except (ValueError, DataError) as error:
+            complaints.append(str(error).removeprefix(f"{listed}: "))
     return row, complaints
+
+
+def _box(cell: str) -> Sequence[float | str]:
+    """Return the numbers in a cell such as "10 20 60 100" or "(10, 20, 60, 100)"; other cells are
+    refused by the row."""
+    try:
+        return [float(part) for part in re.split(r"[\s,;]+", cell.strip("[]() \t"))]
+    except ValueError:
+        return cell
 
 
 def _clashes(row: Row, path: str, earlier: Iterable[tuple[int, Row]]) -> list[str]:
@@ -251,11 +284,14 @@ def _clashes(row: Row, path: str, earlier: Iterable[tuple[int, Row]]) -> list[st
 
     Query and gallery may share a picture.
     """
+    box = "" if row.box is None else f" with the box {' '.join(map(str, row.box))}"
     for line, other in earlier:
         if other.pid != row.pid:
-            return [f"path {path!r} has pid {row.pid!r}, but pid {other.pid!r} in row {line}"]
+            return [f"path {path!r}{box} has pid {row.pid!r}, but pid {other.pid!r} in row {line}"]
         if other.split == row.split:
-            return [f"path {path!r} is listed twice in split {row.split!r}, first in row {line}"]
+            return [
+                f"path {path!r}{box} is listed twice in split {row.split!r}, first in row {line}"
+            ]
     return []
 
 

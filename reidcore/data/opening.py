@@ -7,13 +7,23 @@ alike in training, in a report and in an explanation. Pillow is imported when it
 from __future__ import annotations
 
 import os
-import stat
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 import attrs
 
-from reidcore.errors import DataError
+from reidcore.contracts.component import Row
+from reidcore.contracts.openers import Box, Opener
+from reidcore.data.archives import ZipMember, member_at
+from reidcore.data.picture_files import (
+    BadPicture,
+    BehindFile,
+    check_file,
+    check_size,
+    read_file,
+)
+from reidcore.errors import PluginError
+from reidcore.support.wording import in_words
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,14 +31,13 @@ if TYPE_CHECKING:
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """The formats that are read, as Pillow names them. Others are refused: one starts Ghostscript, some
 fail in ways of their own. What counts is the content; a name's ending says nothing."""
-MOST_BYTES = 2**31
-"""Larger files are refused unread: there is no picture in them that Pillow would decode."""
 
 GREY16 = "in 16-bit grey, of which the upper 8 bits are used"
 DARK = "in 16-bit grey that stays nearly black in 8 bits, all below 32 of 255; spread the values"
 TURNED = "turned as the orientation in the file says"
 SEE_THROUGH = "with transparent parts, which become white"
 PRINT = "in CMYK, converted to RGB without a colour profile"
+CUT = "with a box that reaches out of the picture, cut off there"
 
 _ORIENTATION = 0x0112  # Exif's tag
 _PHOTOMETRIC, _BITS = 262, 258  # TIFF's tags
@@ -36,24 +45,6 @@ _TURNS = {
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
     7: "TRANSVERSE", 8: "ROTATE_90",
 }  # fmt: skip
-_KINDS = {
-    stat.S_ISDIR: "a folder",
-    stat.S_ISFIFO: "a pipe",
-    stat.S_ISSOCK: "a socket",
-    stat.S_ISCHR: "a device",
-    stat.S_ISBLK: "a device",
-}
-
-
-class BadPicture(DataError):
-    """A file that is no picture, or a damaged one; the text is the end of a sentence that begins
-    with its path, such as "is missing"."""
-
-    def of(self, named: str) -> DataError:
-        """Return the error with the whole sentence. named: the picture, in words."""
-        text = str(self)
-        said = text.startswith(("is missing", "is too large", "cannot be "))
-        return DataError(f"{named} {text}" if said else f"{named} cannot be read: it {text}")
 
 
 @attrs.frozen
@@ -64,70 +55,98 @@ class Opened:
     found: tuple[str, ...] = ()
 
 
-def open_picture(path: str | os.PathLike[str]) -> Image.Image:
-    """Return the picture at `path` as a viewer shows it, in mode RGB, for drawing.
+def open_picture(picture: Row | str | os.PathLike[str]) -> Image.Image:
+    """Return a picture as a viewer shows it, in mode RGB, for drawing.
 
-    Raises DataError, which names the file, for all that is no picture or damaged.
+    picture: a row, of which the box is given if it has one, or a path. Raises DataError, which
+    names the picture, for all that is no picture or damaged.
     """
     try:
-        return decoded(read_picture(path)).picture
+        return shown(picture).picture
     except BadPicture as error:
-        raise error.of(f"picture {os.fspath(path)}") from None
+        named = picture.name if isinstance(picture, Row) else os.fspath(picture)
+        raise error.of(f"picture {named}") from None
 
 
-def check_file(path: str | os.PathLike[str]) -> None:
-    """Raise BadPicture unless a regular file that is not empty lies at `path`; it is not opened."""
-    _checked(path)
+def shown(picture: Row | str | os.PathLike[str]) -> Opened:
+    """Return a picture, or a row's box of it. Raises BadPicture."""
+    opened = decoded(read_picture(picture))
+    return cut_out(opened, picture.box if isinstance(picture, Row) else None)
 
 
-def read_picture(path: str | os.PathLike[str]) -> bytes:
-    """Return the content of a picture's file.
+def has_path(row: Row) -> bool:
+    """Return whether a row's path alone tells where its picture is: in a file, or in a zip."""
+    return row.opener is None or isinstance(row.opener, ZipMember)
 
-    Only regular files are opened: a pipe would wait for ever, a device may give without end.
-    Raises BadPicture.
+
+def check_picture(row: Row) -> None:
+    """Raise BadPicture unless a row's file, or what its opener gives, exists and is not empty.
+
+    Files and members of a zip are not read.
     """
-    _checked(path)
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    opener = row.opener
+    if opener is None:
+        try:
+            return check_file(row.path)
+        except BehindFile:
+            if (opener := member_at(row.path)) is None:
+                raise
+    if isinstance(opener, ZipMember):
+        opener.check()
+    else:
+        _given(opener)
+
+
+def read_picture(picture: Row | str | os.PathLike[str]) -> bytes:
+    """Return the content of a picture's file, of a member of a zip whose path goes through the
+    archive, or what a row's opener gives. Raises BadPicture."""
+    path = picture.path if isinstance(picture, Row) else picture
+    if isinstance(picture, Row) and picture.opener is not None:
+        return _given(picture.opener)
     try:
-        # Unbuffered: each small read would hand the interpreter's lock to another thread.
-        with open(path, "rb", buffering=0, opener=lambda name, _: os.open(name, flags)) as file:
-            if kind := _kind(os.fstat(file.fileno()).st_mode):  # replaced since it was looked at
-                raise BadPicture(f"is {kind}, expected a picture's file")
-            content = file.readall()
-    except (OSError, ValueError) as error:
-        raise BadPicture(_unreadable(path, error)) from None
-    if not content:
-        raise BadPicture("is empty (zero bytes)")
-    return content
+        return read_file(path)
+    except BehindFile:
+        if (member := member_at(path)) is None:
+            raise
+        return member.read()
 
 
-def _checked(path: str | os.PathLike[str]) -> None:
+def _given(opener: Opener) -> bytes:
+    """Return what an opener reads. Raises PluginError if that is nothing like a file's content."""
     try:
-        state = os.stat(path)
-    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
-        raise BadPicture(_unreadable(path, error)) from None
-    if kind := _kind(state.st_mode):
-        hint = "" if kind == "a folder" else ", expected a picture's file"
-        raise BadPicture(f"is {kind}{hint}")
-    if not state.st_size:
-        raise BadPicture("is empty (zero bytes)")
-    if state.st_size > MOST_BYTES:
-        raise BadPicture(f"has {state.st_size:,} bytes, too many for a picture")
+        content = opener.read()
+    except BadPicture:
+        raise
+    except Exception as error:  # openers read what may be damaged in any way
+        raise BadPicture(f"cannot be read: {in_words(error)[:300]}") from None
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise PluginError(
+            f"{type(opener).__qualname__}.read() returned {type(content).__name__}, expected bytes"
+        )
+    check_size(len(content))
+    return bytes(content)
 
 
-def _kind(mode: int) -> str:
-    """Return what a path leads to, in words; "" for a regular file."""
-    if stat.S_ISREG(mode):
-        return ""
-    return next((words for test, words in _KINDS.items() if test(mode)), "no regular file")
-
-
-def _unreadable(path: str | os.PathLike[str], error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        swapped = "\\" in os.fspath(path) and os.sep == "/"
-        return "is missing" + "; paths are written with '/', not '\\'" * swapped
-    said = error.strerror if isinstance(error, OSError) else None
-    return f"cannot be read: {said or error}"
+def cut_out(opened: Opened, box: Box | None) -> Opened:
+    """Return what a box holds of a picture; without a box, all of it. Raises BadPicture where that
+    is nothing."""
+    if box is None:
+        return opened
+    width, height = opened.picture.size
+    left, top, right, bottom = (
+        max(box[0], 0),
+        max(box[1], 0),
+        min(box[2], width),
+        min(box[3], height),
+    )
+    if left >= right or top >= bottom:
+        raise BadPicture(
+            f"has nothing in the box {' '.join(map(str, box))} (left, top, right, bottom): the "
+            f"picture is {width} pixels wide and {height} high"
+        )
+    inside = (left, top, right, bottom)
+    found = opened.found if inside == box else (*opened.found, CUT)
+    return Opened(opened.picture.crop(inside), found)
 
 
 def decoded(content: bytes) -> Opened:
@@ -136,19 +155,37 @@ def decoded(content: bytes) -> Opened:
 
     try:
         with Image.open(BytesIO(content), formats=FORMATS) as file:
-            return _as_shown(file)
+            return as_shown(file)
     except BadPicture:
         raise
     except UnidentifiedImageError:
         known = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
         raise BadPicture(f"is not a picture that Pillow knows as {known}") from None
-    except Image.DecompressionBombError as error:
-        raise BadPicture(f"is too large: {error}") from None
-    except MemoryError:
-        raise BadPicture("is too large: it needs more memory than there is") from None
-    except Exception as error:  # decoders raise struct.error, SyntaxError, EOFError and others
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise BadPicture(f"cannot be decoded: {said[:200]}") from None
+    except Exception as error:
+        raise _damaged(error) from None
+
+
+def as_shown(file: Image.Image) -> Opened:
+    """Return a picture that Pillow has opened, or one in memory. Raises BadPicture."""
+    try:
+        return _as_shown(file)
+    except BadPicture:
+        raise
+    except Exception as error:
+        raise _damaged(error) from None
+
+
+def _damaged(error: Exception) -> BadPicture:
+    """Return what is said of an error of Pillow's."""
+    from PIL import Image
+
+    if isinstance(error, Image.DecompressionBombError):
+        return BadPicture(f"is too large: {error}")
+    if isinstance(error, MemoryError):
+        return BadPicture("is too large: it needs more memory than there is")
+    # Decoders raise struct.error, SyntaxError, EOFError and others.
+    said = " ".join(str(error).split()) or type(error).__name__
+    return BadPicture(f"cannot be decoded: {said[:200]}")
 
 
 def _as_shown(file: Image.Image) -> Opened:

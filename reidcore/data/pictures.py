@@ -52,7 +52,14 @@ def make_rows(rows: Sequence[Row], cameras: Mapping[str, int], modalities: Seque
         modality=np.array([kind.get(row.modality, 0) for row in rows], dtype=np.int64),
         names=names,
         listed=[row.listed for row in rows],
+        openers=_if_any([row.opener for row in rows]),
+        boxes=_if_any([row.box for row in rows]),
     )
+
+
+def _if_any(values: list[Any]) -> Sequence[Any]:
+    """Return the values, () if all of them are None."""
+    return values if any(value is not None for value in values) else ()
 
 
 def meta_of(rows: Rows, index: Any = slice(None)) -> Meta:
@@ -99,15 +106,15 @@ class PictureLoader:
 
     def picture(self, rows: Rows, index: int) -> Tensor:
         """Return the picture of a row, uint8 [3, H, W], resized; from the cache if it is there."""
-        path = rows.paths[index]
-        found = self._cache.get(path)
+        row = rows.picture(index)
+        found = self._cache.get(row.name)
         if found is not None:
             return found
-        picture = decode(path, rows.listed[index], self.data.image, self.data.interpolation)
+        picture = decode(row, self.data.image, self.data.interpolation)
         with self._lock:
-            if path not in self._cache and picture.numel() <= self._room:
+            if row.name not in self._cache and picture.numel() <= self._room:
                 self._room -= picture.numel()
-                self._cache[path] = picture
+                self._cache[row.name] = picture
         return picture
 
     def _augmented(self, rows: Rows, index: int, key: Key) -> Tensor:

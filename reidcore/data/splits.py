@@ -52,7 +52,7 @@ def draw_splits(rows: Sequence[Row], fraction: float, seed: int = 0) -> Draw:
 
     def picture_lot(row: Row) -> tuple[bytes, str]:
         # Equal file names in several folders: the whole path decides, the same wherever they lie.
-        return lot(row.pid, row.camera, os.path.basename(row.path)), row.path
+        return lot(row.pid, row.camera, os.path.basename(row.name)), row.name
 
     queries: set[str] = set()
     without = []
@@ -64,14 +64,14 @@ def draw_splits(rows: Sequence[Row], fraction: float, seed: int = 0) -> Draw:
                 lambda camera, pid=pid: lot(pid, camera),  # type: ignore[misc]
             )
         ]
-        queries.update(row.path for row in drawn)
+        queries.update(row.name for row in drawn)
         if not drawn:
             without.append(pid)
 
     def split(row: Row) -> str:
         if row.pid in train:
             return "train"
-        return "query" if row.path in queries else "gallery"
+        return "query" if row.name in queries else "gallery"
 
     result = [attrs.evolve(row, split=split(row)) for row in rows]
     return Draw(result, sorted(without, key=natural_key))

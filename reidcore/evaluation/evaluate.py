@@ -166,7 +166,7 @@ class _Evaluation:
         pools = {side: getattr(pool, side) for side in SIDES}
         query, gallery = (meta_of(labelled.rows, index).to(place) for index in pools.values())
         names = {
-            side: [labelled.rows.paths[number] for number in index.tolist()]
+            side: [labelled.rows.picture(number).name for number in index.tolist()]
             for side, index in pools.items()
         }
         templates = {side: stored.of(index) for side, index in pools.items()}

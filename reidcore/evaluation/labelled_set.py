@@ -25,7 +25,7 @@ from reidcore.wiring.plan import Plan
 class LabelledSet:
     """A test set: its pictures, with identities numbered over all of them, and its tasks.
 
-    file, place: int64 [N], equal where the file or the protocol's place is; place `NOBODY` if
+    file, place: int64 [N], equal where the picture or the protocol's place is; place `NOBODY` if
     unknown. same_place: what happens to pictures of a query's place.
     """
 
@@ -60,6 +60,7 @@ def make_labelled_set(loaded: Loaded, numbering: Numbering, same_camera: SamePla
     assert loaded.rows is not None and loaded.protocol is not None
     protocol = loaded.protocol
     rows = make_rows(loaded.rows, numbering.cameras, numbering.modalities)
+    pictures = [row.name for row in loaded.rows]
     places = [protocol.place(row) for row in loaded.rows]
     known = dict.fromkeys(place for place in places if place)
     return LabelledSet(
@@ -67,7 +68,7 @@ def make_labelled_set(loaded: Loaded, numbering: Numbering, same_camera: SamePla
         protocol,
         tuple(protocol.tasks(loaded.rows)),
         rows,
-        _numbered(rows.paths, dict.fromkeys(rows.paths)),
+        _numbered(pictures, dict.fromkeys(pictures)),
         _numbered(places, known),
         protocol.same_place(same_camera),
     )
@@ -108,7 +109,7 @@ def _reasons(
         if not found:
             reasons["identity"] += 1
             continue
-        files = [other for other in found if other.path != row.path]
+        files = [other for other in found if other.name != row.name]
         if not files:
             reasons["file"] += 1
             continue

@@ -13,9 +13,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from reidcore.contracts.parts import Extract, Loss, Matcher
 from reidcore.contracts.pictures import Batch, Images
 from reidcore.distributed.shared_batches import Lazy, SharedImages
-from reidcore.errors import PluginError, ReidError
+from reidcore.errors import PluginError, ReidError, UsageError
 from reidcore.model.training_pairs import Pairs
 from reidcore.wiring.plan import Plan, Wired
+
+
+def _images(pixels: object) -> Images:
+    """Return normalised pixels as pictures. Raises UsageError for what is neither."""
+    found = f"a {type(pixels).__name__}"
+    if isinstance(pixels, Tensor):
+        if pixels.ndim == 4 and pixels.shape[1] == 3 and pixels.is_floating_point():
+            return Images(pixels)
+        found = f"{str(pixels.dtype).removeprefix('torch.')} {list(pixels.shape)}"
+    raise UsageError(
+        f"model(images) was given {found}, expected Images or a float tensor [B, 3, H, W] of "
+        "normalised pixels; images(pictures) of reidcore.load(run) makes them of any pictures"
+    )
 
 
 def in_role(role: str, path: str) -> bool:
@@ -143,9 +156,12 @@ class Model(nn.Module):
         pixels = images.pixels.contiguous(memory_format=torch.channels_last)
         return Images(pixels, images.modality, images.camera)
 
-    def forward(self, images: Images) -> Mapping[str, Tensor]:
+    def forward(self, images: Images | Tensor) -> Mapping[str, Tensor]:
         """Return every feature that a part reads, {`instance.output`: tensor [B, ...]}, in float32;
         in mixed precision heads read each other's features as they are.
+
+        images: pictures, or the pixels alone, float [B, 3, H, W], normalised as the run file says,
+        of the first modality and unknown cameras. Raises UsageError for anything else.
 
         Of a training batch that several processes share, each process makes the features of its
         own pictures. Those of all pictures are gathered, with gradient, where they are read.
@@ -154,7 +170,7 @@ class Model(nn.Module):
             with images.forward_pass() as own:
                 made = self._computed(own)
             return Lazy(made, lambda name: images.division.whole(made[name]))
-        return self._computed(images)
+        return self._computed(images if isinstance(images, Images) else _images(images))
 
     def _computed(self, images: Images) -> dict[str, Tensor]:
         """Return the features of pictures that are all computed in this process."""

@@ -127,8 +127,9 @@ class Comparer:
                 merged = {name: matcher.merge(viewed[name]) for name, matcher in used.items()}
             finally:
                 model.train(training)
+            names = [rows.picture(done + place).name for place in range(len(batch))]
             for name, template in merged.items():
-                require_finite(name, template, rows.paths[done : done + len(batch)])
+                require_finite(name, template, names)
             done += len(batch)
             yield merged
 

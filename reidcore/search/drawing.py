@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import colorsys
+import os
 from collections.abc import Sequence
 
 import attrs
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from reidcore.contracts.component import Row
 from reidcore.contracts.explanations import Heat, Lines
 from reidcore.data.opening import open_picture
 
@@ -45,12 +47,12 @@ class Side:
         return self.picture.height
 
 
-def open_side(path: str, title: str, name: str) -> Side:
-    """Return the picture at `path`, enlarged or reduced in its own proportions."""
-    picture = open_picture(path)
+def open_side(row: Row, title: str) -> Side:
+    """Return a row's picture, enlarged or reduced in its own proportions."""
+    picture = open_picture(row)
     scale = HEIGHT / max(picture.height, picture.width / 2)
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    return Side(picture.resize(size, Image.Resampling.BICUBIC), title, name)
+    return Side(picture.resize(size, Image.Resampling.BICUBIC), title, os.path.basename(row.name))
 
 
 def scaled(values: np.ndarray, low: float | None = None, high: float | None = None) -> np.ndarray:

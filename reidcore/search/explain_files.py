@@ -60,8 +60,8 @@ def _write_one(folder: Path, pair: Explained, name: str, one: Explanation) -> tu
         pair.number,
         pair.rank,
         float(f"{pair.distance:.6g}"),
-        pair.query.path,
-        pair.gallery.path,
+        pair.query.name,
+        pair.gallery.name,
         name,
         type(one).__name__.lower(),
         f"{stem}.csv",
@@ -72,9 +72,9 @@ def _write_one(folder: Path, pair: Explained, name: str, one: Explanation) -> tu
 def draw_explanation(pair: Explained, name: str, one: Heat | Lines) -> Image.Image:
     """Return a picture of one explanation: heat over the pair's two pictures, or lines between
     them. name: what stands above it. The pictures' files are read."""
-    query = open_side(pair.query.path, "query", Path(pair.query.path).name)
+    query = open_side(pair.query, "query")
     match = f"rank {pair.rank}, distance {pair.distance:.4g}"
-    gallery = open_side(pair.gallery.path, match, Path(pair.gallery.path).name)
+    gallery = open_side(pair.gallery, match)
     if isinstance(one, Heat):
         return heat_picture(one, query, gallery, name)
     return line_picture(one, query, gallery, name)

@@ -178,7 +178,7 @@ def read_index(folder: Path) -> tuple[tuple[Row, ...], dict[str, Template], str]
     _check_manifest(folder, content, metadata)
     for matcher, template in parts.items():
         try:
-            require_finite(matcher, template, [row.path for row in rows])
+            require_finite(matcher, template, [row.name for row in rows])
         except ReidError as error:
             raise DataError(f"{path.absolute()} is damaged: {error}") from None
     return rows, {name: dict(template) for name, template in parts.items()}, made_by

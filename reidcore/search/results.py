@@ -46,8 +46,13 @@ class Templates:
 
     @property
     def paths(self) -> list[str]:
-        """The pictures' absolute paths."""
+        """The pictures' absolute paths, or names of those that are no files."""
         return [row.path for row in self.rows]
+
+    @property
+    def names(self) -> list[str]:
+        """The pictures' paths, each with its box behind it if it has one."""
+        return [row.name for row in self.rows]
 
     def on(self, device: torch.device) -> dict[str, Template]:
         """Return `parts` for distances that are computed on this device: moved there once, if they
@@ -66,9 +71,11 @@ class Match(NamedTuple):
     """One line of a ranked list.
 
     Attributes:
-        query: the query picture's absolute path.
+        query: the query picture's absolute path, with its box behind it if it has one; of a
+            picture in memory a name with its place in the list that was given, from 0, such as
+            "memory-2[0]".
         rank: the place in the query's list, from 1.
-        gallery: the gallery picture's absolute path.
+        gallery: the gallery picture's, likewise. Places of pictures are in `Ranked.index`.
         distance: after the ranking's postprocessors, smaller is closer; its range is that of the
             run's matchers and postprocessors.
     """
@@ -105,4 +112,4 @@ class Ranked:
         for row, places, distances in lists:
             for rank, (place, value) in enumerate(zip(places, distances, strict=True), 1):
                 if place >= 0:
-                    yield Match(row.path, rank, self.gallery[place].path, value)
+                    yield Match(row.name, rank, self.gallery[place].name, value)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from reidcore.contracts.component import Row
 from reidcore.contracts.parts import Template
-from reidcore.contracts.pictures import Rows
+from reidcore.contracts.pictures import Images, Rows
 from reidcore.contracts.rows import columns
 from reidcore.data.numbering import Numbering
 from reidcore.data.pictures import PictureLoader, make_rows, meta_of
@@ -79,8 +79,9 @@ def load(
 class Search:
     """A trained run that makes templates of pictures and ranks them. `reidcore.load` makes one.
 
-    Wherever a method takes pictures, these are a folder, a CSV file, one picture's path or a list
-    of paths; `Templates` that the run has made save making them again.
+    Wherever a method takes pictures, these are a folder, a zip, a CSV file, or one picture or a
+    list of pictures, each of them a path, a picture of Pillow's, a uint8 array [H, W, 3] or a uint8
+    tensor [3, H, W]; `Templates` that the run has made save making them again.
 
     Attributes:
         rankings: names of the run's rankings; the first is used where none is named.
@@ -104,19 +105,24 @@ class Search:
         """Return the templates of pictures, for every matcher that some ranking uses.
 
         Args:
-            pictures: a folder, whose pictures are found at any depth; a CSV file with the column
-                path, whose columns camera, time and modality are read where they are there; one
-                picture's path; a list of paths; or a folder that `index` wrote, whose templates
-                stay on disk and are read as needed.
+            pictures: a folder or a zip, whose pictures are found at any depth; a CSV file with the
+                column path, whose columns camera, time, modality and box are read where they are
+                there; a folder that `index` wrote, whose templates stay on disk and are read as
+                needed; or one picture, or a list of pictures, which may be of several kinds: paths,
+                `reidcore.api.Row`s, pictures of Pillow's, uint8 NumPy arrays [H, W, 3] and uint8
+                tensors [3, H, W]. Colours of arrays and tensors are red, green and blue, from 0 to
+                255; turn the blue, green and red of OpenCV by `frame[..., ::-1]`. A picture in
+                memory gives what the same picture gives as a PNG file.
 
         Raises:
             reidcore.errors.DataError: for a picture that is missing or damaged, or no picture.
-            reidcore.errors.UsageError: for an index that another run has made.
+            reidcore.errors.UsageError: for an index that another run has made, and for arrays and
+                tensors of another shape or dtype.
 
         Example::
 
             gallery = run.templates("gallery")
-            query = run.templates(["new/01.jpg", "new/02.jpg"])
+            query = run.templates(["new/01.jpg", frame[top:bottom, left:right]])
         """
         if isinstance(pictures, str | os.PathLike) and Path(pictures, "index.json").is_file():
             return self._open(Path(pictures))
@@ -125,11 +131,38 @@ class Search:
         parts = {name: concatenate([found[name] for found in batches]) for name in self._matchers}
         return Templates(rows, parts, self.made_by)
 
+    def images(self, pictures: Pictures) -> Images:
+        """Return pictures as the run's network is given them: resized and normalised, on its
+        device.
+
+        `run.model(images)` returns the features that the run's rankings read, by full name;
+        `reidcore.modules.open_run` gives a model with all features of the run.
+
+        Args:
+            pictures: as for `templates`, but no index; all of them are held in memory at once.
+
+        Raises:
+            reidcore.errors.ReidError: as for `templates`.
+
+        Example::
+
+            images = run.images(["new/01.jpg", frame])
+            with torch.no_grad():
+                features = run.model(images)
+        """
+        rows = self._numbered(rows_of(pictures))
+        data = attrs.evolve(self.plan.runfile.data, cache=0.0, worker_kind="thread")
+        loader = PictureLoader(data, self.plan.runfile.train.seed, device=self.model.device)
+        (batch,) = loader.plain(rows, len(rows))
+        return batch.images
+
     def index(self, pictures: Pictures, folder: str | os.PathLike[str]) -> Templates:
         """Write templates of pictures into a new folder, batch by batch, and open it.
 
         The folder holds index.json, manifest.csv and templates.safetensors, and appears when it is
-        complete. The templates need not fit into memory.
+        complete. The templates need not fit into memory. The folder keeps paths and boxes:
+        pictures in memory, and those that a plugin's opener reads, are found in it by their names,
+        but `explain` can draw them only from what this returns.
 
         Args:
             pictures: as for `templates`.
@@ -152,7 +185,9 @@ class Search:
             for found in self._batches(rows):
                 writer.add(found)
             writer.close()
-        return self._open(folder)
+        stored = self._open(folder)
+        opened = (attrs.evolve(a, opener=b.opener) for a, b in zip(stored.rows, rows, strict=True))
+        return attrs.evolve(stored, rows=tuple(opened))
 
     def distances(
         self, a: Templates | Pictures, b: Templates | Pictures, ranking: str | None = None
@@ -372,7 +407,7 @@ class Search:
         place = CPU if whole and not fits(4 * len(query) * len(gallery), device) else device
         meta = meta_of(self._numbered([*query.rows, *gallery.rows])).to(place)
         templates = {"query": query.on(device), "gallery": gallery.on(device)}
-        names = {"query": query.paths, "gallery": gallery.paths}
+        names = {"query": query.names, "gallery": gallery.names}
         sides = Sides(meta[: len(query)], meta[len(query) :], templates, names=names)
         return self._comparer().ranking(table, sides, gallery.memo.setdefault(repr(table), {}))
 

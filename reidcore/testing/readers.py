@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ from reidcore.contracts.component import Facts, Row
 from reidcore.contracts.rows import columns
 from reidcore.contracts.wiring_methods import call_wiring
 from reidcore.data.manifest import find_data
+from reidcore.data.opening import BadPicture, check_picture
+from reidcore.errors import PluginError
 from reidcore.runfiles.strict import structure
-from reidcore.support.wording import few
+from reidcore.support.wording import few, in_words
 from reidcore.testing.failures import ConformanceError, NotChecked
 from reidcore.testing.samples import Sample
+
+FEW = 20
+"""Pictures that openers are asked for."""
 
 
 def facts_fit_the_rows(sample: Sample) -> None:
@@ -47,11 +53,25 @@ def _check_rows(config: Any, root: Path) -> None:
     rows = call_wiring("reader", config, "rows", root)
     if rows != call_wiring("reader", config, "rows", root):
         raise ConformanceError("read twice, the rows differ")
+    wrong = [] if facts is None else _unlike(facts, rows)
+    absent = [row.path for row in rows if not Path(row.path).is_absolute()]
+    absent += _unread(row for row in rows if row.opener is None)
+    if absent:
+        wrong.append(f"{len(absent)} pictures are not there, such as {absent[0]}")
+    opened = [row for row in rows if row.opener is not None]
+    if unread := _unread(opened[:FEW]):
+        wrong.append(f"openers do not read their pictures, such as {unread[0]}")
+    wrong += _of_openers(opened)
+    if wrong:
+        raise ConformanceError("; ".join(wrong))
+
+
+def _unlike(facts: Facts, rows: Sequence[Row]) -> list[str]:
+    """Return what of the facts is not as the rows are."""
     train = [row for row in rows if row.split == "train"]
     test = [row for row in rows if row.split in ("query", "gallery")]
     counts = Counter(row.split for row in rows)
-    wrong = []
-    for what, declared, found in (
+    compared = (
         ("identities", facts.identities, len({row.pid for row in train})),
         ("cameras", set(facts.cameras), {row.camera for row in train if row.camera}),
         ("modalities", set(facts.modalities), {row.modality for row in rows if row.modality}),
@@ -59,15 +79,42 @@ def _check_rows(config: Any, root: Path) -> None:
         ("columns of query and gallery", facts.columns, columns(test) if test else facts.columns),
         ("counts", dict(facts.counts), {split: counts[split] for split in facts.counts}),
         *_groups(facts, rows),
-    ):
-        if declared != found:
-            wrong.append(f"{what} are declared as {declared}, but the rows have {found}")
-    absent = [row.path for row in rows if not Path(row.path).is_absolute()]
-    absent += [row.path for row in rows if not Path(row.path).exists()]
-    if absent:
-        wrong.append(f"{len(absent)} pictures are not there, such as {absent[0]}")
-    if wrong:
-        raise ConformanceError("; ".join(wrong))
+    )
+    return [
+        f"{what} are declared as {declared}, but the rows have {found}"
+        for what, declared, found in compared
+        if declared != found
+    ]
+
+
+def _unread(rows: Iterable[Row]) -> list[str]:
+    """Return the pictures that are not there, with the reason where an opener was asked."""
+    found = []
+    for row in rows:
+        if row.opener is None and Path(row.path).exists():
+            continue
+        try:
+            check_picture(row)
+        except BadPicture as error:
+            found.append(row.path if row.opener is None else f"{row.path}: {error}")
+        except PluginError as error:
+            raise ConformanceError(str(error)) from None
+    return found
+
+
+def _of_openers(rows: Sequence[Row]) -> list[str]:
+    """Return what openers of pictures do wrong: other processes, and rows in a cache, need them."""
+    known: dict[str, Any] = {}
+    for row in rows:
+        if known.setdefault(row.path, row.opener) != row.opener:
+            return [f"two pictures are called {row.path}"]
+        try:
+            same = pickle.loads(pickle.dumps(row.opener)) == row.opener
+        except Exception as error:
+            return [f"the opener of {row.path} cannot be pickled: {in_words(error)}"]
+        if not same:
+            return [f"the opener of {row.path} is not equal to itself when it was pickled"]
+    return []
 
 
 def _groups(facts: Facts, rows: Sequence[Row]) -> Iterator[tuple[str, Any, Any]]:

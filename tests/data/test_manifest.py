@@ -364,3 +364,66 @@ def test_import_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("cell", "box"),
+    [
+        ("1 2 30 40", (1, 2, 30, 40)),
+        ('"1,2,30,40"', (1, 2, 30, 40)),
+        ('"[1.4, 2.5, 29.5, 40]"', (1, 3, 30, 40)),
+        ("(-5; 2; 30; 40)", (-5, 2, 30, 40)),
+        ("", None),
+    ],
+)
+def test_boxes_are_read(cell: str, box: tuple[int, ...] | None, tmp_path: Path) -> None:
+    """Boxes are read as detectors write them, and rounded to pixels."""
+    path = tmp_path / "own.csv"
+    path.write_text(f"path,pid,split,box\na.png,1,train,{cell}\n")
+    (row,) = read_manifest(path)
+    assert row.box == box
+    write_manifest(tmp_path / "again.csv", [row])
+    assert read_manifest(tmp_path / "again.csv")[0].box == box
+    assert ("box" in (tmp_path / "again.csv").read_text()) == (box is not None)
+    assert not unused_columns(path)
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("1 2 30", "expected four numbers of pixels: left, top, right and bottom"),
+        ("1 2 30 x", "expected four numbers"),
+        ("1 2 nan 4", "expected four numbers"),
+        ("1 2 inf 4", "expected four numbers"),
+        ("9" * 5000 + " 2 3 4", "expected four numbers"),
+        ("10 20 10 40", "is empty: expected left, top, right and bottom in pixels"),
+        ("100 200 30 40", "is empty"),
+        ("1 1 1.2 9", "is empty"),
+    ],
+)
+def test_wrong_boxes_are_told(cell: str, said: str, tmp_path: Path) -> None:
+    """A box that is none, or holds nothing, is a problem of its row."""
+    path = tmp_path / "own.csv"
+    path.write_text(f"path,pid,split,box\na.png,1,train,{cell}\n")
+    with pytest.raises(DataError, match=rf"own\.csv row 2: .*box .*{said}") as error:
+        read_manifest(path)
+    assert len(str(error.value)) < 1000
+
+
+def test_one_frame_has_many_boxes(tmp_path: Path) -> None:
+    """Boxes of a frame may be of several identities; one box may not."""
+    path = tmp_path / "own.csv"
+    head = "path,pid,split,box\na.png,1,train,0 0 9 9\na.png,2,train,9 0 18 9\n"
+    path.write_text(head)
+    rows = read_manifest(path)
+    assert [row.name for row in rows] == [
+        f"{tmp_path}/a.png[0 0 9 9]", f"{tmp_path}/a.png[9 0 18 9]",
+    ]  # fmt: skip
+    plain = [attrs.evolve(row, box=None) for row in rows]
+    assert manifest_hash(rows) != manifest_hash(plain)
+    path.write_text(head + "a.png,3,train,0 0 9 9\n")
+    with pytest.raises(DataError, match="with the box 0 0 9 9 has pid '3', but pid '1' in row 2"):
+        read_manifest(path)
+    path.write_text(head + "a.png,1,train,0 0 9 9\n")
+    with pytest.raises(DataError, match="is listed twice in split 'train', first in row 2"):
+        read_manifest(path)

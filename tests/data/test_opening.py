@@ -132,7 +132,7 @@ def test_formats_outside_the_list_are_refused(kind: str, tmp_path: Path, monkeyp
         path.write_bytes(EPS if kind == "EPS" else saved(Image.new("P", (8, 8)), kind))
     except (OSError, KeyError, ValueError):
         path.write_bytes(saved(Image.new("RGB", (8, 8)), kind))
-    for opening in (lambda: decode(str(path), "own.csv row 2", (8, 4), "bilinear"),
+    for opening in (lambda: decode(Row(str(path), "", listed="own.csv row 2"), (8, 4), "bilinear"),
                     lambda: open_picture(path)):  # fmt: skip
         with pytest.raises(DataError, match=r"x\.jpg .*it is not a picture that Pillow knows"):
             opening()
@@ -181,7 +181,10 @@ def test_only_regular_files_are_opened(kind: str, said: str, tmp_path: Path, mon
     for how in ((), ("--fast",)):
         assert reid("check", tmp_path / "own.csv", *how) == 4
         assert f"own.csv row 3: {path} {said}" in capsys.readouterr().out
-    for opening in (lambda: decode(str(path), "", (8, 4), "bilinear"), lambda: open_picture(path)):
+    for opening in (
+        lambda: decode(Row(str(path), ""), (8, 4), "bilinear"),
+        lambda: open_picture(path),
+    ):
         with pytest.raises(DataError, match=f"x.jpg .*{said}"):
             opening()
     if kind != "folder":
@@ -194,7 +197,7 @@ def test_only_regular_files_are_opened(kind: str, said: str, tmp_path: Path, mon
 def test_a_pipe_that_takes_the_place_of_a_file_does_not_hang(tmp_path: Path, monkeypatch):
     """A file that is replaced between look and opening is refused as well."""
     os.mkfifo(tmp_path / "x.jpg")
-    monkeypatch.setattr("reidcore.data.opening._checked", lambda path: None)
+    monkeypatch.setattr("reidcore.data.picture_files.check_file", lambda path: None)
     done = []
 
     def opening() -> None:

@@ -75,7 +75,7 @@ def test_decoded_pictures_are_rgb_rows_by_columns(tmp_path: Path):
     values = np.zeros((4, 2, 3), dtype=np.uint8)
     values[0, 0] = (200, 100, 50)
     Image.fromarray(values).save(tmp_path / "a.png")
-    decoded = decode(str(tmp_path / "a.png"), "", (4, 2), "bilinear")
+    decoded = decode(Row(str(tmp_path / "a.png"), ""), (4, 2), "bilinear")
     assert decoded.shape == (3, 4, 2) and decoded.dtype == torch.uint8
     assert decoded[:, 0, 0].tolist() == [200, 100, 50]
     assert decoded[:, 1:].sum() == 0
@@ -86,7 +86,7 @@ def test_every_colour_mode_gives_three_channels(mode: str, tmp_path: Path):
     """Grey, transparent, palette, print and black-and-white pictures are read as RGB."""
     Image.new(mode, (6, 9)).save(tmp_path / ("a.tif" if mode == "CMYK" else "a.png"))
     file = next(tmp_path.iterdir())
-    assert decode(str(file), "", (8, 4), "lanczos").shape == (3, 8, 4)
+    assert decode(Row(str(file), ""), (8, 4), "lanczos").shape == (3, 8, 4)
 
 
 @either_worker

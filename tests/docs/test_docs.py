@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import re
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -79,6 +82,7 @@ def test_the_walk_from_own_pictures_to_scores(tmp_path: Path):
     new.mkdir()
     for file in sorted(pictures.glob("*.jpg"))[-3:]:
         shutil.move(file, new / file.name)
+    shutil.make_archive(str(tmp_path / "pictures"), "zip", pictures)
     (table,) = blocks("own-pictures.md", "toml")
     (tmp_path / "rerank.toml").write_text(table)
     commands = [
@@ -110,18 +114,33 @@ def test_the_walk_from_own_pictures_to_scores(tmp_path: Path):
     matches = (tmp_path / "matches.csv").read_text()
     assert len(matches.splitlines()) == 1 + 3 * 3
     assert (tmp_path / "again.csv").read_text() == matches
-    (code,) = blocks("own-pictures.md", "python")
+    zipped = (tmp_path / "matches-zip.csv").read_text()
+    assert zipped.replace("pictures.zip/", "pictures/") == matches
+    first, *best = python_block("own-pictures.md", 0, tmp_path)
+    assert first == f"torch.Size([3, {len(list(pictures.glob('*.jpg')))}])"
+    assert len(best) == 3
+    names = "new/0107_c4_02.jpg", str(sorted(new.iterdir())[0])
+    (ranked,) = python_block("own-pictures.md", 1, tmp_path, names)
+    assert ranked.startswith("torch.Size([2, 3]) ") and ranked.endswith(".jpg")
+    (shapes,) = python_block("own-pictures.md", 2, tmp_path, names)
+    assert shapes == "torch.Size([1, 3, 96, 48]) torch.Size([1, 64])"
+
+
+def python_block(
+    document: str, place: int, folder: Path, other: tuple[str, str] = ("", "")
+) -> list[str]:
+    """The lines that a block prints in a folder. other: a text, and what stands there instead."""
+    code = blocks(document, "python")[place].replace(*other)
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT), "REID_DATA": ""},
     )
-    first, *best = done.stdout.splitlines()
-    assert first == f"torch.Size([3, {len(list(pictures.glob('*.jpg')))}])", done.stderr
-    assert len(best) == 3
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 def test_the_readme_shows_the_packaged_demo():
@@ -160,3 +179,33 @@ def test_the_reader_of_the_data_page_works(tmp_path: Path):
     (harbour / "test.txt").unlink()
     told = installed(site, *command, "--set", "name=again")
     assert told.returncode == 4 and "test.txt" in told.stderr
+
+
+def test_the_reader_with_openers_of_the_data_page_works(tmp_path: Path):
+    """The reader of a database on docs/data.md passes `data check` and `check`, and is
+    refused where a manifest would have to say how to open its pictures."""
+    site, table = tmp_path / "site", tmp_path / "boats.db"
+    write_distribution(site, "harbour", blocks("data.md", "python")[1])
+    draw = random.Random(0)
+    with closing(sqlite3.connect(table)) as database, database:
+        database.execute("create table shots (id, boat, gate, split, jpeg, x, y, w, h)")
+        for number in range(48):
+            boat, gate = number // 6, str(number % 3)
+            split = "train" if boat < 5 else "query" if gate == "0" else "gallery"
+            noise = Image.frombytes("RGB", (40, 30), draw.randbytes(3600))
+            content = io.BytesIO()
+            noise.save(content, "JPEG")
+            row = (number, f"boat {boat}", gate, split, content.getvalue(), 3.5, 2, 20, 24)
+            database.execute("insert into shots values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    words = ("data", "check", str(table), "--read", "harbour.table")
+    checked = installed(site, *REID[1:], *words)
+    assert "no errors" in checked.stdout, checked.stdout + checked.stderr
+    refused = installed(site, *REID[1:], "data", "index", *words[2:], "-o", str(tmp_path / "m.csv"))
+    assert refused.returncode == 2
+    assert "can be opened by the reader only" in " ".join(refused.stderr.split())
+    demo = (ROOT / "reidcore" / "runs" / "demo.toml").read_text()
+    boats = f'{{ read = "harbour.table", root = "{table.as_posix()}" }}'
+    run = demo.replace('{ read = "core.demo" }', boats).replace("ids = 8", "ids = 4")
+    (tmp_path / "boats.toml").write_text(run)
+    done = installed(site, *REID[1:], "check", "--no-dry", str(tmp_path / "boats.toml"))
+    assert "5 training identities" in done.stdout, done.stderr

@@ -104,7 +104,7 @@ CAUGHT = {
         "counts are declared as {'train': 9}, but the rows have {'train': 8}",
     ),
     "reader bad.absent": (set(), ""),
-    "reader bad.factless": (DRY, "facts() of bad.factless failed: it returned None, not Facts"),
+    "reader bad.factless": (DRY, "facts() of bad.factless failed: it returned {'identities': "),
     "reader bad.rowless": (DRY, "rows() of bad.rowless failed: it returned None, not a list"),
 }
 """Component -> the checks it fails, and what one of them says."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import attrs
 from PIL import Image
 
+from reidcore.api import Row
 from reidcore.tools import open_picture
 
 QUALITY = 78
@@ -37,14 +38,14 @@ class Album:
         self._thumbs: dict[str, Thumb] = {}
         self._uris: dict[str, str] = {}
 
-    def thumb(self, path: str) -> Thumb:
-        """The picture at `path`. Raises DataError if it cannot be read."""
-        if path not in self._thumbs:
-            picture, content = jpeg(open_picture(path), self.side)
+    def thumb(self, row: Row) -> Thumb:
+        """The picture of a row. Raises DataError if it cannot be read."""
+        if row.name not in self._thumbs:
+            picture, content = jpeg(open_picture(row), self.side)
             thumb = Thumb(f"p{len(self._thumbs)}", picture.width, picture.height)
-            self._thumbs[path] = thumb
+            self._thumbs[row.name] = thumb
             self._uris[thumb.key] = data_uri("image/jpeg", content)
-        return self._thumbs[path]
+        return self._thumbs[row.name]
 
     def css(self) -> str:
         """A rule for every picture; it holds nothing but keys and addresses of data."""

@@ -120,8 +120,8 @@ class Strips:
             words.append(f"time {row.time:.10g}")
         if not math.isnan(distance):
             words.append(f"distance {distance:.4g}")
-        alt = f"{', '.join(words)}, {name_below(row.path, self._folder)}"
-        return Tile(self._album.thumb(row.path), kind, alt, words, row, rank, float(distance))
+        alt = f"{', '.join(words)}, {name_below(row.name, self._folder)}"
+        return Tile(self._album.thumb(row), kind, alt, words, row, rank, float(distance))
 
 
 def png_of(strips: Sequence[Strip]) -> Image.Image:
@@ -139,7 +139,7 @@ def png_of(strips: Sequence[Strip]) -> Image.Image:
 
 
 def _framed(tile: Tile) -> Image.Image:
-    opened = open_picture(tile.row.path)
+    opened = open_picture(tile.row)
     size = max(1, round(opened.width * HEIGHT / opened.height)), HEIGHT
     picture = opened.resize(size, Image.Resampling.BICUBIC)
     words = [tile.words[0].replace("rank ", "").partition(",")[0]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import attrs
@@ -12,6 +11,7 @@ import attrs
 from reidcore.contracts.component import Facts, Row
 from reidcore.contracts.settings import refuse_value, setting
 from reidcore.data.manifest import read_manifest
+from reidcore.support.cache_folder import cache_folder
 from reidcore.version import __version__
 
 DRAWING = 2
@@ -59,10 +59,9 @@ class Demo:
 
     def default_root(self) -> Path:
         """Return the folder of these settings in $REID_CACHE, or in ~/.cache/reidcore."""
-        cache = os.environ.get("REID_CACHE") or Path.home() / ".cache" / "reidcore"
         settings = json.dumps([DRAWING, attrs.asdict(self)], sort_keys=True)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
-        return Path(cache) / f"demo-{__version__}-{digest}"
+        return cache_folder(f"demo-{__version__}-{digest}")
 
     def rows(self, root: Path) -> list[Row]:
         """Return the manifest's rows; draw the data set into `root` if that does not exist."""

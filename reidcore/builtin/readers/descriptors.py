@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reidcore.builtin.readers.coco_boxes import CocoBoxes
 from reidcore.builtin.readers.cuhk03_np import CUHK03NP
 from reidcore.builtin.readers.demo import Demo
 from reidcore.builtin.readers.dukemtmc import DukeMTMC
@@ -11,6 +12,7 @@ from reidcore.builtin.readers.regdb import RegDB
 from reidcore.builtin.readers.sysu_mm01 import SYSUMM01
 from reidcore.builtin.readers.vehicleid import VehicleID
 from reidcore.builtin.readers.veri776 import VeRi776
+from reidcore.builtin.readers.zip_pictures import ZipPictures
 from reidcore.contracts.component import Component
 from reidcore.plugins.samples import sample_run
 
@@ -100,5 +102,17 @@ READERS = [
             "Vehicles, CVPR 2016"
         ),
         sample=sample_run(data=dict(read="core.vehicleid", root="VehicleID_V1.0")),
+    ),
+    Component(
+        "zip",
+        ZipPictures,
+        summary="pictures in a zip, with a manifest in it or names that tell their labels",
+        sample=sample_run(data=dict(read="core.zip", root="pictures.zip")),
+    ),
+    Component(
+        "coco",
+        CocoBoxes,
+        summary="boxes in larger pictures, as a COCO file of annotations lists them",
+        sample=sample_run(data=dict(read="core.coco", root="frames")),
     ),
 ]
