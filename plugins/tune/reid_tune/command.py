@@ -180,6 +180,9 @@ def _search(options: Namespace, found: Sequence[Candidate], folder: Path) -> Non
                 print(f"\n{table.side_by_side()}")
             print()
             write_found(options, table, held_out)
+    except KeyboardInterrupt:
+        shown.say(f"what was tried is in {folder}; --resume goes on")
+        raise
     finally:
         shown.close()
 

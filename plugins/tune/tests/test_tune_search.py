@@ -147,7 +147,7 @@ def test_trials_have_nothing_of_the_test_set(work, stand_in):
     assert "best" not in made["train"] and made["eval"]["every"] == 1
 
 
-def test_a_search_that_was_interrupted_goes_on(work, stand_in):
+def test_a_search_that_was_interrupted_goes_on(work, stand_in, capsys):
     """It ends as if it had not been: numbers, settings and scores; finished trials are not trained
     again, the interrupted one goes on where it was, and more trials can be added."""
     tune("tiny.toml", "--trials", 10, "--set-range", LR, "-o", "whole.toml")
@@ -156,6 +156,7 @@ def test_a_search_that_was_interrupted_goes_on(work, stand_in):
     stand_in.stop = {("tiny/003", 2): KeyboardInterrupt, ("tiny/006", 0): OSError("disk")}
     command = ("tiny.toml", "--set-range", LR, "-o", "parts.toml")
     tune(*command, "--trials", 10, code=130)
+    assert f"{work / 'parts.study'}; --resume goes on" in capsys.readouterr().out
     tune(*command, "--trials", 10, "--resume", code=1)
     tune(*command, "--trials", 7, "--resume")
     tune(*command, "--trials", 10, "--resume")
