@@ -22,11 +22,15 @@ quick where these are imported inside the function that computes.
     since a row's picture may lie in an archive, or be a box of a larger one
         open_picture
     Training
-        train
+        train; plan_run -> Plan, a run file checked, with its settings and training pictures;
+        RESUME_FREE, settings that change no result
+    Run files and manifests of one's own
+        set_value changes a table as --set does, toml_value writes a value; draw_splits divides
+        pictures as `reid data index --split` does, write_manifest writes them
     What a long job shows
         reporter, Reporter, Silent, duration
-    Files
-        check_output, check_new, write_atomically, read_json, write_json
+    Files and tables of text
+        check_output, check_new, write_atomically, read_json, write_json, aligned
 
 A command that ranks, complete but for its arguments:
 
@@ -47,10 +51,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from reidcore import load
+from reidcore.data.manifest import write_manifest
 from reidcore.data.opening import open_picture
+from reidcore.data.splits import draw_splits
 from reidcore.protocols.score_names import Precision, Ties, in_order, metric_of
+from reidcore.runfiles.overrides import set_value
 from reidcore.runfolder.comparison import ComparisonRow, differing_settings, make_comparison
-from reidcore.runfolder.record import read_record
+from reidcore.runfolder.record import RESUME_FREE, read_record
 from reidcore.runfolder.results import (
     Results,
     Score,
@@ -62,6 +69,8 @@ from reidcore.runfolder.results import (
 from reidcore.support.files import check_new, check_output, read_json, write_atomically, write_json
 from reidcore.support.progress import Reporter, Silent, duration, reporter
 from reidcore.support.repeats import number_of
+from reidcore.support.text_table import aligned
+from reidcore.support.toml_values import toml_value
 from reidcore.version import __version__
 
 if TYPE_CHECKING:
@@ -75,14 +84,17 @@ if TYPE_CHECKING:
     from reidcore.search.results import Ranked, Templates
     from reidcore.search.search import Search
     from reidcore.support.sorting import smallest
-    from reidcore.training.train import train
+    from reidcore.training.train import plan_run, train
+    from reidcore.wiring.plan import Plan
 
 __all__ = [
+    "RESUME_FREE",
     "ComparisonRow",
     "DistanceBlock",
     "Evaluation",
     "Explained",
     "Judgements",
+    "Plan",
     "Precision",
     "Ranked",
     "Reporter",
@@ -94,11 +106,13 @@ __all__ = [
     "Ties",
     "TrueAccepts",
     "__version__",
+    "aligned",
     "check_new",
     "check_output",
     "count_queries",
     "differing_settings",
     "draw_explanation",
+    "draw_splits",
     "duration",
     "in_order",
     "load",
@@ -107,17 +121,21 @@ __all__ = [
     "number_of",
     "open_evaluation",
     "open_picture",
+    "plan_run",
     "read_json",
     "read_record",
     "read_results",
     "repeats_of",
     "reporter",
     "scores_of",
+    "set_value",
     "settings_of",
     "smallest",
+    "toml_value",
     "train",
     "write_atomically",
     "write_json",
+    "write_manifest",
 ]
 
 _LATER = {
@@ -125,6 +143,7 @@ _LATER = {
     "Evaluation": "reidcore.evaluation.open_evaluation",
     "Explained": "reidcore.search.explain",
     "Judgements": "reidcore.evaluation.relevance",
+    "Plan": "reidcore.wiring.plan",
     "Ranked": "reidcore.search.results",
     "Search": "reidcore.search.search",
     "Templates": "reidcore.search.results",
@@ -132,6 +151,7 @@ _LATER = {
     "count_queries": "reidcore.evaluation.fast_metrics",
     "draw_explanation": "reidcore.search.explain_files",
     "open_evaluation": "reidcore.evaluation.open_evaluation",
+    "plan_run": "reidcore.training.train",
     "smallest": "reidcore.support.sorting",
     "train": "reidcore.training.train",
 }

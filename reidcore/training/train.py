@@ -1,4 +1,5 @@
-"""Trains what a run file describes in a run folder: `reid run`, and `reidcore.tools.train`.
+"""Trains what a run file describes in a run folder: `reid run`, and `train` and `plan_run` of
+`reidcore.tools`.
 
 Torch-free at import: what is wrong with a run file is told before torch is imported.
 """
@@ -77,6 +78,27 @@ def train(
     plan = plan_training(run, plugins, resume)
     options = TrainingOptions(Path(folder), sets, resume, check)
     return train_plan(plan, plugins, options, lambda: shown)
+
+
+def plan_run(file: str | os.PathLike[str], sets: Sequence[str] = ()) -> Plan:
+    """Return the plan of a run file: its parts, which fit together, its settings and its pictures.
+
+    file: a run file, or the name of a packaged one. sets: changes such as "data.test=[]", after
+    which no test set is looked at. Nothing is trained and no picture is opened; data that the core
+    can draw are drawn. What [repeat] lists is not looked at.
+
+    Raises `reidcore.errors.ReidError` with what is wrong, as `reid run` would.
+
+    >>> from reidcore.tools import plan_run, settings_of
+    >>> plan = plan_run("demo", ["data.test=[]"])  # doctest: +SKIP
+    >>> settings_of(plan.resolved())["loss.id.smoothing"]  # doctest: +SKIP
+    0.1
+    >>> len(plan.data.training_rows())  # doctest: +SKIP
+    840
+    """
+    plugins = Plugins()
+    run = parse_runfile(*run_source(os.fspath(file), plugins), sets)
+    return _with_data(plan_training(run, plugins, resume=False), plugins)
 
 
 def plan_training(run: RunFile, plugins: Plugins, resume: bool) -> Plan:

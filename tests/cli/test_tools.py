@@ -12,7 +12,7 @@ from running import TINY
 
 from reidcore import tools
 from reidcore.cli.main import main
-from reidcore.errors import UsageError
+from reidcore.errors import DataError, UsageError
 
 SETS = ["train.device=cpu", "train.epochs=2"]
 
@@ -60,6 +60,41 @@ def test_training_is_that_of_the_command(work):
         tools.train("tiny.toml", "run", SETS)
     scores = tools.train("tiny.toml", "run", SETS, resume=True)
     assert scores == json.loads((work / "run" / "scores.json").read_text())
+
+
+def test_a_plan_has_the_settings_and_pictures_of_a_run(work):
+    """Without its test set nothing of that is looked at; what is wrong is told as by `reid run`."""
+    absent = 'data.test={manifest="absent.csv"}'
+    plan = tools.plan_run("tiny.toml", [absent, "data.test=[]", "optim.lr=0.5"])
+    settings = tools.settings_of(plan.resolved())
+    assert (settings["optim.lr"], settings["loss.triplet.weight"]) == (0.5, 1.0)
+    assert len({row.pid for row in plan.data.training_rows()}) == 4 and not plan.data.test
+    with pytest.raises(UsageError, match="did you mean 'lr'"):
+        tools.plan_run("tiny.toml", ["optim.lrr=1", "data.test=[]"])
+    with pytest.raises(DataError, match=r"manifest not found at .*absent\.csv"):
+        tools.plan_run("tiny.toml", [absent])
+
+
+def test_pictures_are_divided_and_written(work):
+    """`draw_splits` and `write_manifest` make what a run file can name in place of its data."""
+    rows = tools.plan_run("tiny.toml", ["data.test=[]"]).data.training_rows()
+    drawn = tools.draw_splits(rows, 0.5, 1).rows
+    tools.write_manifest(work / "half.csv", [row for row in drawn if row.split == "train"])
+    table = {"data": {"train": {}}}
+    assert tools.set_value(table, "data.train.manifest", "half.csv") == (
+        "data",
+        "train",
+        "manifest",
+    )
+    half = tools.plan_run(
+        "tiny.toml",
+        [
+            f"data.train={tools.toml_value(table['data']['train'])}",
+            "data.test=[]",
+            "data.batch.ids=2",
+        ],
+    )
+    assert half.data.identities == 2
 
 
 def test_repeats_are_refused(work):

@@ -16,6 +16,8 @@ from distributions import ROOT, install_built
 from running import TINY
 
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
+COMMANDS = ("report", "tune")
+"""Plugins that bring a command and no run files."""
 PACKAGES = Path(sysconfig.get_paths()["purelib"])
 
 
@@ -108,7 +110,7 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("plugin", [name for name in PLUGINS if name != "report"])
+@pytest.mark.parametrize("plugin", [name for name in PLUGINS if name not in COMMANDS])
 def test_only_run_files_that_name_a_plugin_miss_it(core, tmp_path, plugin):
     """Of a plugin's run files, those that use it are answered by how to install it, with exit code
     2; those that are made of the core's components alone are sound, with or without their data."""
@@ -146,9 +148,11 @@ def test_a_plugin_alone_beside_the_core(beside, tmp_path):
 
 
 def test_the_report_is_a_plugin(core, others, tmp_path):
-    """Without it `reid report` says what to install; its wheel brings the command and its page."""
-    said = core.run("-m", "reidcore", "report", "runs/demo", folder=tmp_path, code=2)
-    assert "pip install 'reidcore[report]'" in said
+    """Without it `reid report` says what to install, as others do; its wheel brings the command and
+    its page."""
+    for command in COMMANDS:
+        said = core.run("-m", "reidcore", command, "demo", folder=tmp_path, code=2)
+        assert f"pip install 'reidcore[{command}]'" in said
     env = Environment(tmp_path / "env", others, ROOT, ROOT / "plugins" / "report")
     assert "--no-pictures" in env.run("-m", "reidcore", "report", "--help", folder=tmp_path)
     assert {"page.html.jinja", "style.css"} <= {

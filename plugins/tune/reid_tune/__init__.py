@@ -1,0 +1,1 @@
+"""The search for settings of `reid tune` as a plugin of reidcore."""
