@@ -12,6 +12,7 @@ import attrs
 from reidcore.contracts.component import Facts, Row
 from reidcore.contracts.settings import refuse_value, setting
 from reidcore.data.manifest import read_manifest
+from reidcore.errors import OutputError, ReidError, UsageError
 from reidcore.version import __version__
 
 DRAWING = 2
@@ -59,7 +60,9 @@ class Demo:
 
     def default_root(self) -> Path:
         """Return the folder of these settings in $REID_CACHE, or in ~/.cache/reidcore."""
-        cache = os.environ.get("REID_CACHE") or Path.home() / ".cache" / "reidcore"
+        cache = os.environ.get("REID_CACHE") or os.path.expanduser("~/.cache/reidcore")
+        if cache.startswith("~/"):
+            raise UsageError("there is no home folder for drawn pictures; set REID_CACHE to one")
         settings = json.dumps([DRAWING, attrs.asdict(self)], sort_keys=True)
         digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
         return Path(cache) / f"demo-{__version__}-{digest}"
@@ -72,8 +75,11 @@ class Demo:
 
             try:
                 write_demo(root, **attrs.asdict(self))
-            except (ValueError, OSError):
+            except (ValueError, ReidError) as error:
                 # Another process may have drawn the same pictures meanwhile.
-                if not root.exists():
-                    raise
+                if root.exists():
+                    return read_manifest(root / "manifest.csv")
+                if isinstance(error, OutputError) and root == self.default_root():
+                    error.args = (f"{error}; REID_CACHE may name another folder for them",)
+                raise
         return read_manifest(root / "manifest.csv")
