@@ -12,7 +12,8 @@ def start() -> int:
         return 130
     try:
         watch()
-        from reidcore.cli.main import main, prepare_streams
+        from reidcore.cli.main import main
+        from reidcore.cli.streams import prepare_streams
 
         prepare_streams()
         code = main()

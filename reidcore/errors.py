@@ -6,7 +6,15 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-__all__ = ["DataError", "PluginError", "ReidError", "RunFileError", "UsageError", "nearest"]
+__all__ = [
+    "DataError",
+    "OutputError",
+    "PluginError",
+    "ReidError",
+    "RunFileError",
+    "UsageError",
+    "nearest",
+]
 
 
 class ReidError(Exception):
@@ -61,6 +69,17 @@ class DataError(ReidError):
     """
 
     exit_code = 4
+
+
+class OutputError(ReidError):
+    """A file or folder that cannot be written: a full disk, a missing permission, a folder that has
+    gone. Its cause is the `OSError`, where there was one.
+
+    Example:
+        >>> from reidcore.errors import OutputError
+        >>> OutputError("cannot write scores.json: No space left on device").exit_code
+        1
+    """
 
 
 class RunFileError(UsageError):

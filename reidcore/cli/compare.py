@@ -12,7 +12,7 @@ from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.runfolder.comparison import ComparisonRow, make_comparison
 from reidcore.runfolder.comparison_tables import as_csv, as_json, as_text
 from reidcore.runfolder.results import Results, read_results
-from reidcore.support.files import write_atomically
+from reidcore.support.files import check_output, write_atomically
 
 MANY = 12
 """Columns of settings beyond which a note tells how to choose."""
@@ -47,6 +47,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
 def compare_command(options: Namespace) -> int:
     """`reid compare`; returns 0. Folders that cannot be compared are named in one error at the
     end, after the others have been shown."""
+    check_output(options.csv)
     runs: list[Results] = []
     problems: list[ReidError] = []
     for folder in options.folders:
@@ -57,7 +58,7 @@ def compare_command(options: Namespace) -> int:
     if runs:
         rows = _chosen(make_comparison(runs, options.settings), options)
         if options.csv is not None:
-            _write(options.csv, as_csv(rows))
+            write_atomically(options.csv, as_csv(rows))
         print(as_json(rows) if options.json else as_text(rows, options.median), flush=True)
         count = len({key for row in rows for key in row.settings})
         if count > MANY and not options.json and options.settings is None:
@@ -80,10 +81,3 @@ def _chosen(rows: Sequence[ComparisonRow], options: Namespace) -> list[Compariso
             raise UsageError(f"--{option} {name}: the runs have {', '.join(known) or 'none'}")
         chosen = [row for row in chosen if row.place[level] == name]
     return chosen
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_atomically(path, text)
-    except OSError as error:
-        raise UsageError(f"--csv {path} cannot be written: {error.strerror}") from None

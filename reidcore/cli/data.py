@@ -38,10 +38,9 @@ def _add_demo_arguments(parser: ArgumentParser) -> RunCommand:
 def demo_command(options: Namespace) -> int:
     """`reid data demo`; returns 0 or raises `ReidError`."""
     from reidcore.builtin.readers.demo import Demo
-    from reidcore.errors import UsageError
+    from reidcore.support.files import check_new
 
-    if options.folder.exists():
-        raise UsageError(f"{options.folder.absolute()} exists already; name a new folder")
+    check_new(options.folder)
     rows = configured(Demo, options.sets).rows(options.folder)
     print(f"drew {len(rows)} pictures into {options.folder}")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,6 +76,7 @@ def index_command(options: Namespace) -> int:
     from reidcore.data.opening import has_path
     from reidcore.data.splits import draw_splits
     from reidcore.errors import DataError, UsageError
+    from reidcore.support.files import check_output
 
     check_sets(options)
     if options.read is not None and (options.pattern is not None or options.split is not None):
@@ -86,10 +88,12 @@ def index_command(options: Namespace) -> int:
     folder = locate(options.folder)
     beside = folder.with_suffix(".csv") if folder.is_file() else folder / "manifest.csv"
     output = Path(options.output).absolute() if options.output else beside
-    if output.is_dir():
+    if os.path.isdir(output):
         raise UsageError(f"{output} is a folder; -o takes the manifest's file name")
-    if output.exists() and not options.force:
+    if os.path.exists(output) and not options.force:
         raise UsageError(f"{output} exists already; replace it with --force, or choose -o FILE")
+    if options.output:
+        check_output(output)
     if options.read is not None:
         rows = read_rows(options.read, options.sets, folder)
         if own := [row for row in rows if not has_path(row)]:

@@ -32,6 +32,9 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
 
 def index_command(options: Namespace) -> int:
     """`reid index`; returns 0 or raises `ReidError`."""
+    from reidcore.support.files import check_new
+
+    check_new(options.output)  # before torch is imported
     from reidcore.search.search import load
 
     run = load(options.folder, options.file, options.device)

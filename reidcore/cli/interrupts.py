@@ -7,6 +7,7 @@ whose exceptions Python prints and forgets. So it is remembered, and raised agai
 from __future__ import annotations
 
 import _thread
+import contextlib
 import signal
 import sys
 import time
@@ -47,7 +48,8 @@ def tell(command: str = "") -> int:
     """Print the line that the user gets, and return the exit code."""
     ignore()
     hint = "; continue the run with --resume" if command == "run" else ""
-    print(f"interrupted{hint}", file=sys.stderr)
+    with contextlib.suppress(OSError):
+        print(f"interrupted{hint}", file=sys.stderr)
     # An interrupt that has left an `exec` of text counts as unhandled until the next `exec`, and
     # Python would kill itself at its end.
     exec("pass")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from reidcore.cli import interrupts
 from reidcore.cli.commands import CORE_NAMES, find_command, listing
-from reidcore.errors import PluginError, ReidError, UsageError
+from reidcore.cli.streams import flush, flush_at_end, no_reader, tell
+from reidcore.errors import DataError, PluginError, ReidError, UsageError
 from reidcore.support.author_code import with_place
 from reidcore.support.wording import a_or_an, in_words, readable
 from reidcore.version import __version__
@@ -37,19 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def leave(code: int) -> NoReturn:
     """Ends one of several processes at once. Threads of torch's gloo that want the interpreter
     while it is taken down would abort it (seen in torch 2.15), and the whole job would fail."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    code = flush_at_end() or code
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
     os._exit(code)
-
-
-def prepare_streams() -> None:
-    """Make output possible where a stream is closed, or has no character for what is printed."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
-        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _main(argv: list[str]) -> int:
@@ -63,11 +54,11 @@ def _main(argv: list[str]) -> int:
         if place == len(argv):
             parser.error("name a COMMAND; `reid --help` lists them")
         code = _run(command, argv[place + 1 :], traceback)
-        _flush()
+        flush()
         return code
     except SystemExit as end:
         # What `--help` and `--version` print may have no reader either.
-        code = _flush_at_end()
+        code = flush_at_end()
         if code:
             return code
         raise end
@@ -76,15 +67,16 @@ def _main(argv: list[str]) -> int:
             return interrupts.tell(command)
         if traceback:
             raise
-        print(f"{_process()}error: {readable(str(error))}", file=sys.stderr)
-        return error.exit_code
+        tell(str(error))
+        return flush_at_end() or error.exit_code
     except BrokenPipeError:
-        return _no_reader()
+        return no_reader()
     except OSError as error:
         if traceback:
             raise
-        print(f"{_process()}error: {readable(_of_system(error))}", file=sys.stderr)
-        return _flush_at_end() or 1
+        unreadable = _unreadable(error)
+        tell(f"{'cannot read ' * unreadable}{_of_system(error)}")
+        return flush_at_end() or (DataError.exit_code if unreadable else 1)
     except KeyboardInterrupt:
         return interrupts.tell(command)
 
@@ -92,43 +84,28 @@ def _main(argv: list[str]) -> int:
 def _of_system(error: OSError) -> str:
     """A full disk, a missing permission and their like, in a sentence."""
     why = error.strerror or str(error) or type(error).__name__
+    try:
+        os.getcwd()
+    except OSError:
+        why = "the current folder has gone"
     named = isinstance(error.filename, str | bytes)
     where = f"{os.fsdecode(error.filename)}: " if named else ""
     return f"{where}{why}. `reid --traceback ...` shows where in the code."
 
 
-def _flush() -> None:
-    """Writes what is still held back. Raises ReidError where it cannot be written."""
+def _unreadable(error: OSError) -> bool:
+    """Return True if the file or folder that an error names is there and cannot be read, so that it
+    was to be read, not written."""
+    if not isinstance(error.filename, str | bytes):
+        return False
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _drop_output()
-        why = error.strerror or str(error)
-        raise ReidError(f"the output could not be written: {why}") from error
-
-
-def _flush_at_end() -> int:
-    """Writes what is still held back; returns 0, or the exit code where it cannot be written."""
-    try:
-        _flush()
-    except BrokenPipeError:
-        return _no_reader()
-    except ReidError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
-
-
-def _no_reader() -> int:
-    """The exit code where the reader of our output has gone, as in `reid plugins | head`."""
-    _drop_output()
-    return 1
-
-
-def _drop_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        handle = os.open(error.filename, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    os.close(handle)
+    return False
 
 
 def _run(name: str, arguments: Sequence[str], traceback: bool) -> int:
@@ -229,12 +206,6 @@ def _own_parser() -> argparse.ArgumentParser:
         "--traceback", action="store_true", help="show where in the code an error arose"
     )
     return parser
-
-
-def _process() -> str:
-    """The words before an error that say which of several processes of torchrun speaks."""
-    count = os.environ.get("WORLD_SIZE", "1")
-    return "" if count == "1" else f"process {os.environ.get('RANK', '?')} of {count}: "
 
 
 def _yield_soon() -> None:

@@ -14,6 +14,7 @@ import attrs
 from reidcore.cli.options import add_file
 from reidcore.cli.repeats import check_folder_of_repeats, check_repeats
 from reidcore.contracts.commands import RunCommand
+from reidcore.errors import OutputError
 
 if TYPE_CHECKING:
     from reidcore.distributed.processes import Processes
@@ -132,6 +133,10 @@ class _Training:
         from reidcore.support.repeats import mean_scores
 
         summary = mean_scores(results)
-        write_json(folder / "scores.json", summary)
+        try:
+            write_json(folder / "scores.json", summary)
+        except OutputError as error:
+            error.args = (f"{error}. The repeats are finished: with --resume it is written anew.",)
+            raise
         print(f"mean and deviation of {len(repeats)} repeats")
         print(score_table(summary))

@@ -103,8 +103,8 @@ def write_manifest(path: Path, rows: Sequence[Row], for_index: bool = False) -> 
 
     Paths are written relative to the manifest's folder with forward slashes, an optional column
     only if some row fills it. `for_index` writes no pid and split, and absolute paths: an index of
-    templates may lie anywhere. Openers are not written. Raises `DataError` if the file cannot be
-    written.
+    templates may lie anywhere. Openers are not written. Raises `OutputError` if the file cannot be
+    written, `DataError` for a path that is not Unicode.
     """
     path = Path(path).absolute()
     filled = {
@@ -130,8 +130,6 @@ def write_manifest(path: Path, rows: Sequence[Row], for_index: bool = False) -> 
         writer.writerow([cells[name] for name in header])
     try:
         write_atomically(path, text.getvalue())
-    except OSError as error:
-        raise DataError(f"cannot write manifest {path}: {error.strerror or error}") from error
     except UnicodeEncodeError as error:
         raise DataError(f"cannot write manifest {path}: {error.object!a} is not Unicode") from error
 

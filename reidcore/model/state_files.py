@@ -14,7 +14,7 @@ from torch import Tensor, contiguous_format
 from reidcore.errors import DataError
 from reidcore.model.finite import faults, is_finite
 from reidcore.model.training_pairs import read_pairs
-from reidcore.support.files import write_atomically
+from reidcore.support.files import not_there, write_atomically
 from reidcore.support.wording import few
 
 SKELETON = "reidcore"
@@ -95,7 +95,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except FileNotFoundError:
-        raise DataError(f"{path.absolute()} is missing") from None
+        raise not_there(path) from None
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path.absolute()} is damaged: {error}") from None
 

@@ -6,10 +6,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import attrs
 import torch
@@ -17,11 +16,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from reidcore.contracts.component import Matching
-from reidcore.errors import DataError
+from reidcore.errors import DataError, OutputError
 from reidcore.model.state_files import read_tensors
 from reidcore.support.device_memory import CPU, at_once
-from reidcore.support.files import write_atomically
+from reidcore.support.files import write_atomically, writing
 from reidcore.support.progress import Reporter, duration
+from reidcore.support.temporaries import remove_leftovers, temporary_folder
 
 LONG = 1e13, 1e15
 """FLOP from which on distances are kept: some minutes of a CPU core, or of a GPU some ten seconds
@@ -29,6 +29,8 @@ in float32."""
 BLOCK = 5e12, 2e14
 """FLOP of a block."""
 PREFIX = "scoring-"
+SCRATCH = "templates"
+"""What the temporary folder of templates on disk is for."""
 
 
 def is_long(matching: Matching, rows: int, columns: int, device: torch.device = CPU) -> bool:
@@ -76,29 +78,28 @@ class KeptBlocks:
             return
         try:
             if not path.parent.is_dir():
-                path.parent.mkdir(parents=True, exist_ok=True)
+                with writing(path.parent):
+                    path.parent.mkdir(parents=True, exist_ok=True)
                 self.reporter.say(
                     f"distances are kept in {self.folder} until all scores are there; if this is "
                     "interrupted, the same command goes on with them"
                 )
             write_atomically(path, save({"distances": distances.cpu().contiguous()}))
-        except OSError as error:
+        except OutputError as error:
             self._broken = True
             self.reporter.say(
-                f"note: cannot keep distances in {path.parent}: {error.strerror or error}; if this "
-                "is interrupted, it begins anew"
+                f"note: cannot keep distances: {error}; if this is interrupted, it begins anew"
             )
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Make a folder in the run's for as long as the `with` block lasts."""
-        try:
-            with TemporaryDirectory(prefix=PREFIX, dir=self._run, ignore_cleanup_errors=True) as at:
-                yield Path(at)
-        except OSError as error:
-            raise DataError(
-                f"cannot keep templates in {self._run.absolute()}: {error.strerror or error}"
-            ) from error
+        """Make a folder in the run's for as long as the `with` block lasts. Raises OutputError
+        where none can be made."""
+        remove_leftovers(self._run, SCRATCH)
+        with ExitStack() as stack:
+            with writing(self._run / SCRATCH):
+                folder = stack.enter_context(temporary_folder(self._run / SCRATCH))
+            yield folder
 
     def discard(self, others: bool = False) -> None:
         """Remove this key's blocks, with `others` those of all other keys too."""

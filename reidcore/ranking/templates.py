@@ -19,6 +19,7 @@ from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Images
 from reidcore.errors import ReidError
 from reidcore.model.finite import faults, is_finite
+from reidcore.support.files import reserve, writing
 
 
 def view_of(images: Images, view: str) -> Images:
@@ -50,14 +51,16 @@ class Storage:
 
     def empty(self, name: str, pictures: int, spec: TensorSpec) -> Tensor:
         """Return an uninitialized tensor for a part of so many pictures' templates. name: of its
-        file."""
+        file. Raises OutputError where the disk has no room for it."""
         shape, dtype = (pictures, *spec.shape), getattr(torch, spec.dtype)
         if self.folder is not None:
             size = prod(shape)
             if not size:
                 return torch.empty(shape, dtype=dtype)
-            file = str(self.folder / name)
-            return torch.from_file(file, shared=True, size=size, dtype=dtype).view(shape)
+            file = self.folder / name
+            with writing(file), open(file, "wb") as handle:
+                reserve(handle.fileno(), pictures * spec.bytes)
+            return torch.from_file(str(file), shared=True, size=size, dtype=dtype).view(shape)
         if self.host:
             # From pinned memory a GPU fetches tiles while it computes.
             return torch.empty(shape, dtype=dtype, pin_memory=self.device.type == "cuda")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from reidcore.errors import RunFileError, UsageError, nearest
+from reidcore.errors import DataError, RunFileError, UsageError, nearest
 from reidcore.support.wording import one_line_of
 
 _TOO_LONG = re.compile(r"[0-9](_?[0-9]){4300}")
@@ -18,7 +18,8 @@ TOO_LONG = "an integer of more than 4,300 digits cannot be read; TOML's have at 
 def read_text(path: Path) -> str:
     """Return the text of a run file.
 
-    Raises `UsageError` naming the absolute path tried and the nearest name.
+    Raises `UsageError` naming the absolute path tried and the nearest name, `DataError` for a file
+    that the system does not let be read.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -29,7 +30,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         raise UsageError(f"{path} is not UTF-8 text: {error}") from None
     except OSError as error:
-        raise UsageError(f"{path.absolute()} cannot be read: {error.strerror or error}") from None
+        raise DataError(f"{path.absolute()} cannot be read: {error.strerror or error}") from None
 
 
 def _similar(path: Path) -> str:

@@ -10,12 +10,13 @@ import csv
 import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from reidcore.errors import DataError, UsageError
+from reidcore.errors import DataError, OutputError, UsageError
 from reidcore.runfolder.record import RECORD, is_finished
-from reidcore.support.files import write_atomically
+from reidcore.support.files import check_room, write_atomically, writing
+from reidcore.support.temporaries import remove_leftovers
 
 RUN_FILE = "run.toml"
 """The run file as it was given."""
@@ -68,11 +69,12 @@ def prepared(folder: Path, resume: bool) -> Iterator[None]:
     """Hold a fresh run folder, or with `resume` one that has a run, for this process alone.
 
     Raises UsageError if the folder is not empty and `resume` is false, if it holds no run to
-    resume, or if another process is running in it. A folder that is left empty is removed.
+    resume, or if another process is running in it; OutputError if it cannot be written. An
+    OutputError in the `with` block says what is kept. A folder that is left empty is removed.
     """
-    if folder.is_file():
+    if os.path.isfile(folder):
         raise UsageError(f"{folder.absolute()} is a file; name another folder with --out")
-    occupied = folder.is_dir() and any(folder.iterdir())
+    occupied = os.path.isdir(folder) and any(folder.iterdir())
     if occupied and not resume:
         state = "a finished run" if is_finished(folder) else "files"
         if (folder / RESUME).exists():
@@ -86,15 +88,32 @@ def prepared(folder: Path, resume: bool) -> Iterator[None]:
             f"{folder.absolute()} is not empty and holds no run to resume; choose another folder "
             "with --out"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    if not (occupied and is_finished(folder)):
+        check_room(folder / RECORD)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with _held(folder):
-        for path in folder.glob(".*.tmp"):
-            path.unlink(missing_ok=True)  # of a process that was killed while it wrote
+        remove_leftovers(folder)
         try:
             yield
+        except OutputError as error:
+            error.args = (f"{error}{_kept(folder)}",)
+            raise
         finally:
-            if not any(folder.iterdir()):
+            with suppress(OSError):  # it is not empty, or it has gone
                 folder.rmdir()
+
+
+def _kept(folder: Path) -> str:
+    """The end of a message on what could not be written: what there is of the run."""
+    if not os.path.isdir(folder):
+        return f". The run folder {folder} has gone, with what the run had saved there."
+    for file, what in ((RESUME, "What the run had saved"), (WEIGHTS, "The trained run")):
+        if os.path.exists(folder / file):
+            return f". {what} is kept in {folder}: once this is mended, go on with --resume."
+    if os.path.exists(folder / RECORD):
+        return ". No epoch had been saved: once this is mended, start again with --resume."
+    return ""
 
 
 @contextmanager

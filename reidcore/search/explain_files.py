@@ -34,7 +34,7 @@ INDEX = (
 def write_explanations(folder: Path, explained: Iterable[Explained]) -> tuple[int, int]:
     """Write explanations into a new folder; return the numbers of pairs and of files.
 
-    Raises UsageError if the folder exists, DataError if it cannot be written.
+    Raises UsageError if the folder exists, OutputError if it cannot be written.
     """
     pairs, lines = 0, []
     with new_folder(folder) as partial:

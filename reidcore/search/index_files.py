@@ -8,6 +8,7 @@ other two ties the files together; older indexes have none.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -24,7 +25,7 @@ from reidcore.contracts.parts import Template
 from reidcore.data.manifest import read_manifest, write_manifest
 from reidcore.errors import DataError, PluginError, ReidError, UsageError
 from reidcore.ranking.templates import require_finite
-from reidcore.support.files import new_folder, read_json, write_json
+from reidcore.support.files import new_folder, not_there, read_json, reserve, write_json
 from reidcore.wiring.plan import Plan
 
 LAYOUT = 1
@@ -85,30 +86,26 @@ class TemplateWriter:
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
         offset = 8 + len(text)
-        path = folder / TEMPLATES
-        with open(path, "wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            file.truncate(offset + end)
-        whole = torch.from_file(str(path), shared=True, size=offset + end, dtype=torch.uint8)
-        self.tensors = {
-            name: whole[offset + start : offset + stop]
-            .view(getattr(torch, spec.dtype))
-            .view(pictures, *spec.shape)
-            for name, (start, stop, spec) in places.items()
-        }
+        # Not mapped: where a disk is full, writing into a mapped file kills the process.
+        self._file = open(folder / TEMPLATES, "wb")  # noqa: SIM115
+        reserve(self._file.fileno(), offset + end)
+        self._file.write(len(text).to_bytes(8, "little") + text)
+        self._places = {name: (offset + start, spec) for name, (start, _, spec) in places.items()}
 
     def add(self, templates: Mapping[str, Template]) -> None:
         """Append the next pictures' templates, {matcher: template}."""
         count = 0
         for matcher, template in templates.items():
             for key, value in template.items():
-                there = self.tensors[f"{matcher}.{key}"][self.done : self.done + len(value)]
-                if there.shape != value.shape or there.dtype != value.dtype:
+                start, spec = self._places[f"{matcher}.{key}"]
+                dtype = getattr(torch, spec.dtype)
+                if value.shape[1:] != spec.shape or value.dtype != dtype:
                     raise PluginError(
                         f"matcher {matcher!r}: template {key!r} is {value.dtype} "
-                        f"{list(value.shape)}, declared is {there.dtype} {list(there.shape)}"
+                        f"{list(value.shape)}, declared is {dtype} {[len(value), *spec.shape]}"
                     )
-                there.copy_(value)
+                self._file.seek(start + self.done * prod(spec.shape) * _width(spec))
+                self._file.write(_bytes_of(value))
                 count = len(value)
         self.done += count
 
@@ -116,7 +113,13 @@ class TemplateWriter:
         """Let go of the file. Raises DataError unless every picture has been added."""
         if self.done != self.pictures:
             raise DataError(f"{self.done} of {self.pictures} pictures have templates")
-        self.tensors.clear()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def _bytes_of(value: Tensor) -> Any:
+    return value.cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def _width(spec: TensorSpec) -> int:
@@ -129,7 +132,7 @@ def write_index(folder: Path, rows: tuple[Row, ...], made_by: str, run: str) -> 
     with index.json, when the `with` block ends well.
 
     rows: the pictures. made_by, run: see `Templates.made_by`, and the run's name. Raises UsageError
-    if the folder exists, DataError if it cannot be written.
+    if the folder exists, OutputError if it cannot be written.
     """
     with new_folder(folder) as partial:
         write_manifest(partial / "manifest.csv", rows, for_index=True)
@@ -168,7 +171,7 @@ def read_index(folder: Path) -> tuple[tuple[Row, ...], dict[str, Template], str]
                 matcher, _, key = name.partition(".")
                 parts.setdefault(matcher, {})[key] = file.get_tensor(name)
     except FileNotFoundError:
-        raise DataError(f"{path.absolute()} is missing") from None
+        raise not_there(path) from None
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path.absolute()} is damaged: {error}") from None
     values = [value for template in parts.values() for value in template.values()]

@@ -170,7 +170,9 @@ class Search:
 
         Raises:
             reidcore.errors.UsageError: if the folder exists.
-            reidcore.errors.DataError: if it cannot be written, and as for `templates`.
+            reidcore.errors.OutputError: if it cannot be written, such as on a full disk; then
+                nothing of it is left.
+            reidcore.errors.DataError: as for `templates`.
 
         Example::
 

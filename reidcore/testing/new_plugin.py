@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -19,6 +17,7 @@ from pathlib import Path
 from reidcore.errors import UsageError, nearest
 from reidcore.plugins.finding import CORE, find_plugins
 from reidcore.plugins.registration import COMMANDS_HOOK, KINDS, NAME
+from reidcore.support.files import new_folder
 
 EXAMPLES = {
     "backbone": "small",
@@ -68,20 +67,14 @@ def chosen_kinds(text: str) -> list[str]:
 def new_plugin(name: str, kinds: Collection[str], folder: Path) -> None:
     """Write the package of a plugin `name` with one example of each of `kinds` into `folder`,
     whole or not at all. Raises `UsageError` for a name that cannot be used and an existing
-    folder."""
+    folder, `OutputError` where it cannot be written."""
     _check_name(name)
     if os.path.lexists(folder):
         raise UsageError(f"{folder.absolute()} exists already; move it away, or take another name")
-    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with new_folder(folder) as partial:
         for path, text in package_files(name, kinds):
             (partial / path).parent.mkdir(parents=True, exist_ok=True)
             (partial / path).write_text(text, encoding="utf-8")
-        os.rename(partial, folder)
-    except OSError as error:
-        raise UsageError(f"{folder.absolute()} cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _check_name(name: str) -> None:

@@ -27,7 +27,7 @@ from reidcore.runfolder.folder import (
     write_means,
 )
 from reidcore.runfolder.record import mark_finished
-from reidcore.support.files import read_json, write_json
+from reidcore.support.files import read_json, remove_file, write_json
 from reidcore.support.repeats import number_of, without_curves
 from reidcore.training.epoch_log import not_finite
 from reidcore.training.optimizers import lay_out_as_parameters
@@ -150,7 +150,7 @@ class Saves:
         if scores is not None:
             write_json(self._folder / SCORES, scores)
         mark_finished(self._folder, used)
-        (self._folder / RESUME).unlink(missing_ok=True)
+        remove_file(self._folder / RESUME)
 
     def write_weights(self) -> None:
         """Write the weights as they are now, as those of the end of training."""

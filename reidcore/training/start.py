@@ -20,7 +20,7 @@ from reidcore.runfolder.drawn_galleries import drawn_as_text
 from reidcore.runfolder.folder import DRAWS, OBSERVED, RESUME, RUN_FILE, SCORES, WEIGHTS
 from reidcore.runfolder.make_record import make_record
 from reidcore.runfolder.record import RECORD, check_resumable, is_finished
-from reidcore.support.files import read_json, write_atomically, write_json
+from reidcore.support.files import read_json, remove_file, write_atomically, write_json
 from reidcore.support.progress import Reporter
 from reidcore.training.dry_run import dry_run
 from reidcore.training.observing import Observing, observers_of
@@ -129,7 +129,7 @@ def _set_determinism(on: bool) -> None:
 
 
 def _finished_scores(folder: Path, reporter: Reporter) -> dict[str, Any] | None:
-    (folder / RESUME).unlink(missing_ok=True)  # of a run that was killed before it removed it
+    remove_file(folder / RESUME)  # of a run that was killed before it removed it
     reporter.say(f"{folder} is finished; nothing to resume")
     scores = folder / SCORES
     return dict(read_json(scores)) if scores.exists() else None
@@ -147,7 +147,7 @@ def _write_start(plan: Plan, folder: Path, record: dict[str, Any]) -> None:
     if drawn := drawn_as_text(plan.data.test):
         write_atomically(folder / DRAWS, drawn)
     else:
-        (folder / DRAWS).unlink(missing_ok=True)
+        remove_file(folder / DRAWS)
     write_json(folder / RECORD, record)
 
 

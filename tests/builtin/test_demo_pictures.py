@@ -23,6 +23,7 @@ from reidcore.builtin.drawn_people.pictures import (
 )
 from reidcore.builtin.drawn_people.wardrobe import dye, generator, lightness, second_dye
 from reidcore.contracts.rows import COLUMNS
+from reidcore.errors import OutputError
 
 SMALL = {"train_identities": 3, "test_identities": 4, "pictures": 7, "cameras": 3}
 TINY = {"train_identities": 2, "test_identities": 2, "pictures": 4, "cameras": 2}
@@ -200,8 +201,10 @@ def test_difficulty_changes_the_pictures_not_the_people(tmp_path):
     assert all(clean[name] != hard[name] for name in clean if name.endswith(".jpg"))
 
 
-@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_failed_generation_leaves_nothing(tmp_path, monkeypatch, error):
+@pytest.mark.parametrize(
+    ("error", "seen_as"), [(OSError, OutputError), (KeyboardInterrupt, KeyboardInterrupt)]
+)
+def test_failed_generation_leaves_nothing(tmp_path, monkeypatch, error, seen_as):
     target, save, seen = tmp_path / "demo", Image.Image.save, []
 
     def fail_later(picture, path, **options):
@@ -212,7 +215,7 @@ def test_failed_generation_leaves_nothing(tmp_path, monkeypatch, error):
             raise error("stopped")
 
     monkeypatch.setattr(Image.Image, "save", fail_later)
-    with pytest.raises(error):
+    with pytest.raises(seen_as):
         write_demo(target, **TINY)
     assert len(seen) == 3
     assert list(tmp_path.iterdir()) == []

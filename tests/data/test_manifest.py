@@ -28,7 +28,7 @@ from reidcore.data.manifest import (
     unused_columns,
     write_manifest,
 )
-from reidcore.errors import DataError
+from reidcore.errors import DataError, OutputError
 
 
 def manifest(folder: Path, text: str | bytes, name: str = "own.csv") -> Path:
@@ -239,7 +239,7 @@ def test_failed_write_keeps_the_old_manifest(tmp_path: Path) -> None:
         write_manifest(path, [Row(str(tmp_path / "b.jpg"), "2"), Row("/x/\udce9.jpg", "1")])
     assert path.read_bytes() == old
     assert os.listdir(tmp_path) == ["m.csv"]
-    with pytest.raises(DataError, match=r"cannot write manifest .*nowhere"):
+    with pytest.raises(OutputError, match=r"cannot write .*nowhere"):
         write_manifest(tmp_path / "nowhere" / "m.csv", [])
 
 

@@ -106,7 +106,7 @@ def test_the_csv_holds_fractions(here, capsys):
     assert float(seeds["mAP median"]) == statistics.median(values)
     assert float(seeds["mAP deviation"]) == pytest.approx(statistics.stdev(values))
     _, message = compare(capsys, "wide", "--csv", "no/folder.csv", code=2)
-    assert "--csv no/folder.csv cannot be written" in message
+    assert "no/folder.csv: there is no folder" in message
 
 
 def test_bad_folders_do_not_hide_the_others(here, capsys):

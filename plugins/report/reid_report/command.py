@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reidcore.errors import ReidError, UsageError
+from reidcore.errors import OutputError, ReidError, UsageError
 from reidcore.tools import check_output, reporter, write_atomically
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--png {folder} cannot be made: {error.strerror}") from None
+        raise OutputError(f"--png {folder} cannot be made: {error.strerror}") from error
+    check_output(folder / "figure.png")
 
 
 def _evaluated(folder: Folder, options: Namespace) -> tuple[Evaluated | None, Sequence[str]]:

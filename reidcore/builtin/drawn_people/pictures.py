@@ -7,9 +7,6 @@ resolution and noise; some of the cameras may see near infrared only.
 
 import csv
 import math
-import os
-import secrets
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +18,7 @@ from reidcore.builtin.drawn_people.figures import Light, Pose, draw_person
 from reidcore.builtin.drawn_people.scenery import SCENE_SIZE, cast_shadow, make_scene, occlude
 from reidcore.builtin.drawn_people.wardrobe import Person, between, generator, make_person, pick
 from reidcore.contracts.rows import COLUMNS
+from reidcore.support.files import new_folder
 
 HEIGHT = 128
 """Height of the pictures in pixels."""
@@ -294,7 +292,8 @@ def write_demo(
     the usual, 2 the most.
 
     The same arguments give the same bytes (for one release of Pillow, whose encoder writes
-    the files).  `folder` must not exist; it appears complete or not at all.
+    the files).  `folder` must not exist; it appears complete or not at all.  Raises
+    `reidcore.errors.OutputError` where it cannot be written.
     """
     folder = Path(folder)
     _check("train_identities", train_identities, 2)
@@ -307,19 +306,12 @@ def write_demo(
         raise ValueError(f"difficulty must lie between 0 and 2, got {difficulty!r}")
     if folder.exists():
         raise ValueError(f"folder must not exist yet: {folder}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
-    partial.mkdir()
-    try:
-        views = [
-            _make_camera(seed, i, cameras, i >= cameras - infrared_cameras, difficulty)
-            for i in range(cameras)
-        ]
+    views = [
+        _make_camera(seed, i, cameras, i >= cameras - infrared_cameras, difficulty)
+        for i in range(cameras)
+    ]
+    with new_folder(folder) as partial:
         _write(partial, views, train_identities, test_identities, pictures, difficulty, seed)
-        os.rename(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _write(

@@ -11,6 +11,7 @@ import attrs
 from reidcore.contracts.component import Facts, Row
 from reidcore.contracts.settings import refuse_value, setting
 from reidcore.data.manifest import read_manifest
+from reidcore.errors import OutputError, ReidError
 from reidcore.support.cache_folder import cache_folder
 from reidcore.version import __version__
 
@@ -71,8 +72,11 @@ class Demo:
 
             try:
                 write_demo(root, **attrs.asdict(self))
-            except (ValueError, OSError):
+            except (ValueError, ReidError) as error:
                 # Another process may have drawn the same pictures meanwhile.
-                if not root.exists():
-                    raise
+                if root.exists():
+                    return read_manifest(root / "manifest.csv")
+                if isinstance(error, OutputError) and root == self.default_root():
+                    error.args = (f"{error}; REID_CACHE may name another folder for them",)
+                raise
         return read_manifest(root / "manifest.csv")
