@@ -63,6 +63,15 @@ class Stuck(Pool):
         return {"vector": super().forward(features, images)["vector"] * self.scales["all"]}
 
 
+class Sideways(Pool):
+    def forward(self, features, images):
+        return {**super().forward(features, images), "turned": features[self.source].mT}
+
+
+def sideways(config, context):
+    return Sideways(config.source)
+
+
 def too_long(config, context):
     return Pool(config.source, 1)
 
@@ -254,6 +263,18 @@ def voting(config, context):
 
 def turned(config, context):
     return lambda distances, ranking: distances.T
+
+
+class Crossed:
+    """Takes the number of pictures of an identity for that of identities."""
+
+    def epoch(self, rows, generator, ask):
+        step = len(rows) // len(set(rows.pid.tolist()))
+        return [[0, 1, step, step + 1]]
+
+
+def crossed(config, context):
+    return Crossed()
 
 
 class Careless:

@@ -30,6 +30,7 @@ CAUGHT = {
     ),
     "head bad.one_size": ({"outputs are as declared"}, "output 'rows' is [6, 6]"),
     "head bad.picky": (set(), ""),
+    "head bad.sideways": ({"outputs are as declared"}, "'turned' is [6, 64, 8, 6]"),
     "head bad.forgetful": ({"state survives saving", MOVES}, "outside of parameters"),
     "head bad.mixing": ({"pictures do not mix"}, "alone and in a batch of 5 differ by up to"),
     "head bad.narrow": ({"computes in float64"}, "'vector' of float64 pictures is torch.float32"),
@@ -85,6 +86,10 @@ CAUGHT = {
     ),
     "sampler bad.careless": ({"order follows from the generator"}, "the global generators"),
     "sampler bad.remembering": ({"order follows from the generator"}, "another epoch before it"),
+    "sampler bad.crossed": (
+        {"order follows from the generator"},
+        "declared are 2 identities in a batch, but one has [3]",
+    ),
     "sampler bad.wrong_size": ({"order follows from the generator"}, "but one has [3]"),
     "augmentation bad.moody": ({"change follows from the generator"}, "gives another picture"),
     "augmentation bad.scaled": ({"change follows from the generator"}, "becomes torch.float32"),
