@@ -86,6 +86,9 @@ def sample(**changes: str) -> str:
     return SAMPLE.format(**{**parts, **changes})
 
 
+SQUARE = sample(head="bad.sideways").replace("[64, 32]", "[64, 64]")
+
+
 @attrs.frozen
 class Head:
     source: MapName = setting("a map")
@@ -98,6 +101,12 @@ class Head:
 class FixedHead(Head):
     def outputs(self, given):
         return {"vector": Feature.vector(64), "rows": Feature.tensor(4)}
+
+
+@attrs.frozen
+class SidewaysHead(Head):
+    def outputs(self, given):
+        return {**super().outputs(given), "turned": Feature.map(*given.map(self.source))}
 
 
 @attrs.frozen
@@ -222,6 +231,15 @@ class Sampler:
 
 
 @attrs.frozen
+class PairSampler:
+    def check(self, given):
+        pass
+
+    def batch(self):
+        return BatchShape(4, 2, 2)
+
+
+@attrs.frozen
 class Augmentation:
     pass
 
@@ -291,6 +309,7 @@ class Plugin:
             _bad("too_long", Head, sample(head="bad.too_long")),
             _bad("one_size", FixedHead, sample(head="bad.one_size")),
             _bad("picky", PickyHead, sample(head="bad.picky")),
+            _bad("sideways", SidewaysHead, SQUARE),
             _bad("forgetful", Head, sample(head="bad.forgetful")),
             _bad("undocumented", UndocumentedHead, sample(head="bad.undocumented")),
             Component("without_sample", Head, "bad_torch:picky", "bad"),
@@ -331,14 +350,12 @@ class Plugin:
 
     @hookimpl
     def reid_samplers(self) -> Any:
-        names = ("careless", "remembering", "wrong_size", "shuffled", "of_its_own", "shapeless")
+        names = ("careless", "remembering", "wrong_size", "shuffled", "of_its_own")
+        kinds = dict.fromkeys(names, Sampler)
+        kinds |= {"shapeless": ShapelessSampler, "crossed": PairSampler}
         return [
-            _bad(
-                name,
-                ShapelessSampler if name == "shapeless" else Sampler,
-                sample(batch=f'use = "bad.{name}"'),
-            )
-            for name in names
+            _bad(name, config, sample(batch=f'use = "bad.{name}"'))
+            for name, config in kinds.items()
         ]
 
     @hookimpl

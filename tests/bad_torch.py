@@ -76,12 +76,21 @@ class Leaving(Pool):
         raise SystemExit(5)
 
 
+class Sideways(Pool):
+    def forward(self, features, images):
+        return {**super().forward(features, images), "turned": features[self.source].mT}
+
+
 def broken(config, context):
     return Broken(config.source)
 
 
 def leaving(config, context):
     return Leaving(config.source)
+
+
+def sideways(config, context):
+    return Sideways(config.source)
 
 
 def spoiled(config, context):
@@ -295,6 +304,18 @@ def voting(config, context):
 
 def turned(config, context):
     return lambda distances, ranking: distances.T
+
+
+class Crossed:
+    """Takes the number of pictures of an identity for that of identities."""
+
+    def epoch(self, rows, generator, ask):
+        step = len(rows) // len(set(rows.pid.tolist()))
+        return [[0, 1, step, step + 1]]
+
+
+def crossed(config, context):
+    return Crossed()
 
 
 class Careless:

@@ -29,7 +29,9 @@ def order_follows_from_the_generator(sample: Sample) -> None:
     (wired,) = sample.instances(plan)
     shape = wired.config.batch()
     identities = min(plan.given.identities, max(4, 2 * (shape.ids or 2)))
-    rows, ask = toy_rows(plan.given, identities, max(4, shape.per_id or 1)), ToyAsk(plan.given)
+    # Not as many pictures of an identity as identities, so that taking one for the other is seen.
+    each = max(identities + 1, shape.per_id or 1)
+    rows, ask = toy_rows(plan.given, identities, each), ToyAsk(plan.given)
 
     def epoch(sampler: Any, seed: int, other: int) -> list[list[int]]:
         draw = torch.Generator().manual_seed(seed)

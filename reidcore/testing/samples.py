@@ -49,12 +49,13 @@ class Sample:
         return found
 
     def plans(self) -> Iterator[Plan]:
-        """Yield the plan at the sample's picture size and at one half as large again, which the
-        component may refuse by naming a setting of its own."""
+        """Yield the plan at the sample's picture size and at a larger one, which the component may
+        refuse by naming a setting of its own. One of the two is not square."""
         yield self.plan()
         height, width = self.run().data.image
+        wide = width * 2 if height == width else width * 3 // 2
         try:
-            other = self.plan(f"data.image=[{height * 3 // 2}, {width * 3 // 2}]")
+            other = self.plan(f"data.image=[{height * 3 // 2}, {wide}]")
         except RunFileError as error:
             fields = [field.name for field in attrs.fields(self.component.component.config)]
             mine = [line for line in error.problems if self.component.name in line]

@@ -56,7 +56,8 @@ def test_operations_equal_the_authors():
     with oracle("msinet/a_ops") as vectors:
         cots = [vectors.input(name).double() for name in ("cot1", "cot2")]
         for name in (*NAMES, "cross_attention_large"):
-            factor = 8 if name.endswith("_large") else 1
+            large = name.endswith("_large")
+            factor = vectors.stated(r"inputs (\d+)\*x1")[0] if large else 1
             maps = [(vectors.input(one).double() * factor).requires_grad_() for one in ("x1", "x2")]
             letter = NAMES[name.removesuffix("_large")]
             operation = make_operation(letter, maps[0].shape[1])
