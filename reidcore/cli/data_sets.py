@@ -6,7 +6,7 @@ import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from reidcore.cli.options import add_set
 
@@ -20,8 +20,8 @@ def add_reader(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--read",
         metavar="READER",
-        help="the reader of the published data set in the folder, such as core.market1501, which "
-        "knows its names and numbers",
+        help="the reader of the data set in the folder, such as core.market1501, which knows its "
+        "names and numbers",
     )
     add_set(parser, "a key of the reader, such as counts=any")
 
@@ -44,6 +44,18 @@ def read_rows(reader: str, sets: Sequence[str], folder: Path) -> list[Row]:
         return list(config.rows(folder))
     except OSError as error:
         raise DataError(f"{folder}: {error}") from error
+
+
+def pictures(
+    options: Namespace, given: Path, side: Literal["query", "gallery"]
+) -> Path | list[Row]:
+    """Return the pictures of one side that a command is given: a path, or, where `--read` names a
+    reader, its rows of this side, all rows if it has none. An index stays one."""
+    check_sets(options)
+    if options.read is None or (given / "index.json").is_file():
+        return given
+    rows = read_rows(options.read, options.sets, locate(str(given)))
+    return [row for row in rows if row.split == side] or rows
 
 
 def configured(config: type, sets: Sequence[str]) -> Any:

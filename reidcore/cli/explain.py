@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from reidcore.cli.data_sets import add_reader, pictures
 from reidcore.cli.options import (
     add_device,
     add_evaluation,
@@ -26,6 +27,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     add_evaluation(parser)
     add_set(parser)
     add_pictures(parser)
+    add_reader(parser)
     parser.add_argument(
         "--map",
         dest="maps",
@@ -77,8 +79,8 @@ def explain_command(options: Namespace) -> int:
     check_new(options.output)
     run = load(options.folder, options.file, options.device, options.losses, options.sets)
     explained = run.explain(
-        options.query,
-        options.gallery,
+        pictures(options, options.query, "query"),
+        pictures(options, options.gallery, "gallery"),
         options.top,
         options.ranking,
         options.maps,

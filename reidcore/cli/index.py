@@ -6,6 +6,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from reidcore.cli.data_sets import add_reader, pictures
 from reidcore.cli.options import (
     PICTURES,
     add_device,
@@ -22,6 +23,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     )
     add_run_folder(parser)
     parser.add_argument("pictures", type=Path, metavar="PICTURES", help=PICTURES)
+    add_reader(parser)
     add_evaluation(parser)
     add_device(parser)
     parser.add_argument(
@@ -39,7 +41,7 @@ def index_command(options: Namespace) -> int:
 
     run = load(options.folder, options.file, options.device)
     started = time.monotonic()
-    found = run.index(options.pictures, options.output)
+    found = run.index(pictures(options, options.pictures, "gallery"), options.output)
     seconds = time.monotonic() - started
     size = sum(value.nbytes for part in found.parts.values() for value in part.values())
     print(

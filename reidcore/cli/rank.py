@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from reidcore.cli.data_sets import add_reader, pictures
 from reidcore.cli.options import (
     add_device,
     add_evaluation,
@@ -26,6 +27,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     add_run_folder(parser)
     add_evaluation(parser)
     add_pictures(parser)
+    add_reader(parser)
     parser.add_argument(
         "--top", type=int, default=10, metavar="N", help="matches listed of each query (default 10)"
     )
@@ -45,7 +47,8 @@ def rank_command(options: Namespace) -> int:
     from reidcore.search.search import load
 
     run = load(options.folder, options.file, options.device)
-    query, gallery = run.templates(options.query), run.templates(options.gallery)
+    query = run.templates(pictures(options, options.query, "query"))
+    gallery = run.templates(pictures(options, options.gallery, "gallery"))
     ranked = run.rank(query, gallery, options.top, options.ranking)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -192,6 +192,31 @@ def test_search_by_every_source(here: Path, capsys):
     assert Image.open(here / "why" / line["png"]).width > 100
 
 
+def test_search_in_the_rows_of_a_reader(here: Path, capsys):
+    """With --read, the query and gallery pictures are the reader's of these splits."""
+    run = str(run_of(here, "files"))
+    both = ["--query", "shots.zip", "--gallery", "shots.zip"]
+    capsys.readouterr()
+    assert main(["rank", run, *both, "--read", "core.zip", "--top", "2"]) == 0
+    found = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    rows = read_manifest(here / "files" / "manifest.csv")
+    names = {
+        side: {f"shots.zip/2026/{Path(row.path).name}" for row in rows if row.split == side}
+        for side in ("query", "gallery")
+    }
+    assert {one["query"] for one in found} == names["query"]
+    assert {one["gallery"] for one in found} <= names["gallery"]
+    assert len(found) == 2 * len(names["query"])
+    assert main(["index", run, "shots.zip", "--read", "core.zip", "-o", "read.idx"]) == 0
+    capsys.readouterr()
+    words = ["--query", "shots.zip", "--gallery", "read.idx", "--read", "core.zip"]
+    assert main(["rank", run, *words, "--top", "2"]) == 0
+    assert list(csv.DictReader(capsys.readouterr().out.splitlines())) == found
+    assert main(["explain", run, *words, "--top", "1", "--limit", "1", "-o", "read"]) == 0
+    assert main(["rank", run, *both, "--set", "manifest=a.csv"]) == 2
+    assert "--read names" in capsys.readouterr().err
+
+
 def test_a_query_is_found_in_its_own_frame_but_not_as_itself(here: Path):
     """Of one frame, only the query's own box is left out of its list."""
     run_of(here, "listed")

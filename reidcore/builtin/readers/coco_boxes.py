@@ -16,6 +16,7 @@ from reidcore.contracts.component import Row
 from reidcore.contracts.openers import whole_box
 from reidcore.contracts.rows import SPLITS
 from reidcore.contracts.settings import setting
+from reidcore.data.labels import is_junk
 from reidcore.data.manifest import MOST_PROBLEMS
 from reidcore.errors import DataError, nearest
 
@@ -56,7 +57,7 @@ class CocoBoxes:
         "names of the categories that are kept, such as person; by default all", default=[]
     )
     unnamed: Literal["refuse", "skip"] = setting(
-        "boxes without an identity: an error, or left out", default="refuse"
+        "boxes without an identity, or of -1: an error, or left out", default="refuse"
     )
     train_fraction: float | None = split_setting()
     seed: int = setting("seed of the draw of train_fraction", default=0, at_least=0)
@@ -123,13 +124,14 @@ class CocoBoxes:
         image = _image(annotation, images, listed)
         tables = list(_tables(annotation, image))
         pid = _text(tables, self.identity, listed)
-        if not pid:
+        if not pid or is_junk(pid):
             if self.unnamed == "skip":
                 return None
             keys = list(dict.fromkeys(key for table in tables for key in table))
+            other = nearest(self.identity, [key for key in keys if key != self.identity])
             raise DataError(
-                f"{listed}: has no identity at {self.identity!r}"
-                f"{nearest(self.identity, keys)}; keys are {', '.join(keys)[:150]}. Set identity "
+                f"{listed}: has no identity at {self.identity!r}{f', but {pid}' if pid else ''}"
+                f"{other}; keys are {', '.join(keys)[:150]}. Set identity "
                 'to the key, or unnamed = "skip" to leave such boxes out'
             )
         return Row(

@@ -13,6 +13,7 @@ from reidcore.contracts.component import Row
 from reidcore.contracts.settings import setting
 from reidcore.data.archives import ZipMember, archive_names, is_archive, read_member
 from reidcore.data.index import compile_pattern, index_folder, some
+from reidcore.data.labels import is_junk
 from reidcore.data.manifest import read_manifest
 from reidcore.errors import DataError, UsageError, nearest
 
@@ -57,9 +58,10 @@ class ZipPictures:
         if not is_archive(root):
             raise DataError(f"{root} is no zip; set root to a file such as pictures.zip")
         if self.pattern:
-            return with_splits(
-                index_folder(root, self.pattern).rows, self.train_fraction, self.seed
-            )
+            rows = [row for row in index_folder(root, self.pattern).rows if not is_junk(row.pid)]
+            if not rows:
+                raise DataError(f"all pictures in {root} that fit are of the identity -1, junk")
+            return with_splits(rows, self.train_fraction, self.seed)
         names = archive_names(root)
         manifest = self._manifest(root, names)
         rows = read_manifest(root / manifest, content=read_member(root, manifest))

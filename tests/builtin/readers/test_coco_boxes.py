@@ -143,9 +143,12 @@ def test_what_is_no_json(text: str, tmp_path: Path):
 
 
 def test_boxes_without_an_identity_may_be_left_out(tmp_path: Path):
-    """`unnamed = "skip"` keeps the others."""
-    root = written(tmp_path, change("annotations.0.track_id", None)(content()))
-    assert [row.pid for row in CocoBoxes(unnamed="skip").rows(root)] == ["x", "7"]
+    """`unnamed = "skip"` keeps the others; -1 is what trackers write where there is none."""
+    for nobody in (None, "", -1, "-1"):
+        root = written(tmp_path, change("annotations.0.track_id", nobody)(content()))
+        assert [row.pid for row in CocoBoxes(unnamed="skip").rows(root)] == ["x", "7"]
+        with pytest.raises(DataError, match="annotation 1: has no identity at 'track_id'"):
+            CocoBoxes().rows(root)
 
 
 def test_index_writes_boxes(tmp_path: Path, monkeypatch, capsys):

@@ -54,6 +54,23 @@ def test_labels_from_names(tmp_path: Path):
     assert {(row.pid in train) for row in rows if row.split in ("query", "gallery")} == {False}
 
 
+def test_junk_in_names_is_left_out(tmp_path: Path):
+    """-1 is no identity, as for `reid data index`."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("-1_c1.png", "7_c1.png"):
+            archive.writestr(name, b"")
+    rows = ZipPictures(pattern="{pid}_c{camera}.png").rows(tmp_path / "a.zip")
+    assert [row.pid for row in rows] == ["7"]
+    with pytest.raises(DataError, match="of the identity -1, junk"):
+        ZipPictures(pattern="{pid}_c{camera}?png").rows(packed_junk(tmp_path))
+
+
+def packed_junk(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "junk.zip", "w") as archive:
+        archive.writestr("-1_c1.png", b"")
+    return folder / "junk.zip"
+
+
 @pytest.mark.parametrize(
     ("texts", "config", "said"),
     [
