@@ -39,13 +39,17 @@ def temporary_file(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
 @contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
     """Make a new folder beside `path`, and those above it. At the end of the `with` block it is
-    removed, unless it has been renamed."""
+    removed, unless it has been renamed, and with it those above that are left empty."""
+    made = [above for above in path.parents if not os.path.lexists(above)]
     partial, handle = _make_held(path, _new_folder)
     try:
         yield partial
     finally:
         os.close(handle)
         shutil.rmtree(partial, ignore_errors=True)
+        for above in made:
+            with suppress(OSError):  # there is something in it
+                above.rmdir()
 
 
 def remove_leftovers(folder: Path, name: str = "") -> None:
