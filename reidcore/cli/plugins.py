@@ -12,12 +12,14 @@ from collections.abc import Iterable
 
 from reidcore.cli.commands import refused_commands
 from reidcore.contracts.commands import RunCommand
+from reidcore.plugins.finding import CORE
 from reidcore.plugins.loading import LoadedPlugin, Plugins, Status
 from reidcore.plugins.packaged_runs import packaged_runs
 from reidcore.plugins.registration import KINDS, LoadedComponent
 from reidcore.plugins.settings_help import describe_settings
+from reidcore.support.wording import readable
 
-SLOW = 1.0
+SLOW = 0.5
 """Seconds of importing a plugin from which on its listing says so."""
 HEADER = ("PLUGIN", "DISTRIBUTION", "STATUS", "COMPONENTS")
 
@@ -74,7 +76,7 @@ def _notes(plugins: Plugins) -> list[str]:
     notes += [f"plugin {run.problem}" for run in packaged_runs(plugins) if run.problem]
     for name in plugins.names():
         plugin = plugins.status(name).plugin
-        if plugin is not None and (slow := _slowness(plugin)):
+        if plugin is not None and name != CORE.name and (slow := _slowness(plugin)):
             notes.append(f"plugin {plugin.found}: {slow}")
     return notes
 
@@ -148,7 +150,7 @@ def _origin(row: Status) -> str:
 
 def _content(row: Status) -> str:
     if row.plugin is None:
-        return row.message
+        return readable(row.message)
     counts = Counter(one.kind for one in row.plugin.components)
     parts = [
         f"{counts[kind]} {kind if counts[kind] == 1 else rule.plural}"

@@ -36,7 +36,7 @@ def check_repeats(
             repeats.append((own, repeat))
         except RunFileError as error:
             for problem in error.problems:
-                mine = [item for item in own if problem.startswith(f"--set {item}")]
+                mine = [item for item in own if problem.startswith(f"--set {item}:")]
                 key = mine[0].partition("=")[0] if mine else ""
                 text = problem[len(f"--set {mine[0]}") :] if mine else problem
                 found.setdefault((key, text), []).append(index)

@@ -66,6 +66,8 @@ def unchanged(config: Any) -> Iterator[None]:
 
 def _settings(config: Any) -> dict[str, str]:
     """Return the settings as texts that tell whether one has changed."""
+    if not attrs.has(type(config)):
+        return {}
     settings = attrs.asdict(config, filter=lambda field, _: field.init)
     return {name: repr(value) for name, value in settings.items()}
 

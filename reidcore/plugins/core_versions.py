@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from reidcore.support.wording import one_line
 from reidcore.version import __version__
 
 _CLAUSE = re.compile(r"\s*(~=|==|!=|<=|>=|<|>)\s*v?(\d+(?:\.\d+)*)(\.\*)?\s*")
@@ -23,8 +24,9 @@ def asked_of_core(requires: Iterable[str], cause: BaseException | None) -> str:
 
 
 def _looked_for_more(cause: BaseException | None) -> bool:
-    name = str(getattr(cause, "name", None) or "") if isinstance(cause, ImportError) else ""
-    return name.partition(".")[0] == "reidcore" or "unknown hook" in str(cause)
+    if isinstance(cause, ImportError):
+        return str(cause.name).partition(".")[0] == "reidcore"
+    return cause is not None and "unknown hook" in one_line(cause)
 
 
 def _meets(requirement: str) -> bool:

@@ -60,7 +60,7 @@ def _of(distribution: importlib.metadata.Distribution, name: str) -> Iterator[Fo
         text = distribution.read_text("entry_points.txt") or ""
         _check_sections(text)
         entries = [
-            (one.name, one.value, one.group)
+            (one.name, one.value.partition("[")[0].strip(), one.group)  # extras are of no use here
             for one in distribution.entry_points
             if is_ours(one.group) or is_nearly_ours(one.group)
         ]

@@ -23,7 +23,7 @@ from reidcore import hookspecs
 from reidcore.errors import PluginError, UsageError, nearest
 from reidcore.plugins.commands import LoadedCommand, registered_commands
 from reidcore.plugins.core_versions import asked_of_core
-from reidcore.plugins.finding import CORE, find_plugins, is_nearly_ours, normalized
+from reidcore.plugins.finding import CORE, find_plugins, is_nearly_ours, is_ours, normalized
 from reidcore.plugins.registration import (
     KINDS,
     NAME,
@@ -35,7 +35,7 @@ from reidcore.plugins.registration import (
     hook_manager,
 )
 from reidcore.support.author_code import with_place
-from reidcore.support.wording import a_or_an, few
+from reidcore.support.wording import LONGEST_LINE, a_or_an, few, shortened
 
 
 @attrs.frozen
@@ -275,7 +275,12 @@ class Plugins:
 
 def _unfit(claims: tuple[Found, ...], found: Found) -> Status:
     """The status of what its metadata alone exclude."""
-    if not found.problem:
+    if not found.problem and is_ours(found.group):
+        text = (
+            f"package {found.distribution}: its entry point {found.name!r} names no module; its "
+            'author must write, for example, "reid_example.plugin".'
+        )
+    elif not found.problem:
         text = (
             f"plugin {found} stands in the entry-point group {found.group!r}, which nothing reads; "
             f"its author must write {hookspecs.GROUP!r}."
@@ -291,7 +296,8 @@ def _broken(
     claims: tuple[Found, ...], found: Found, problem: str, cause: BaseException | None = None
 ) -> Status:
     stop = "" if problem.endswith((".", "?", "!")) else "."
-    text = f"plugin {found} {problem}{stop}{asked_of_core(found.requires, cause)}"
+    asked = asked_of_core(found.requires, cause)
+    text = f"plugin {found} {shortened(problem, LONGEST_LINE)}{stop}{asked}"
     return Status(found.name, "broken", claims, text, cause=cause)
 
 

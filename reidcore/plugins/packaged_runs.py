@@ -13,6 +13,7 @@ import attrs
 
 from reidcore.errors import PluginError, UsageError, nearest
 from reidcore.plugins.loading import Plugins
+from reidcore.support.wording import readable
 
 
 @attrs.frozen
@@ -37,13 +38,16 @@ class PackagedRun:
     @property
     def problem(self) -> str:
         """Why the file cannot be read, with the plugin and the file's name; empty if it can."""
+        file = f"{self.plugin}: runs/{self.file.name}"
         try:
+            if not self.file.is_file():  # reading a pipe would not end
+                what = "a folder" if self.file.is_dir() else "no file, or none that can be read"
+                return f"{file} cannot be read: it is {what}"
             self.file.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            return f"{self.plugin}: runs/{self.file.name} is not UTF-8 text: {error}"
+            return f"{file} is not UTF-8 text: {error}"
         except OSError as error:
-            why = "it is a folder" if self.file.is_dir() else error.strerror or str(error)
-            return f"{self.plugin}: runs/{self.file.name} cannot be read: {why}"
+            return f"{file} cannot be read: {error.strerror or error}"
         return ""
 
     @property
@@ -52,7 +56,7 @@ class PackagedRun:
         if problem := self.problem:
             return f"cannot be used: {problem}"
         first = self.text.split("\n", 1)[0]
-        return first.lstrip("# ").strip() if first.startswith("#") else ""
+        return readable(first.lstrip("# ").strip()) if first.startswith("#") else ""
 
 
 def packaged_runs(plugins: Plugins, plugin: str | None = None) -> Iterator[PackagedRun]:

@@ -67,15 +67,22 @@ def describe_settings(config: type) -> list[SettingDoc]:
             key=field.name,
             type=type_name(hints.get(field.name, field.type)),
             default=_default(field),
-            bounds=", ".join(
-                f"{_BOUNDS[bound]} {number:g}"
-                for bound, number in field.metadata.get("bounds", {}).items()
-            ),
-            doc=" ".join(field.metadata.get("doc", "").split()),
+            bounds=_bounds(field.metadata.get("bounds")),
+            doc=" ".join(str(field.metadata.get("doc", "")).split()),
         )
         for field in attrs.fields(config)
         if field.init
     ]
+
+
+def _bounds(bounds: Any) -> str:
+    """Bounds as `setting` writes them, in words; none of a field that was made otherwise."""
+    known = bounds if isinstance(bounds, Mapping) else {}
+    return ", ".join(
+        f"{_BOUNDS[bound]} {number:g}"
+        for bound, number in known.items()
+        if bound in _BOUNDS and isinstance(number, int | float)
+    )
 
 
 def type_name(annotation: Any) -> str:
@@ -134,5 +141,8 @@ def _default(field: attrs.Attribute[Any]) -> str | None:
     if isinstance(default, _FACTORY):
         if default.takes_self:
             return "computed from the other settings"
-        default = default.factory()
+        try:
+            default = default.factory()
+        except Exception:
+            return "computed"
     return toml_value(default)

@@ -11,8 +11,11 @@ def a_or_an(noun: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The text of an exception on one line."""
-    return " ".join(str(error).split())
+    """The text of an exception on one line, "" of one that has none to give."""
+    try:
+        return " ".join(str(error).split())
+    except Exception:
+        return ""
 
 
 def in_words(error: BaseException) -> str:

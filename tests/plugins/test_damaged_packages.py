@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from distributions import FINE, reid, write_distribution
 
@@ -103,14 +105,16 @@ def test_run_files_that_cannot_be_read(site):
     write_distribution(site, "bad", files={"runs/good.toml": "# good\nformat = 1\n"})
     (site / "reid_bad" / "runs" / "latin.toml").write_bytes(b"# caf\xe9\nformat = 1\n")
     (site / "reid_bad" / "runs" / "folder.toml").mkdir()
+    os.mkfifo(site / "reid_bad" / "runs" / "pipe.toml")
+    (site / "reid_bad" / "runs" / "link.toml").symlink_to("nowhere")
     assert_only_a_row(site, "bad", "ok")
     listed = reid(site, "plugins").stdout
     assert "note: plugin bad: runs/latin.toml is not UTF-8 text" in listed
     assert "note: plugin bad: runs/folder.toml cannot be read: it is a folder" in listed
     lines = reid(site, "runs").stdout.splitlines()
     assert any(line.startswith("bad:good ") and line.endswith("good") for line in lines)
-    assert sum("cannot be used: bad: runs/" in line for line in lines) == 2
-    for name in ("latin", "folder"):
+    assert sum("cannot be used: bad: runs/" in line for line in lines) == 4
+    for name in ("latin", "pipe"):
         for command in (["check", f"bad:{name}"], ["runs", "bad", "--copy", name]):
             done = reid(site, *command)
             assert done.returncode == 3 and f"runs/{name}.toml" in done.stderr, done.stderr

@@ -174,6 +174,54 @@ class TestLoading:
         assert status.state == "broken"
         assert ("It asks for 'reidcore" in status.message) == said, status.message
 
+    @pytest.mark.parametrize(
+        ("plugin", "said"),
+        [
+            (
+                "class Mute(BaseException):\n    def __str__(self):\n        raise KeyError\n"
+                "raise Mute",
+                "reid_NAME.plugin: Mute, at reid_NAME/plugin.py:4.",
+            ),
+            ("raise GeneratorExit", "GeneratorExit, at reid_NAME/plugin.py:1."),
+            ("raise SystemExit({'a': 1})", "SystemExit: {'a': 1}, at reid_NAME/plugin.py:1."),
+            ("raise ValueError('y' * 10**5)", "yyyy, at reid_NAME/plugin.py:1."),
+            ("def f():\n    f()\nf()", "RecursionError: "),
+            ("def __dir__():\n    raise SystemExit(2)", "SystemExit: 2, at reid_NAME/plugin.py:2."),
+            (
+                "from reidcore.api import hookimpl\nclass L(list):\n    def __iter__(self):\n"
+                "        raise SystemExit(4)\n@hookimpl\ndef reid_heads():\n    return L([1])",
+                "SystemExit: 4, at reid_NAME/plugin.py:4.",
+            ),
+        ],
+        ids=["mute", "generator", "exit", "long", "recursion", "dir", "list"],
+    )
+    def test_whatever_is_raised_is_a_row(self, site, request, plugin, said):
+        """Of fair length, with where it came from."""
+        name = request.node.callspec.id
+        write_distribution(site, name, plugin)
+        status = Plugins().status(name)
+        assert status.state == "broken" and len(status.message) < 1000
+        assert said.replace("NAME", name) in status.message
+
+    @pytest.mark.parametrize(
+        ("entry", "name", "said"),
+        [
+            ("odd =", "odd", "its entry point 'odd' names no module"),
+            ("o d = reid_odd.plugin", "o d", "has a name that does not match"),
+            ("odd.x = reid_odd.plugin", "odd.x", "has a name that does not match"),
+            ("odd = reid odd.plugin", "odd", "No module named 'reid odd'"),
+            ("odd = .plugin", "odd", "could not be loaded from .plugin"),
+            ("odd = reid_odd.plugin\nodd = reid_odd.other", "odd", "is declared twice"),
+            ("odd = reid_odd.plugin [extra]", "odd", ""),
+        ],
+    )
+    def test_odd_entry_points_are_rows(self, site, entry, name, said):
+        write_distribution(site, "odd")
+        path = site / "reid_plugin_odd-0.1.0.dist-info" / "entry_points.txt"
+        path.write_text(f"[reidcore.plugins.v1]\n{entry}\n")
+        (row,) = [row for row in Plugins().rows() if row.name == name]
+        assert said in row.message and row.state == ("broken" if said else "ok")
+
     def test_keyboard_interrupt(self, site):
         """The user can interrupt a plugin's import."""
         write_distribution(site, "interrupted", "raise KeyboardInterrupt")

@@ -100,7 +100,7 @@ def test_json_of_one_plugin(crowd):
 
 def test_a_slow_plugin_is_noted(tmp_path):
     """In the listing, where its import is waited for."""
-    write_distribution(tmp_path, "slow", f"{FINE}\nimport time\ntime.sleep(1)\n")
+    write_distribution(tmp_path, "slow", f"{FINE}\nimport time\ntime.sleep(0.6)\n")
     listed = reid(tmp_path, "plugins").stdout
     assert "note: plugin slow (reid-plugin-slow 0.1.0): importing this plugin takes " in listed
 

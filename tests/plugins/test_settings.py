@@ -88,3 +88,20 @@ def test_unresolvable_annotation():
         size: NotImported  # type: ignore[name-defined]  # noqa: F821
 
     assert describe_settings(Settings)[0].type == "NotImported"
+
+
+def test_odd_fields_are_described_all_the_same():
+    """Fields that are not made by `setting`: what cannot be said is left out."""
+
+    def failing():
+        raise OSError("no default today")
+
+    @attrs.frozen
+    class Odd:
+        size: int = attrs.field(metadata={"doc": 7, "bounds": 3})
+        width: int = attrs.field(factory=failing, metadata={"bounds": {"near": 1, "above": "x"}})
+
+    assert describe_settings(Odd) == [
+        SettingDoc("size", "integer", None, "", "7"),
+        SettingDoc("width", "integer", "computed", "", ""),
+    ]
