@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reidcore.errors import UsageError
-from reidcore.runfolder.record import RECORD, is_finished
+from reidcore.runfolder.record import RECORD, is_finished, require_record
 from reidcore.support.files import write_atomically
 
 RUN_FILE = "run.toml"
@@ -54,7 +54,8 @@ def prepared(folder: Path, resume: bool) -> Iterator[None]:
     """Hold a fresh run folder, or with `resume` one that has a run, for this process alone.
 
     Raises UsageError if the folder is not empty and `resume` is false, if it holds no run to
-    resume, or if another process is running in it. A folder that is left empty is removed.
+    resume, or if another process is running in it; DataError if its run record is missing. A folder
+    that is left empty is removed.
     """
     if folder.is_file():
         raise UsageError(f"{folder.absolute()} is a file; name another folder with --out")
@@ -67,6 +68,8 @@ def prepared(folder: Path, resume: bool) -> Iterator[None]:
             f"{folder.absolute()} already holds {state}. Nothing was changed. Choose another "
             "folder with --out, another name in the run file, or remove it."
         )
+    if any((folder / name).exists() for name in (RESUME, WEIGHTS)):
+        require_record(folder)
     if occupied and not (folder / RECORD).exists() and not _only_leftovers(folder):
         raise UsageError(
             f"{folder.absolute()} is not empty and holds no run to resume; choose another folder "

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from reidcore.distributed.processes import Processes
 from reidcore.errors import DataError
 from reidcore.model.finite import faults, is_finite, tensors_in
 from reidcore.model.model import Model
-from reidcore.model.state_files import load_state, save_sections, save_state
+from reidcore.model.state_files import load_section, save_sections, save_state
 from reidcore.protocols.score_names import metric_of
 from reidcore.runfolder.folder import (
     BEST_SCORE,
@@ -29,7 +27,7 @@ from reidcore.runfolder.record import mark_finished
 from reidcore.support.files import write_json
 from reidcore.support.repeats import number_of, without_curves
 from reidcore.training.epoch_log import not_finite
-from reidcore.training.optimizers import lay_out_as_parameters
+from reidcore.training.resume_file import load_part, read_saved
 
 
 class Saves:
@@ -62,26 +60,24 @@ class Saves:
         """
         self._state = state
         path = self._folder / RESUME
-        saved = load_state(path) if path.exists() else None
+        saved = read_saved(path) if path.exists() else None
         self._processes.wait()  # before the first one saves anew
         if saved is None:
             return False
-        if set(saved["state"]) != set(state):
+        if set(saved.state) != set(state):
             raise DataError(
-                f"{path} holds the state of {', '.join(saved['state']) or 'nothing'}, "
+                f"{path} holds the state of {', '.join(saved.state) or 'nothing'}, "
                 f"but the procedure keeps {', '.join(state) or 'nothing'}"
             )
         for role, module in self._model.parts():
-            module.load_state_dict(saved["model"][role])
+            load_section(role, module, saved.model.get(role, {}), path)
         for name, part in state.items():
-            part.load_state_dict(saved["state"][name])
-            if isinstance(part, torch.optim.Optimizer):
-                lay_out_as_parameters(part)
-        self.history = saved["history"]
-        self.scores = saved["scores"]
-        self.evaluation_due = saved["evaluation_due"]
-        self._scores_by_epoch = saved.get("scored", [])  # older saves have none
-        self._best = saved["best"]
+            load_part(name, part, saved.state[name], path)
+        self.history = saved.history
+        self.scores = saved.scores
+        self.evaluation_due = saved.evaluation_due
+        self._scores_by_epoch = saved.scored
+        self._best = saved.best
         self._write_tables()  # a kill may have come before they were written
         return True
 
@@ -171,8 +167,8 @@ def is_trained(folder: Path, epochs: int) -> bool:
     is missing."""
     if not (folder / RESUME).exists():
         return (folder / WEIGHTS).exists()
-    saved = load_state(folder / RESUME)
-    return bool(saved["evaluation_due"]) and len(saved["history"]) == epochs
+    saved = read_saved(folder / RESUME)
+    return saved.evaluation_due and len(saved.history) == epochs
 
 
 def _deciding_score(scores: Mapping[str, Any], metric: str) -> tuple[str, float]:
