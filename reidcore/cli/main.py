@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from reidcore.cli import interrupts
 from reidcore.cli.commands import CORE_NAMES, find_command, listing
 from reidcore.errors import PluginError, ReidError, UsageError
-from reidcore.support.wording import a_or_an, in_words, readable
+from reidcore.support.too_much import is_too_much
+from reidcore.support.wording import a_or_an, in_words, readable, shortened
 from reidcore.version import __version__
 
 if TYPE_CHECKING:
@@ -152,6 +153,11 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     except (ReidError, OSError, KeyboardInterrupt):
         raise
     except BaseException as error:
+        if name in CORE_NAMES and is_too_much(error, {}):
+            raise UsageError(
+                f"there is not enough memory: {shortened(in_words(error), 300)}. Lower eval.batch, "
+                "eval.memory or data.image, or take fewer pictures."
+            ) from error
         if name in CORE_NAMES:
             raise
         raise PluginError(

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import torch
 
 from reidcore.contracts.parts import Context, Initial, Matcher
@@ -14,6 +15,8 @@ from reidcore.distributed.processes import ALONE, Processes
 from reidcore.errors import DataError, PluginError, ReidError, UsageError
 from reidcore.model.model import Model
 from reidcore.support.seeds import seed_all, seeded
+from reidcore.support.too_much import is_too_much, largest
+from reidcore.support.wording import in_words, shortened
 from reidcore.wiring.plan import Plan, Wired
 
 
@@ -54,6 +57,13 @@ def build_part(plan: Plan, wired: Wired, context: Context | None = None) -> Any:
     except ReidError:
         raise
     except Exception as error:
+        settings = attrs.asdict(wired.config)
+        if is_too_much(error, settings):
+            which = largest(settings)
+            raise UsageError(
+                f"{wired.part}: {f'{which} asks' if which else 'it asks'} for more than this "
+                f"machine can hold: {shortened(in_words(error), 200)}"
+            ) from error
         raise PluginError(
             f"{wired.part}: building it failed: {type(error).__name__}: {error} "
             f"({wired.component.distribution} {wired.component.version})"

@@ -33,7 +33,7 @@ from reidcore.plugins.registration import (
     classify,
     hook_manager,
 )
-from reidcore.support.wording import a_or_an, few, in_words
+from reidcore.support.wording import a_or_an, few, in_words, one_line_of
 
 
 @attrs.frozen
@@ -189,7 +189,8 @@ class Plugins:
             if one.kind == kind and one.component.name == full_name
         )
         suggestion = f", did you mean {' or '.join(map(repr, meant))}?" if meant else "."
-        raise UsageError(f"{full_name!r} is not of the form plugin.component{suggestion}")
+        key, found = "read" if kind == "reader" else "use", one_line_of(repr(full_name))
+        raise UsageError(f"{key} = {found} is not of the form plugin.component{suggestion}")
 
     def components(
         self, kind: str | None = None, plugin: str | None = None
