@@ -20,8 +20,8 @@ from reidcore.support.json_files import Found, read_found
 RECORD = "lock.json"
 LAYOUT = 1
 """Number of the layout of run folders, which a record holds."""
-WITH_RECORD = ("run.toml", "weights.safetensors", "resume.safetensors", "scores.json")
-"""Files that no folder has without a run record."""
+WITH_RECORD = ("weights.safetensors", "resume.safetensors")
+"""Files that no run folder has without a run record; one of repeats has scores, too."""
 RESUME_FREE = (
     "train.device",
     "data.workers",
