@@ -6,7 +6,8 @@ nor numpy; names that need them import them when they are first used, so that `r
 quick where these are imported inside the function that computes.
 
     What a run folder holds, without torch
-        read_record, read_results, scores_of, repeats_of, settings_of
+        read_record, read_results, scores_of, repeats_of, settings_of; of single files, every value
+        checked, read_scores, read_scored_epochs, read_means
     Several runs side by side, without torch
         make_comparison, ComparisonRow, differing_settings, in_order, metric_of, number_of
     Pictures without labels
@@ -66,7 +67,9 @@ from reidcore.runfolder.results import (
     scores_of,
     settings_of,
 )
-from reidcore.support.files import check_new, check_output, read_json, write_atomically, write_json
+from reidcore.runfolder.score_files import read_means, read_scored_epochs, read_scores
+from reidcore.support.files import check_new, check_output, write_atomically, write_json
+from reidcore.support.json_files import read_json
 from reidcore.support.progress import Reporter, Silent, duration, reporter
 from reidcore.support.repeats import number_of
 from reidcore.support.text_table import aligned
@@ -123,8 +126,11 @@ __all__ = [
     "open_picture",
     "plan_run",
     "read_json",
+    "read_means",
     "read_record",
     "read_results",
+    "read_scored_epochs",
+    "read_scores",
     "repeats_of",
     "reporter",
     "scores_of",

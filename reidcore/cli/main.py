@@ -14,7 +14,8 @@ from reidcore.cli.commands import CORE_NAMES, find_command, listing
 from reidcore.cli.streams import flush, flush_at_end, no_reader, tell
 from reidcore.errors import DataError, PluginError, ReidError, UsageError
 from reidcore.support.author_code import with_place
-from reidcore.support.wording import a_or_an, in_words, readable
+from reidcore.support.too_much import is_too_much
+from reidcore.support.wording import a_or_an, in_words, readable, shortened
 from reidcore.version import __version__
 
 if TYPE_CHECKING:
@@ -132,6 +133,11 @@ def _run(name: str, arguments: Sequence[str], traceback: bool) -> int:
     except (ReidError, OSError, KeyboardInterrupt):
         raise
     except BaseException as error:
+        if name in CORE_NAMES and is_too_much(error, {}):
+            raise UsageError(
+                f"there is not enough memory: {shortened(in_words(error), 300)}. Lower eval.batch, "
+                "eval.memory or data.image, or take fewer pictures."
+            ) from error
         if name in CORE_NAMES:
             raise
         raise PluginError(

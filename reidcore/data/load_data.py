@@ -83,7 +83,7 @@ class _Loader:
             raise DataError(f"{_place(source)}: missing key 'root', the folder of the data set")
         root = find_data(source.root) if default is None else Path(default())
         protocol = _protocol(source, reader)
-        if root.exists() or (make and default is not None):
+        if _exists(source, root) or (make and default is not None):
             rows = self._read(f"{reader!r} {root}", lambda: _ask(source, reader, "rows", root))
             return _chosen(source, protocol, rows, str(root))
         absent = _assumed(source, protocol, _ask(source, reader, "facts") or UNKNOWN)
@@ -101,6 +101,16 @@ class _Loader:
         if key not in self._rows:
             self._rows[key] = tuple(read())
         return self._rows[key]
+
+
+def _exists(source: Source, root: Path) -> bool:
+    """Return whether there is something at a path, which may be one that the system refuses."""
+    try:
+        return root.exists()
+    except OSError as error:
+        raise DataError(
+            f"{_place(source)}: root {root} cannot be read: {error.strerror or error}"
+        ) from None
 
 
 def _place(source: Source) -> str:

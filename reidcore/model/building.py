@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 import torch
 from torch import nn
 
@@ -19,6 +20,8 @@ from reidcore.model.model import Model
 from reidcore.model.ownership import check_owned, hidden_notes
 from reidcore.support.author_code import with_place
 from reidcore.support.seeds import seed_all, seeded
+from reidcore.support.too_much import is_too_much, largest
+from reidcore.support.wording import in_words, shortened
 from reidcore.wiring.plan import Plan, Wired
 
 
@@ -60,6 +63,13 @@ def build_part(plan: Plan, wired: Wired, context: Context | None = None) -> Any:
     except ReidError:
         raise
     except (Exception, SystemExit) as error:
+        settings = attrs.asdict(wired.config)
+        if is_too_much(error, settings):
+            which = largest(settings)
+            raise UsageError(
+                f"{wired.part}: {f'{which} asks' if which else 'it asks'} for more than this "
+                f"machine can hold: {shortened(in_words(error), 200)}"
+            ) from error
         text = str(error) if isinstance(error, Unkept) else with_place(error)
         raise PluginError(
             f"{wired.part}: building it failed: {text} "

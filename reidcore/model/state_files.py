@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, contiguous_format
@@ -15,7 +17,8 @@ from reidcore.errors import DataError
 from reidcore.model.finite import faults, is_finite
 from reidcore.model.training_pairs import read_pairs
 from reidcore.support.files import not_there, write_atomically
-from reidcore.support.wording import few
+from reidcore.support.json_files import parsed
+from reidcore.support.wording import few, in_words
 
 SKELETON = "reidcore"
 """Key of a file's metadata under which nested state stands, with names in place of tensors."""
@@ -50,7 +53,7 @@ def pack(value: Any, tensors: dict[str, Tensor], key: str = "") -> Any:
 
 
 def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return what `pack` was given."""
+    """Return what `pack` was given. Raises what Python does where it is nothing of the kind."""
     ((kind, value),) = packed.items()
     if kind == "tensor":
         return tensors[value]
@@ -59,6 +62,8 @@ def unpack(packed: Any, tensors: Mapping[str, Tensor]) -> Any:
     if kind in ("list", "tuple"):
         items = [unpack(v, tensors) for v in value]
         return items if kind == "list" else tuple(items)
+    if kind != "value":
+        raise ValueError(f"{kind!r} is no kind of value")
     return value
 
 
@@ -72,10 +77,13 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 def load_state(path: Path) -> Any:
     """Return what `save_state` saved. Raises DataError if the file is missing or damaged."""
     tensors, metadata = read_tensors(path)
+    if SKELETON not in metadata:
+        raise DataError(f"{path} is damaged: it holds no state of a run")
+    packed = parsed(metadata[SKELETON], path).value
     try:
-        return unpack(json.loads(metadata[SKELETON]), tensors)
-    except (KeyError, ValueError, AttributeError) as error:
-        raise DataError(f"{path} is damaged: {error!r}") from None
+        return unpack(packed, tensors)
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{path} is damaged: {in_words(error)}") from None
 
 
 def load_value(path: Path, key: str) -> Any:
@@ -91,13 +99,23 @@ def load_value(path: Path, key: str) -> Any:
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return a file's tensors and metadata. Raises DataError if it is missing or damaged."""
+    with opened(path) as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open a file of tensors; whatever is wrong with it becomes DataError."""
+    if path.is_dir():
+        raise DataError(f"{path.absolute()} is damaged: it is a folder, expected a file")
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            yield file
     except FileNotFoundError:
         raise not_there(path) from None
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path.absolute()} is damaged: {error}") from None
+    # A header may name types and sizes that torch does not have.
+    except (SafetensorError, OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
+        raise DataError(f"{path.absolute()} is damaged: {in_words(error)}") from None
 
 
 def save_sections(path: Path, sections: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -115,33 +133,64 @@ def load_sections(model: Any, path: Path) -> None:
     """Load the tensors of the model's parts from what `save_sections` saved. What the file has
     beyond them is left alone: evaluation builds less than training did.
 
-    Raises DataError naming the first keys that are missing, of another shape or not finite.
+    Raises DataError as `load_section` and `read_pairs` do.
     """
     tensors, _ = read_tensors(path)
     for role, module in model.parts():
-        own = module.state_dict()
+        start = f"{role}."
         section = {
-            key.removeprefix(f"{role}."): value
+            key.removeprefix(start): value
             for key, value in tensors.items()
-            if key.startswith(f"{role}.")
+            if key.startswith(start)
         }
-        missing = [key for key in own if key not in section]
-        wrong = [
-            f"{key} {list(section[key].shape)} for {list(own[key].shape)}"
-            for key in own
-            if key in section and section[key].shape != own[key].shape
-        ]
-        damaged = [
-            f"{key} ({faults(section[key])})"
-            for key in own
-            if key in section and not is_finite(section[key])
-        ]
-        for what, keys in (
-            ("lacks", missing),
-            ("has other shapes:", wrong),
-            ("is not finite:", damaged),
-        ):
-            if keys:
-                raise DataError(f"{path}: the section of {role} {what} {few(keys)}")
-        module.load_state_dict({key: section[key] for key in own})
-    model.pairs = read_pairs(tensors)
+        load_section(role, module, section, path)
+    model.pairs = read_pairs(tensors, path)
+
+
+def load_section(role: str, module: Any, section: Mapping[str, Any], path: Path) -> None:
+    """Load the tensors of one part. What the section has beyond them is left alone.
+
+    Raises DataError naming the first keys that are missing, of another shape, of a kind of numbers
+    that the part does not hold, or not finite. path: of the file they come from.
+    """
+    own = module.state_dict()
+    found = {key: section[key] for key in own if isinstance(section.get(key), Tensor)}
+    for what, keys in (
+        ("lacks", [key for key in own if key not in found]),
+        (
+            "has other shapes:",
+            [
+                f"{key} {list(value.shape)} for {list(own[key].shape)}"
+                for key, value in found.items()
+                if value.shape != own[key].shape
+            ],
+        ),
+        (
+            "has other numbers:",
+            [
+                f"{key} {_type(value)} for {_type(own[key])}"
+                for key, value in found.items()
+                if _kind(value) != _kind(own[key])
+            ],
+        ),
+        (
+            "is not finite:",
+            [f"{key} ({faults(value)})" for key, value in found.items() if not is_finite(value)],
+        ),
+    ):
+        if keys:
+            raise DataError(f"{path}: the section of {role} {what} {few(keys)}")
+    module.load_state_dict(found)
+
+
+def _kind(value: Tensor) -> str:
+    """Return what kind of numbers a tensor has, among which a copy changes no more than digits."""
+    if value.dtype == torch.bool:
+        return "bool"
+    if value.is_complex():
+        return "complex"
+    return "float" if value.is_floating_point() else "int"
+
+
+def _type(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor
 
 from reidcore.contracts.pictures import Rows
+from reidcore.errors import DataError
 
 IDENTITIES = 64
 PER_IDENTITY = 4
+SIDES = ("same", "different")
 KEPT = 4096
 """Most distances kept of each kind of pair, as evenly spaced order statistics."""
 
@@ -82,10 +85,31 @@ def _kept(distances: Tensor) -> Tensor:
     return ascending[torch.linspace(0, len(ascending) - 1, KEPT).round().long()]
 
 
-def read_pairs(tensors: Mapping[str, Tensor]) -> dict[str, Pairs]:
-    """Return {matcher: pairs} of a weights file's `pairs.MATCHER.same` and `.different`."""
+def read_pairs(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Pairs]:
+    """Return {matcher: pairs} of a weights file's `pairs.MATCHER.same` and `.different`.
+
+    Raises DataError naming the first that is missing, or no list of ascending finite numbers.
+    """
     names = [key.split(".")[1] for key in tensors if key.startswith("pairs.")]
     return {
-        name: Pairs(tensors[f"pairs.{name}.same"], tensors[f"pairs.{name}.different"])
+        name: Pairs(*(_ascending(tensors, f"pairs.{name}.{side}", path) for side in SIDES))
         for name in dict.fromkeys(names)
     }
+
+
+def _ascending(tensors: Mapping[str, Tensor], key: str, path: Path) -> Tensor:
+    value = tensors.get(key)
+    if value is None:
+        raise DataError(f"{path.absolute()} is damaged: {key} is missing")
+    if value.ndim != 1 or not value.is_floating_point():
+        kind = str(value.dtype).removeprefix("torch.")
+        raise DataError(
+            f"{path.absolute()} is damaged: {key} is {kind} {list(value.shape)}, expected a list "
+            "of distances"
+        )
+    if not bool(value.isfinite().all() & (value.diff() >= 0).all()):
+        raise DataError(
+            f"{path.absolute()} is damaged: {key} holds distances that are not finite, or not in "
+            "ascending order"
+        )
+    return value.float()

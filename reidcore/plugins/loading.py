@@ -35,7 +35,7 @@ from reidcore.plugins.registration import (
     hook_manager,
 )
 from reidcore.support.author_code import with_place
-from reidcore.support.wording import LONGEST_LINE, a_or_an, few, shortened
+from reidcore.support.wording import LONGEST_LINE, a_or_an, few, one_line_of, shortened
 
 
 @attrs.frozen
@@ -191,7 +191,8 @@ class Plugins:
             if one.kind == kind and one.component.name == full_name
         )
         suggestion = f", did you mean {' or '.join(map(repr, meant))}?" if meant else "."
-        raise UsageError(f"{full_name!r} is not of the form plugin.component{suggestion}")
+        key, found = "read" if kind == "reader" else "use", one_line_of(repr(full_name))
+        raise UsageError(f"{key} = {found} is not of the form plugin.component{suggestion}")
 
     def components(
         self, kind: str | None = None, plugin: str | None = None

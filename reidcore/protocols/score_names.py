@@ -22,7 +22,9 @@ Counted = Literal["valid", "all"]
 METRICS = ("mAP", "mINP", "rank-1", "rank-5", "rank-10")
 """Scores that are always given."""
 
-OTHERS = ("cmc", "queries", "queries_without_match")
+CURVE = "cmc"
+"""Entry of a test set's results that is a list, the CMC curve."""
+OTHERS = (CURVE, "queries", "queries_without_match")
 """Entries of a test set's results that are no scores."""
 
 _NAME = re.compile(r"(?P<metric>mAP|mINP|rank-(?P<rank>[1-9]\d*))(?:-[a-z_-]+)?")

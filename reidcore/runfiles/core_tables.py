@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import attrs
 
 from reidcore.contracts.settings import INSTANCE
 from reidcore.runfiles.format import is_list_of_tables
+from reidcore.runfiles.keys import LARGEST
 from reidcore.runfiles.overrides import flatten
 from reidcore.runfiles.part_tables import NAME_FORM, not_a_list, taken
 from reidcore.runfiles.problems import Problems
@@ -70,6 +72,22 @@ def check_training(core: CoreTables, table: Mapping[str, Any], problems: Problem
     optim = core.optim
     if optim is not None and optim.steps is not None and optim.cosine is not None:
         problems.add(("optim",), "[optim]", "'steps' and 'cosine' exclude each other; keep one")
+    if optim is not None and (reached := _highest(optim)) > math.log10(LARGEST):
+        text = (
+            f"lr reaches about 1e{reached:.0f} with its scale, steps and warmup; expected at most "
+            f"{LARGEST:g}"
+        )
+        problems.add(("optim", "lr"), "[optim]", text)
+
+
+def _highest(optim: Optim) -> float:
+    """Return the decimal logarithm of the highest learning rate that there may be."""
+    factors = [max(1.0, *optim.scale.values())] if optim.scale else []
+    if optim.steps is not None:
+        factors += [max(1.0, optim.steps.by)] * len(optim.steps.at)
+    if optim.warmup is not None:
+        factors.append(max(1.0, optim.warmup.start))
+    return math.log10(optim.lr) + sum(map(math.log10, factors))
 
 
 def read_rankings(tables: Any, problems: Problems) -> list[RankingTable]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 KeyPath = tuple[str | int, ...]
 """Keys and list indices that lead to a place in a run file, such as ("head", 0, "use")."""
 FORMAT = 1
+LARGEST = 1e30
+"""Of a number that is a float, so that float32 holds it, and torch what follows from it."""
 COMPONENT_TABLES = {
     "backbone": "backbone",
     "head": "head",

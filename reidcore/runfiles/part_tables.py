@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from reidcore.contracts.settings import INSTANCE
-from reidcore.runfiles.keys import LISTS, MEANS, KeyPath
+from reidcore.runfiles.keys import LARGEST, LISTS, MEANS, KeyPath
 from reidcore.runfiles.problems import Problems
 from reidcore.runfiles.runfile import Part
 from reidcore.runfiles.value_words import shown
@@ -38,8 +37,9 @@ def read_part(problems: Problems, where: str, kind: str, table: Any, path: KeyPa
         _check_name(problems, where, table, path)
     weight = table.get("weight", 1.0) if where == "loss" else 1.0
     number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if not number or not 0 <= weight < math.inf:
-        text = f"expected a number of at least 0, got {shown(weight)} at .weight"
+    if not number or not 0 <= weight <= LARGEST:
+        most = f" and at most {LARGEST:g}" if number and weight > LARGEST else ""
+        text = f"expected a number of at least 0{most}, got {shown(weight)} at .weight"
         problems.add((*path, "weight"), named, text)
         weight = 1.0
     if not isinstance(use, str):

@@ -12,7 +12,10 @@ from reidcore.protocols.base import Protocol
 from reidcore.runfiles.key_lines import KeyLines
 from reidcore.runfiles.keys import LISTS, SOURCE_KEYS, KeyPath
 from reidcore.runfiles.tables import Data, Eval, Optim, RankingTable, Train
+from reidcore.support.wording import one_line_of
 
+LONGEST_USE = 100
+"""Characters of a component's name that a message shows."""
 Role = Literal["train", "test"]
 
 
@@ -48,11 +51,12 @@ class Part:
         return ("use", *named, *(("weight",) if self.where == "loss" else ()))
 
     def __str__(self) -> str:
+        use = one_line_of(self.use, LONGEST_USE)
         if self.where in ("backbone", "procedure"):
-            return f"{self.where} ({self.use})"
+            return f"{self.where} ({use})"
         if self.where in ("batch", "augment", "train", "test"):
-            return f"data.{self.where} ({self.use})"
-        return f"{self.kind} {self.name!r} ({self.use})"
+            return f"data.{self.where} ({use})"
+        return f"{self.kind} {self.name!r} ({use})"
 
 
 @attrs.frozen

@@ -6,6 +6,7 @@ each basic type has its own hook here.
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
@@ -14,7 +15,7 @@ import attrs
 import cattrs
 
 from reidcore.errors import nearest
-from reidcore.runfiles.keys import KeyPath
+from reidcore.runfiles.keys import LARGEST, KeyPath
 from reidcore.runfiles.value_words import TOML_NAMES, literals, shown, type_in_words
 
 
@@ -38,13 +39,24 @@ class _Faults(ValueError):
         super().__init__("; ".join(fault.text for fault in faults))
 
 
-def _exact(kind: type, accept: tuple[type, ...] = ()) -> Any:
+def _exact(kind: type) -> Any:
     def hook(value: Any, _: Any) -> Any:
-        if type(value) is kind or type(value) in accept:
+        if type(value) is kind:
             return kind(value)
         raise Mismatch(f"expected {TOML_NAMES[kind]}, got {shown(value)}")
 
     return hook
+
+
+def _float(value: Any, _: Any) -> float:
+    if type(value) not in (float, int):
+        raise Mismatch(f"expected {TOML_NAMES[float]}, got {shown(value)}")
+    if not math.isfinite(value):
+        raise Mismatch(f"expected a finite number, got {shown(value)}")
+    if abs(value) > LARGEST:
+        way = f"at most {LARGEST:g}" if value > 0 else f"at least {-LARGEST:g}"
+        raise Mismatch(f"expected a number {way}, got {shown(value)}")
+    return float(value)
 
 
 def _literal(value: Any, declared: Any) -> Any:
@@ -179,7 +191,7 @@ def _is(*origins: Any) -> Callable[[Any], bool]:
 
 _CONVERTER.register_structure_hook(bool, _exact(bool))
 _CONVERTER.register_structure_hook(int, _exact(int))
-_CONVERTER.register_structure_hook(float, _exact(float, (int,)))
+_CONVERTER.register_structure_hook(float, _float)
 _CONVERTER.register_structure_hook(str, _exact(str))
 _CONVERTER.register_structure_hook_func(_is(Literal), _literal)
 _CONVERTER.register_structure_hook_func(_is(Union, types.UnionType), _union)

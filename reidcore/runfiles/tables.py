@@ -45,7 +45,7 @@ class Data:
         at_least=1,
     )
     image: tuple[int, int] = setting(
-        "Height and width, in pixels, that pictures are resized to.", at_least=8
+        "Height and width, in pixels, that pictures are resized to.", at_least=8, at_most=16384
     )
     interpolation: Literal["bilinear", "bicubic", "lanczos"] = setting(
         "How Pillow resizes.", default="bilinear"
@@ -66,6 +66,7 @@ class Data:
         "Threads or processes that read, resize and augment pictures, beside those that compute.",
         default=2,
         at_least=1,
+        at_most=1024,
     )
     worker_kind: Literal["thread", "process"] = setting(
         "What reads pictures: threads, which share the cache and the interpreter's lock, or forked "
@@ -77,6 +78,7 @@ class Data:
         "Memory for decoded and resized pictures, in GiB; 0 reads every picture every time.",
         default=1.0,
         at_least=0,
+        at_most=1e6,
     )
 
 
@@ -152,17 +154,12 @@ class Warmup:
     start: float = setting("Fraction of the rate in the first epoch.", default=0.1, above=0)
 
 
-def _too_high(rate: Any) -> str | None:
-    """Return a complaint about a rate so high that torch itself fails, for want of range."""
-    return "expected a number at most 1e+30" if isinstance(rate, float) and rate > 1e30 else None
-
-
 @attrs.frozen
 class Optim:
     """The optimizer and its learning rate."""
 
     kind: Literal["sgd", "adam", "adamw"] = setting("The optimizer.", default="adam")
-    lr: float = setting("Learning rate.", above=0, check=_too_high)
+    lr: float = setting("Learning rate.", above=0)
     momentum: float = setting("SGD's momentum.", default=0.9, at_least=0, below=1)
     nesterov: bool = setting("SGD's Nesterov form.", default=False)
     betas: tuple[float, float] = setting(
@@ -225,12 +222,13 @@ class Eval:
         "width.",
         default=["plain"],
     )
-    ranks: list[int] = setting("CMC ranks to print.", default=[1, 5, 10], at_least=1)
+    ranks: list[int] = setting("CMC ranks to print.", default=[1, 5, 10], at_least=1, at_most=10**6)
     batch: int = setting("Pictures per forward pass.", default=64, at_least=1)
     memory: float = setting(
         "GiB for one tile of pairs while scoring; halved when memory runs out.",
         default=0.5,
         above=0,
+        at_most=1e6,
     )
     templates: Literal["auto", "device", "host", "disk"] = setting(
         "Where templates are while they are compared: on the run's device; in the CPU's memory, "

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from reidcore.errors import DataError, OutputError, UsageError
-from reidcore.runfolder.record import RECORD, is_finished
+from reidcore.errors import OutputError, UsageError
+from reidcore.runfolder.record import RECORD, is_finished, require_record
 from reidcore.support.files import check_room, write_atomically, writing
 from reidcore.support.temporaries import remove_leftovers
 
@@ -52,25 +52,14 @@ def write_means(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     write_atomically(path, text.getvalue())
 
 
-def read_means(path: Path) -> list[dict[str, float]]:
-    """Return the rows of means.csv. Raises DataError if it is damaged."""
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return [
-                {k: int(v) if k == "epoch" else float(v) for k, v in row.items() if v}
-                for row in csv.DictReader(file)
-            ]
-    except (TypeError, ValueError, csv.Error):
-        raise DataError(f"{path} is damaged: it is no table of numbers") from None
-
-
 @contextmanager
 def prepared(folder: Path, resume: bool) -> Iterator[None]:
     """Hold a fresh run folder, or with `resume` one that has a run, for this process alone.
 
     Raises UsageError if the folder is not empty and `resume` is false, if it holds no run to
-    resume, or if another process is running in it; OutputError if it cannot be written. An
-    OutputError in the `with` block says what is kept. A folder that is left empty is removed.
+    resume, or if another process is running in it; DataError if its run record is missing;
+    OutputError if it cannot be written. An OutputError in the `with` block says what is kept. A
+    folder that is left empty is removed.
     """
     if os.path.isfile(folder):
         raise UsageError(f"{folder.absolute()} is a file; name another folder with --out")
@@ -83,6 +72,8 @@ def prepared(folder: Path, resume: bool) -> Iterator[None]:
             f"{folder.absolute()} already holds {state}. Nothing was changed. Choose another "
             "folder with --out, another name in the run file, or remove it."
         )
+    if any((folder / name).exists() for name in (RESUME, WEIGHTS)):
+        require_record(folder)
     if occupied and not (folder / RECORD).exists() and not _only_leftovers(folder):
         raise UsageError(
             f"{folder.absolute()} is not empty and holds no run to resume; choose another folder "

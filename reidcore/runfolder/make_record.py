@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import torch
 
-from reidcore.runfolder.record import LAYOUT
+from reidcore.runfolder.record import LAYOUT, digest_of
 from reidcore.version import __version__
 from reidcore.wiring.plan import Plan
 
@@ -26,6 +26,7 @@ def make_record(
         "finished": False,
         "name": plan.runfile.name,
         "sets": list(sets),
+        "run_file": digest_of(plan.runfile.text),
         "resolved": plan.resolved(),
         "versions": {
             "reidcore": __version__,

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reidcore.errors import DataError, UsageError
 from reidcore.runfolder.calibration import measured_otherwise
 from reidcore.runfolder.folder import RESUME, RUN_FILE, WEIGHTS
-from reidcore.runfolder.record import read_record, unfinished
+from reidcore.runfolder.record import RECORD, digest_of, read_record, require_keys, unfinished
+
+TRAINED = ("training.identities", "training.cameras", "training.columns")
+"""What every run record says of the training data."""
 
 if TYPE_CHECKING:
     from reidcore.model.model import Model
@@ -28,23 +32,47 @@ def read_plan(
     """Return the plan of the run in a folder, wired again for a purpose.
 
     evaluation: a run file whose evaluation takes the place of the run's own. sets: further `--set`
-    items. purpose, make_data, allow_missing: as in `make_plan`.
+    items. purpose, make_data, allow_missing: as in `make_plan`. Raises RunFileError for what these
+    two have wrong, DataError for what the folder's own files have.
     """
     from reidcore.plugins.loading import Plugins
     from reidcore.runfiles.parse import parse_runfile
-    from reidcore.runfiles.toml_files import read_text
     from reidcore.wiring.make_plan import make_plan
 
     record = read_record(folder)
+    require_keys(folder, record, "sets", *TRAINED)
     file = folder / RUN_FILE
-    return make_plan(
-        parse_runfile(read_text(file), file, record["sets"], evaluation, sets),
-        Plugins(),
-        purpose=purpose,
-        make_data=make_data,
-        allow_missing=allow_missing,
-        training=record["training"],
-    )
+    text = _text(file)
+
+    own = record["sets"]
+    try:
+        parse_runfile(text, file, own)
+    except UsageError as error:
+        raise DataError(f"{file} is damaged, or sets in {RECORD}: {error}") from None
+    try:
+        return make_plan(
+            parse_runfile(text, file, own, evaluation, sets),
+            Plugins(),
+            purpose=purpose,
+            make_data=make_data,
+            allow_missing=allow_missing,
+            training=record["training"],
+        )
+    except UsageError as error:
+        as_written = digest_of(text) == record.get("run_file", digest_of(text))
+        if as_written or evaluation is not None or sets:
+            raise
+        raise DataError(f"{file} has been changed since the run was made: {error}") from None
+
+
+def _text(file: Path) -> str:
+    """Return the text of a run folder's own run file."""
+    from reidcore.runfiles.toml_files import read_text
+
+    try:
+        return read_text(file)
+    except UsageError as error:
+        raise DataError(f"{file} is missing or damaged: {error}") from None
 
 
 def open_model(folder: Path, device: str = "auto") -> Model:

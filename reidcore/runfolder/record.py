@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from reidcore.errors import DataError, UsageError
-from reidcore.support.files import read_json, write_json
+from reidcore.errors import DataError, ReidError, UsageError
+from reidcore.runfolder.record_types import check_types
+from reidcore.support.files import write_json
+from reidcore.support.json_files import Found, read_found
 
 RECORD = "lock.json"
 LAYOUT = 1
 """Number of the layout of run folders, which a record holds."""
+WITH_RECORD = ("weights.safetensors", "resume.safetensors")
+"""Files that no run folder has without a run record; one of repeats has scores, too."""
 RESUME_FREE = (
     "train.device",
     "data.workers",
@@ -32,35 +37,59 @@ EVALUATION = ("data.test", "eval", "ranking", "parts.post")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """Return the run record of a run folder. Raises UsageError if the folder is none, or of a newer
-    layout, DataError if the record is damaged."""
+    """Return the run record of a run folder, every value of which is of its type; a folder of an
+    older version may lack some keys.
+
+    Raises UsageError if the folder is none, or of a newer layout, DataError if the record is
+    damaged.
+    """
     path = folder / RECORD
     if not folder.is_dir():
         raise UsageError(f"no run folder at {folder.absolute()}")
-    if not path.is_file():
+    if not path.exists():
+        if any((folder / name).exists() for name in WITH_RECORD):
+            require_record(folder)
         hint = ""
         if repeats := sorted(folder.glob(f"*/{RECORD}")):
             hint = "; it holds repeats, name one of them: " + ", ".join(
                 str(one.parent) for one in repeats[:3]
             )
         raise UsageError(f"{folder.absolute()} is not a run folder: it has no {RECORD}{hint}")
-    content = read_json(path)
-    layout = content.get("layout") if isinstance(content, dict) else None
-    if not isinstance(layout, int):
-        raise DataError(f"{path} is damaged: it has no layout number")
+    found = read_found(path)
+    layout = found["layout"].integer(1)
     if layout > LAYOUT:
         raise UsageError(
             f"{folder} has layout {layout}, and this core reads layout {LAYOUT}; upgrade reidcore"
         )
-    return dict(content)
+    check_types(found)
+    return dict(found.value)
+
+
+def require_record(folder: Path) -> None:
+    """Raise DataError if a folder that has a run lacks its record."""
+    if not (folder / RECORD).exists():
+        raise DataError(f"{folder / RECORD} is missing, the record of the run in that folder")
+
+
+def require_keys(folder: Path, record: Mapping[str, Any], *keys: str) -> None:
+    """Raise DataError naming the first dotted key that a folder's run record lacks."""
+    for key in keys:
+        found = Found(record, folder / RECORD)
+        for step in key.split("."):
+            found = found[step]
 
 
 def is_finished(folder: Path) -> bool:
     """Return True if the run in this folder has reached its end."""
     try:
-        return bool(read_json(folder / RECORD).get("finished"))
-    except (DataError, AttributeError):
+        return bool(read_record(folder).get("finished"))
+    except ReidError:
         return False
+
+
+def digest_of(text: str) -> str:
+    """Return the digest of a run file's text, by which a record knows the file it was made with."""
+    return sha256(text.encode()).hexdigest()
 
 
 def unfinished(folder: Path) -> UsageError:
@@ -70,8 +99,7 @@ def unfinished(folder: Path) -> UsageError:
 
 def mark_finished(folder: Path, used: Mapping[str, Any]) -> None:
     """Note in the record that the run has reached its end, and what it used of the machine."""
-    path = folder / RECORD
-    write_json(path, {**read_json(path), "finished": True, "used": used})
+    write_json(folder / RECORD, {**read_record(folder), "finished": True, "used": used})
 
 
 def check_resumable(
@@ -87,7 +115,8 @@ def check_resumable(
     watching: distributions that only observe, and so may be of another version.
     Raises UsageError naming what would make it another run.
     """
-    old = read_json(folder / RECORD)
+    old = read_record(folder)
+    require_keys(folder, old, "resolved", "versions", "data")
     new = json.loads(json.dumps(record))
     settings = _differences(old.get("resolved"), new["resolved"])
     data = _differences(old.get("data"), new["data"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 import attrs
 
-from reidcore.errors import DataError, UsageError
+from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.protocols.score_names import OTHERS
 from reidcore.runfolder.folder import MEANS, SCORES
 from reidcore.runfolder.record import RECORD, read_record, unfinished
-from reidcore.support.files import read_json
+from reidcore.runfolder.score_files import read_means, read_scores
 
 Place = tuple[str, str, str]
 """Where scores stand in scores.json: (test set, ranking, stage)."""
@@ -108,37 +107,34 @@ def scores_of(folder: Path) -> dict[Place, dict[str, Score]]:
     if it is damaged."""
     path = folder / SCORES
     if not path.exists():
-        raise UsageError(f"the run in {folder} has no scores: its run file has no data.test")
-    found = read_json(path)
-    try:
-        return {
-            (test, ranking, stage): {
-                name: _score(value) for name, value in numbers.items() if name not in OTHERS
-            }
-            for test, rankings in found.items()
-            for ranking, stages in rankings.items()
-            for stage, numbers in stages.items()
+        raise _without_scores(folder)
+    return {
+        (test, ranking, stage): {
+            name: _score(value) for name, value in numbers.items() if name not in OTHERS
         }
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise DataError(f"{path} is damaged: it holds other things than scores") from None
+        for test, rankings in read_scores(path).items()
+        for ranking, stages in rankings.items()
+        for stage, numbers in stages.items()
+    }
+
+
+def _without_scores(folder: Path) -> ReidError:
+    """Return the error for a run folder without scores, which says whether it should have some."""
+    record = read_record(folder) if (folder / RECORD).exists() else {}
+    resolved = record.get("resolved", {})
+    if record.get("finished") and resolved.get("data", {}).get("test") and resolved.get("ranking"):
+        return DataError(f"{folder / SCORES} is missing: the run in that folder has test sets")
+    return UsageError(f"the run in {folder} has no scores: its run file has no data.test")
 
 
 def _score(value: Any) -> Score:
     values = value["values"] if isinstance(value, Mapping) else [value]
-    if not values:
-        raise ValueError("no value")
-    return Score(tuple(float(one) for one in values))
+    return Score(tuple(map(float, values)))
 
 
 def _training(path: Path) -> tuple[int | None, float | None]:
     """Return (epochs, seconds) of means.csv, None for both where no epoch was trained."""
-    if not path.exists():
-        return None, None
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
-    except (KeyError, TypeError, ValueError, csv.Error):
-        raise DataError(f"{path} is damaged: it holds no seconds of each epoch") from None
+    seconds = [row["seconds"] for row in read_means(path)] if path.exists() else []
     return (len(seconds), sum(seconds)) if seconds else (None, None)
 
 

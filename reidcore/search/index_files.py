@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from math import prod
@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from reidcore.contracts.component import Row, TensorSpec
 from reidcore.contracts.parts import Template
 from reidcore.data.manifest import read_manifest, write_manifest
 from reidcore.errors import DataError, PluginError, ReidError, UsageError
+from reidcore.model.state_files import opened
 from reidcore.ranking.templates import require_finite
-from reidcore.support.files import new_folder, not_there, read_json, reserve, write_json
+from reidcore.support.files import new_folder, reserve, write_json
+from reidcore.support.json_files import read_found
+from reidcore.support.wording import one_line_of
 from reidcore.wiring.plan import Plan
 
 LAYOUT = 1
@@ -43,7 +45,10 @@ DTYPES = {
 }
 """torch's names of dtypes and those of safetensors."""
 
+INDEX = "index.json"
 TEMPLATES = "templates.safetensors"
+Specs = Mapping[str, TensorSpec]
+"""Shape and dtype of each key of a matcher's templates."""
 
 
 def made_by(folder: Path, plan: Plan) -> str:
@@ -62,7 +67,7 @@ class TemplateWriter:
     """Writes the templates of so many pictures into a folder that has their manifest.csv as they
     come, so that they need not fit into memory. specs: {matcher: {key: shape and dtype}}."""
 
-    def __init__(self, folder: Path, specs: Mapping[str, Mapping[str, TensorSpec]], pictures: int):
+    def __init__(self, folder: Path, specs: Mapping[str, Specs], pictures: int):
         self.pictures = pictures
         self.done = 0
         every = {
@@ -144,7 +149,12 @@ def write_index(folder: Path, rows: tuple[Row, ...], made_by: str, run: str) -> 
             "pictures": len(rows),
             "manifest": _digest(partial),
         }
-        write_json(partial / "index.json", content)
+        write_json(partial / INDEX, content)
+
+
+def is_index(folder: Path) -> bool:
+    """Return whether a folder is an index, be it damaged."""
+    return folder.is_dir() and any((folder / name).exists() for name in (INDEX, TEMPLATES))
 
 
 def read_index(folder: Path) -> tuple[tuple[Row, ...], dict[str, Template], str]:
@@ -152,33 +162,32 @@ def read_index(folder: Path) -> tuple[tuple[Row, ...], dict[str, Template], str]
 
     Raises DataError if the folder is damaged, UsageError if it is of a newer layout.
     """
-    content = read_json(folder / "index.json")
-    try:
-        layout, count, made_by = content["layout"], content["pictures"], str(content["made_by"])
-    except (KeyError, TypeError):
-        raise DataError(f"{folder / 'index.json'} is damaged") from None
+    content = read_found(folder / INDEX)
+    layout = content["layout"].integer(1)
     if layout > LAYOUT:
         raise UsageError(
             f"{folder} has layout {layout}, and this core reads layout {LAYOUT}; upgrade reidcore"
         )
+    count, made_by = content["pictures"].integer(1), content["made_by"].text()
+    content["run"].text()
+    digest = content.get("manifest")
     rows = tuple(read_manifest(folder / "manifest.csv", labelled=False))
-    path = folder / TEMPLATES
     parts: dict[str, dict[str, Tensor]] = {}
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            for name in file.keys():  # noqa: SIM118
-                matcher, _, key = name.partition(".")
-                parts.setdefault(matcher, {})[key] = file.get_tensor(name)
-    except FileNotFoundError:
-        raise not_there(path) from None
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"{path.absolute()} is damaged: {error}") from None
+    path = folder / TEMPLATES
+    with opened(path) as file:
+        metadata = file.metadata() or {}
+        for name in file.keys():  # noqa: SIM118
+            matcher, _, key = name.partition(".")
+            parts.setdefault(matcher, {})[key] = file.get_tensor(name)
     values = [value for template in parts.values() for value in template.values()]
-    sizes = {len(value) if value.ndim else -1 for value in values}
+    sizes = {len(value) if value.ndim else 0 for value in values}
     if sizes != {count} or len(rows) != count:
-        raise DataError(f"{folder.absolute()} is damaged: its files differ in number of pictures")
-    _check_manifest(folder, content, metadata)
+        raise DataError(
+            f"{folder.absolute()} is damaged: its files differ in number of pictures: {INDEX} says "
+            f"{count}, manifest.csv lists {len(rows)}, {TEMPLATES} has templates of "
+            f"{' and '.join(map(str, sorted(sizes))) or 'none'}"
+        )
+    _check_manifest(folder, digest.text() if digest is not None else None, metadata)
     for matcher, template in parts.items():
         try:
             require_finite(matcher, template, [row.name for row in rows])
@@ -187,22 +196,47 @@ def read_index(folder: Path) -> tuple[tuple[Row, ...], dict[str, Template], str]
     return rows, {name: dict(template) for name, template in parts.items()}, made_by
 
 
+def check_templates(folder: Path, matcher: str, template: Template, specs: Specs) -> None:
+    """Raise DataError if the templates of an index are not what the matcher declares: its keys, and
+    the shape and dtype of each."""
+
+    def named(keys: Iterable[str]) -> str:
+        return ", ".join(one_line_of(f"{matcher}.{key}") for key in keys) or "none"
+
+    path = (folder / TEMPLATES).absolute()
+    if set(template) != set(specs):
+        raise DataError(
+            f"{path} is damaged: it has the templates {named(template)}, expected {named(specs)}"
+        )
+    for key, spec in specs.items():
+        found = template[key]
+        kind, shape = str(found.dtype).removeprefix("torch."), tuple(found.shape[1:])
+        if kind != spec.dtype or shape != tuple(spec.shape):
+            raise DataError(
+                f"{path} is damaged: the template {named([key])} is {kind} {list(shape)} of each "
+                f"picture, expected {spec.dtype} {list(spec.shape)}"
+            )
+
+
 def _digest(folder: Path) -> str:
     return sha256((folder / "manifest.csv").read_bytes()).hexdigest()
 
 
-def _check_manifest(folder: Path, content: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    """Raise DataError if the three files are not of one index. An older index has no digest."""
+def _check_manifest(folder: Path, digest: str | None, metadata: Mapping[str, str]) -> None:
+    """Raise DataError if the three files are not of one index. An older index has no digest.
+
+    digest: that of manifest.csv, as index.json has it.
+    """
     own = _digest(folder)
-    for file, known in (("index.json", content), (TEMPLATES, metadata)):
-        if known.get("manifest", own) != own:
+    for file, known in ((INDEX, digest), (TEMPLATES, metadata.get("manifest"))):
+        if known not in (None, own):
             raise DataError(
                 f"{folder.absolute()}: manifest.csv is not the one that {file} was written with, "
                 "so templates would stand for other pictures; put the file back as it was, or "
                 "index the pictures again"
             )
-    if ("manifest" in content) != ("manifest" in metadata):
+    if (digest is None) != ("manifest" not in metadata):
         raise DataError(
-            f"{folder.absolute()}: index.json and {TEMPLATES} are not of one index; put the files "
+            f"{folder.absolute()}: {INDEX} and {TEMPLATES} are not of one index; put the files "
             "back as they were, or index the pictures again"
         )

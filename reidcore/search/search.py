@@ -41,7 +41,14 @@ from reidcore.search.explained_features import (
     choose_vectors,
     with_features,
 )
-from reidcore.search.index_files import TemplateWriter, made_by, read_index, write_index
+from reidcore.search.index_files import (
+    TemplateWriter,
+    check_templates,
+    is_index,
+    made_by,
+    read_index,
+    write_index,
+)
 from reidcore.search.pictures import Pictures, rows_of, same_files
 from reidcore.search.results import Ranked, Templates
 from reidcore.support.device_memory import CPU, fits
@@ -124,7 +131,7 @@ class Search:
             gallery = run.templates("gallery")
             query = run.templates(["new/01.jpg", frame[top:bottom, left:right]])
         """
-        if isinstance(pictures, str | os.PathLike) and Path(pictures, "index.json").is_file():
+        if isinstance(pictures, str | os.PathLike) and is_index(Path(pictures)):
             return self._open(Path(pictures))
         rows = rows_of(pictures)
         batches = list(self._batches(rows))
@@ -379,6 +386,8 @@ class Search:
                 + (f" without the matcher {missing[0]!r}" if missing else "")
                 + f", and this run is {self.made_by}; index its pictures again"
             )
+        for name in self._matchers:
+            check_templates(folder, name, parts[name], self.plan.matching(name).template)
         return Templates(rows, parts, made_by)
 
     def _numbered(self, rows: Sequence[Row]) -> Rows:

@@ -1,4 +1,4 @@
-"""Writes files and folders atomically, and reads and writes JSON.
+"""Writes files and folders atomically. `json_files` reads JSON.
 
 What the system says against writing becomes an `OutputError`, a sentence that names the path.
 """
@@ -205,13 +205,3 @@ def not_there(path: Path) -> DataError:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as JSON, atomically."""
     write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds. Raises DataError if it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is damaged: {error}") from None

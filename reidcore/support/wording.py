@@ -32,7 +32,8 @@ def one_line_of(text: str, longest: int = 200) -> str:
 
 LONGEST_WORD = 400
 LONGEST_LINE = 900
-"""Characters of a word, such as a path, and of a line that a message shows."""
+LONGEST_MESSAGE = 950
+"""Characters of a word, such as a path, of a line and of a whole message that is shown."""
 
 
 def shortened(text: str, longest: int) -> str:
@@ -43,14 +44,29 @@ def shortened(text: str, longest: int) -> str:
 
 
 def readable(message: str) -> str:
-    """Return a message with long words and long lines shortened, and control characters shown."""
+    """Return a message with long words and long lines shortened, control characters shown, and the
+    lines left out that would make it too long, but for their number."""
     lines = []
     for line in message.split("\n"):
         words = [shortened(word, LONGEST_WORD) for word in line.split(" ")]
         text = shortened(" ".join(words), LONGEST_LINE)
         shown = (one if ord(one) >= 32 or one == "\t" else repr(one)[1:-1] for one in text)
         lines.append("".join(shown))
+    fitting = _fitting(lines)
+    more = len(lines) - fitting
+    if more:
+        lines = [*lines[:fitting], f"and {more} more {'line' if more == 1 else 'lines'} like these"]
     return "\n".join(lines)
+
+
+def _fitting(lines: Sequence[str]) -> int:
+    """Return how many of the lines fit into a message; the first always does."""
+    length = 0
+    for count, line in enumerate(lines):
+        length += len(line) + 1
+        if count and length > LONGEST_MESSAGE:
+            return count
+    return len(lines)
 
 
 def few(names: Sequence[str], most: int = 4) -> str:

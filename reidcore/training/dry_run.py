@@ -26,12 +26,15 @@ from reidcore.ranking.templates import take, view_of
 from reidcore.runfiles.tables import RankingTable
 from reidcore.support.author_code import with_place
 from reidcore.support.seeds import seeded
-from reidcore.support.wording import few
+from reidcore.support.too_much import is_too_much, largest
+from reidcore.support.wording import few, in_words, shortened
 from reidcore.wiring.plan import Plan, Wired
 
 PER_ID = 3
 """Pictures of an identity in a random batch: not as many as identities, so that a part that takes
 one for the other is seen."""
+EXTREME = 1e6
+"""Numbers of settings from which on a dry run that fails is not put down to a plugin."""
 
 
 def random_batch(plan: Plan, device: torch.device, seed: int = 0, training: bool = False) -> Batch:
@@ -70,9 +73,25 @@ def dry_run(plan: Plan, model: Model) -> list[str]:
     """Train, match and rank with a random batch, on a copy of the model. Return notes, such as on
     parameters without gradient.
 
-    Raises PluginError naming the part whose shapes, numbers or promises are not as declared,
-    UsageError where batches of one picture cannot be trained on.
+    Raises PluginError naming the part whose shapes, numbers or promises are not as declared;
+    UsageError where batches of one picture cannot be trained on, or a setting is so large that
+    nothing can be computed with it.
     """
+    try:
+        return _dry_run(plan, model)
+    except Exception as error:
+        parts = plan.resolved().get("parts", {})
+        large = largest(parts, EXTREME)
+        if (isinstance(error, PluginError) and large) or is_too_much(error, parts):
+            which = large or largest(parts) or f"image = {list(plan.given.image)}"
+            raise UsageError(
+                f"{which}: nothing can be computed with so large a number: "
+                f"{shortened(in_words(error), 300)}"
+            ) from error
+        raise
+
+
+def _dry_run(plan: Plan, model: Model) -> list[str]:
     with seeded("dry run"):
         copied = copy.deepcopy(model)
         notes = []

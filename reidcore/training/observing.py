@@ -19,7 +19,8 @@ from reidcore.errors import DataError
 from reidcore.plugins.loading import LoadedPlugin, Observers, Plugins
 from reidcore.plugins.registration import OBSERVERS, Found
 from reidcore.runfolder.folder import OBSERVED
-from reidcore.support.files import read_json, write_json
+from reidcore.support.files import remove_file, write_json
+from reidcore.support.json_files import read_json
 from reidcore.support.progress import Reporter
 from reidcore.support.wording import in_words, shortened
 
@@ -122,7 +123,7 @@ class Observing:
         if missed:
             self.save()
         elif self._observers:  # of several processes, the one that has them
-            self._path.unlink(missing_ok=True)
+            remove_file(self._path)
 
     def catch_up(self, run: Run, epochs: Sequence[Epoch], scores: Mapping[str, Any] | None) -> None:
         """Tell the observers of a finished run what they lack."""

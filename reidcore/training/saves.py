@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from reidcore.distributed.processes import Processes
 from reidcore.errors import DataError
 from reidcore.model.finite import faults, is_finite, tensors_in
 from reidcore.model.model import Model
-from reidcore.model.state_files import load_state, load_value, save_sections, save_state
+from reidcore.model.state_files import load_section, load_value, save_sections, save_state
 from reidcore.protocols.score_names import metric_of
 from reidcore.runfolder.folder import (
     BEST_SCORE,
@@ -23,14 +21,14 @@ from reidcore.runfolder.folder import (
     SCORED_EPOCHS,
     SCORES,
     WEIGHTS,
-    read_means,
     write_means,
 )
 from reidcore.runfolder.record import mark_finished
-from reidcore.support.files import read_json, remove_file, write_json
+from reidcore.runfolder.score_files import read_means, read_scored_epochs, read_scores
+from reidcore.support.files import remove_file, write_json
 from reidcore.support.repeats import number_of, without_curves
 from reidcore.training.epoch_log import not_finite
-from reidcore.training.optimizers import lay_out_as_parameters
+from reidcore.training.resume_file import load_part, read_saved
 
 
 class Saves:
@@ -63,26 +61,24 @@ class Saves:
         """
         self._state = state
         path = self._folder / RESUME
-        saved = load_state(path) if path.exists() else None
+        saved = read_saved(path) if path.exists() else None
         self._processes.wait()  # before the first one saves anew
         if saved is None:
             return False
-        if set(saved["state"]) != set(state):
+        if set(saved.state) != set(state):
             raise DataError(
-                f"{path} holds the state of {', '.join(saved['state']) or 'nothing'}, "
+                f"{path} holds the state of {', '.join(saved.state) or 'nothing'}, "
                 f"but the procedure keeps {', '.join(state) or 'nothing'}"
             )
         for role, module in self._model.parts():
-            module.load_state_dict(saved["model"][role])
+            load_section(role, module, saved.model.get(role, {}), path)
         for name, part in state.items():
-            part.load_state_dict(saved["state"][name])
-            if isinstance(part, torch.optim.Optimizer):
-                lay_out_as_parameters(part)
-        self.history = saved["history"]
-        self.scores = saved["scores"]
-        self.evaluation_due = saved["evaluation_due"]
-        self._scores_by_epoch = saved.get("scored", [])  # older saves have none
-        self._best = saved["best"]
+            load_part(name, part, saved.state[name], path)
+        self.history = saved.history
+        self.scores = saved.scores
+        self.evaluation_due = saved.evaluation_due
+        self._scores_by_epoch = saved.scored
+        self._best = saved.best
         self._write_tables()  # a kill may have come before they were written
         return True
 
@@ -100,13 +96,11 @@ class Saves:
         Raises DataError where one is missing or damaged.
         """
         means, scores, by_epoch = (self._folder / name for name in (MEANS, SCORES, SCORED_EPOCHS))
-        self.history = read_means(means) if means.exists() else []
-        self.scores = read_json(scores) if scores.exists() else None
-        self._scores_by_epoch = read_json(by_epoch) if by_epoch.exists() else []
-        try:
-            self.ended_epochs()
-        except (KeyError, TypeError, ValueError):
-            raise DataError(f"{by_epoch} is damaged: it holds no scores by epoch") from None
+        rows = read_means(means) if means.exists() else []
+        self.history = [{**row, "epoch": int(row["epoch"])} for row in rows]
+        self.scores = read_scores(scores) if scores.exists() else None
+        found = read_scored_epochs(by_epoch) if by_epoch.exists() else []
+        self._scores_by_epoch = [{"epoch": epoch, "scores": of_it} for epoch, of_it in found]
 
     def ended_epochs(self) -> list[tuple[dict[str, float], dict[str, Any] | None]]:
         """Return (row of means.csv, scores or None where there are none) of every epoch that has
@@ -203,8 +197,8 @@ def is_trained(folder: Path, epochs: int) -> bool:
     is missing."""
     if not (folder / RESUME).exists():
         return (folder / WEIGHTS).exists()
-    saved = load_state(folder / RESUME)
-    return bool(saved["evaluation_due"]) and len(saved["history"]) == epochs
+    saved = read_saved(folder / RESUME)
+    return saved.evaluation_due and len(saved.history) == epochs
 
 
 def _deciding_score(scores: Mapping[str, Any], metric: str) -> tuple[str, float]:

@@ -20,7 +20,8 @@ from reidcore.runfolder.drawn_galleries import drawn_as_text
 from reidcore.runfolder.folder import DRAWS, OBSERVED, RESUME, RUN_FILE, SCORES, WEIGHTS
 from reidcore.runfolder.make_record import make_record
 from reidcore.runfolder.record import RECORD, check_resumable, is_finished
-from reidcore.support.files import read_json, remove_file, write_atomically, write_json
+from reidcore.runfolder.score_files import read_scores
+from reidcore.support.files import remove_file, write_atomically, write_json
 from reidcore.support.progress import Reporter
 from reidcore.training.dry_run import dry_run
 from reidcore.training.observing import Observing, observers_of
@@ -132,7 +133,7 @@ def _finished_scores(folder: Path, reporter: Reporter) -> dict[str, Any] | None:
     remove_file(folder / RESUME)  # of a run that was killed before it removed it
     reporter.say(f"{folder} is finished; nothing to resume")
     scores = folder / SCORES
-    return dict(read_json(scores)) if scores.exists() else None
+    return read_scores(scores) if scores.exists() else None
 
 
 def _say_notes(model: Model, reporter: Reporter, dry: bool) -> None:

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from reidcore.data.load_data import require_data
-from reidcore.errors import UsageError
+from reidcore.errors import ReidError, UsageError
 from reidcore.plugins.loading import Plugins
 from reidcore.plugins.packaged_runs import run_source
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.runfiles.runfile import RunFile
 from reidcore.runfolder.folder import prepared
 from reidcore.support.progress import Reporter, Silent
+from reidcore.support.too_much import is_too_much, largest
+from reidcore.support.wording import in_words, shortened
 from reidcore.wiring.make_plan import make_plan
 from reidcore.wiring.plan import Plan, require_weights
 
@@ -138,16 +140,27 @@ def train_plan(
         from reidcore.distributed.processes import ALONE
         from reidcore.training.start import run_training
 
-        return run_training(
-            plan,
-            plugins,
-            options.folder,
-            options.sets,
-            reporter(),
-            check=options.check,
-            processes=processes or ALONE,
-            traceback=options.traceback,
-        )
+        try:
+            return run_training(
+                plan,
+                plugins,
+                options.folder,
+                options.sets,
+                reporter(),
+                check=options.check,
+                processes=processes or ALONE,
+                traceback=options.traceback,
+            )
+        except Exception as error:
+            settings = plan.resolved()
+            if isinstance(error, ReidError) or not is_too_much(error, settings):
+                raise
+            raise UsageError(
+                f"the run needs more than this machine can hold: {shortened(in_words(error), 300)}."
+                f" Its largest setting is {largest(settings['parts'], 0)}; data.image and "
+                "data.batch decide what training takes, eval.batch and eval.memory what "
+                "evaluation does"
+            ) from error
 
 
 def _with_data(plan: Plan, plugins: Plugins) -> Plan:

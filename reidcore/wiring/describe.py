@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import attrs
 
@@ -42,7 +42,7 @@ def _data_lines(plan: Plan) -> Iterator[str]:
         f"data: {columns}"
     )
     for part, path in plan.weights:
-        state = "" if Path(path).is_file() else " (not there)"
+        state = "" if os.path.isfile(path) else " (not there)"
         yield f"  {part} starts from {path}{state}"
 
 

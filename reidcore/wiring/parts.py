@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -192,4 +193,4 @@ def weights_path(value: str) -> str:
 def find_weights(value: str) -> tuple[bool, str]:
     """Return whether a file under REID_WEIGHTS exists, and its absolute path."""
     path = find_data(value, "REID_WEIGHTS")
-    return path.is_file(), str(path)
+    return os.path.isfile(path), str(path)

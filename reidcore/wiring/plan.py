@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -111,7 +111,7 @@ def require_weights(plan: Plan) -> None:
     absent = [
         f"{part}: weights not found at {path}"
         for part, path in plan.weights
-        if not Path(path).is_file()
+        if not os.path.isfile(path)
     ]
     if absent:
         raise DataError(

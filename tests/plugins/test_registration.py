@@ -171,9 +171,12 @@ class TestComponents:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("pairs", "'pairs' is not of the form plugin.component, did you mean 'toy.pairs'?"),
-            ("a.b.c", "'a.b.c' is not of the form plugin.component."),
-            ("toy.", "'toy.' is not of the form plugin.component."),
+            (
+                "pairs",
+                "use = 'pairs' is not of the form plugin.component, did you mean 'toy.pairs'?",
+            ),
+            ("a.b.c", "use = 'a.b.c' is not of the form plugin.component."),
+            ("toy.", "use = 'toy.' is not of the form plugin.component."),
             (
                 "toy.pair",
                 "plugin 'toy' has no matcher 'pair', did you mean 'pairs'? "

@@ -103,10 +103,80 @@ def test_a_format_that_is_set(capsys, version):
     assert f"--set format={version}" in message and "reads format = 1" in message
 
 
-@pytest.mark.parametrize("item", ["loss.id.weight=inf", "optim.lr=inf", "optim.lr=1e38"])
-def test_numbers_that_no_training_survives(capsys, item):
-    """Infinite weights, and rates at which torch itself fails."""
-    assert f"--set {item}" in refused(capsys, "check", "--no-dry", "demo", "--set", item)
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan", "1e400", "1e38", "1e300", "-1e38"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "optim.lr",
+        "optim.weight_decay",
+        "optim.clip_norm",
+        "optim.scale.backbone",
+        "eval.memory",
+        "data.cache",
+        "loss.id.weight",
+        "backbone.width",
+    ],
+)
+def test_numbers_that_float32_does_not_hold(capsys, key, number):
+    """Neither rates nor sizes nor weights; torch itself fails at some of them."""
+    item = f"{key}={number}"
+    message = refused(capsys, "check", "--no-dry", "demo", "--set", item)
+    assert f"--set {item}: " in message and "number" in message and key.split(".")[-1] in message
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        ["optim.lr=1e20", "optim.scale={backbone=1e20}"],
+        ["optim.lr=1e20", "optim.warmup={epochs=3, start=1e20}"],
+        ["optim.steps={at=[1, 2, 3], by=1e20}"],
+    ],
+)
+def test_rates_that_grow_beyond_float32(capsys, sets):
+    """A rate that is in range is too high with its scale, steps and warmup."""
+    command = [word for item in sets for word in ("--set", item)]
+    message = refused(capsys, "check", "--no-dry", "demo", *command)
+    assert "lr reaches about 1e" in message and "expected at most 1e+30" in message
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        "data.image=[100000,100000]",
+        "data.workers=9223372036854775807",
+        "data.batch.per_id=9223372036854775807",
+        "eval.ranks=[18446744073709551615]",
+        "data.augment=[{use='core.pad_crop',pad=9223372036854775807}]",
+    ],
+)
+def test_sizes_that_no_machine_has(capsys, item):
+    """They are refused before anything of that size is made."""
+    message = refused(capsys, "check", "--no-dry", "demo", "--set", item)
+    assert "expected a number at most " in message
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ("backbone.width=1e25", "backbone (core.resnet): width = 1e+25 asks for more than this"),
+        ("loss.id.weight=1e30", "loss.id.weight = 1e+30: nothing can be computed with so large"),
+    ],
+)
+def test_a_part_is_not_blamed_for_a_number(capsys, monkeypatch, tmp_path, item, says):
+    """Where building a part or a dry run fails for want of memory or range, the number is named,
+    with exit code 2 in place of a plugin's 3."""
+    monkeypatch.setenv("REID_CACHE", str(tmp_path))
+    assert main(["check", "demo", "--set", item]) == 2
+    message = capsys.readouterr().err
+    assert says in message and len(message) < 1000
+
+
+def test_a_list_of_many_mistakes_is_cut(capsys):
+    """The first are shown, and how many more there are."""
+    item = f"data.test=[{', '.join(['1'] * 3000)}]"
+    message = refused(capsys, "check", "--no-dry", "demo", "--set", item)
+    assert len(message) < 1000 and "expected table, got int 1" in message
+    assert 2980 < int(message.splitlines()[-1].split()[1]) < 3000
 
 
 @pytest.mark.parametrize("size", ["inf", "nan", "1e400"])
@@ -133,3 +203,13 @@ def test_control_characters_do_not_reach_the_terminal(capsys):
     """An escape sequence in a value is shown as text."""
     message = refused(capsys, "check", "--no-dry", "demo", "--set", "trian.\x1b[31m=1")
     assert "\x1b" not in message and "\\x1b[31m" in message
+
+
+@pytest.mark.parametrize("key", ["root", "manifest"])
+def test_paths_that_are_too_long(capsys, key):
+    """The system refuses to look: data that are not there, and no traceback."""
+    more = ', read="core.demo"' if key == "root" else ""
+    item = f"data.train={{{key}='{LONG}'{more}}}"
+    assert main(["check", "--no-dry", "demo", "--set", item]) == 4
+    message = capsys.readouterr().err
+    assert key in message and "too long" in message.lower() and len(message) < 1000

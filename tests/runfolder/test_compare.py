@@ -125,8 +125,8 @@ def test_bad_folders_do_not_hide_the_others(here, capsys):
     assert "no run folder at" in reasons[3] and "none" in reasons[3]
     (here / "damaged").mkdir()
     shutil.copy(here / "plain" / "lock.json", here / "damaged")
-    _, message = compare(capsys, "damaged", code=2)
-    assert "has no scores" in message
+    _, message = compare(capsys, "damaged", code=4)
+    assert "scores.json is missing: the run in that folder has test sets" in message
 
 
 @pytest.mark.parametrize(

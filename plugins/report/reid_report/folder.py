@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from reidcore.errors import DataError, UsageError
 from reidcore.tools import (
     Score,
     number_of,
-    read_json,
+    read_means,
     read_record,
+    read_scored_epochs,
+    read_scores,
     repeats_of,
     scores_of,
     settings_of,
@@ -97,19 +100,19 @@ def _read(path: Path, label: str) -> Folder:
     whole: dict[Place, Mapping[str, Any]] = {}
     if (path / "scores.json").exists():
         scores = scores_of(path)
-        whole = _by_place(read_json(path / "scores.json"))
+        whole = _by_place(read_scores(path / "scores.json"))
     else:
         absent.append("There are no scores, and so no distances, lists and pictures.")
-    histories = [_means(one / "means.csv") for one in runs]
+    means = [one / "means.csv" for one in runs]
+    histories = [read_means(one) if one.exists() else [] for one in means]
     if not any(histories):
         absent.append("There are no training curves: no epoch was trained.")
     scored = [_scored(one / SCORED_EPOCHS) for one in runs]
-    text = runs[0] / "run.toml"
     return Folder(
         path,
         label,
         locks[0],
-        text.read_text(encoding="utf-8") if text.exists() else "",
+        _text(runs[0] / "run.toml"),
         settings_of(locks[0].get("resolved")),
         scores,
         {place: _queries(found) for place, found in whole.items()},
@@ -135,21 +138,14 @@ def _queries(found: Mapping[str, Any]) -> tuple[float, float]:
     return number_of(found.get("queries", 0)), number_of(found.get("queries_without_match", 0))
 
 
-def _means(path: Path) -> list[dict[str, float]]:
-    """Lines of means.csv; a number that an epoch did not log is left out."""
-    if not path.exists():
-        return []
+def _text(path: Path) -> str:
+    """The run file; a run may have been copied without it."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
-            rows = [
-                {key: float(value) for key, value in row.items() if value}
-                for row in csv.DictReader(file)
-            ]
-    except (TypeError, ValueError, AttributeError, csv.Error) as error:
-        raise DataError(f"{path} is damaged: {error}") from None
-    if any("epoch" not in row for row in rows):
-        raise DataError(f"{path} is damaged: a line names no epoch")
-    return rows
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is damaged: it is not UTF-8: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _tracked(runs: Sequence[Path]) -> Panels:
@@ -186,6 +182,8 @@ def _curves(path: Path) -> dict[tuple[str, str], tuple[list[float], list[float]]
                 if cell:
                     line[0].append(epoch)
                     line[1].append(float(cell))
+                    if not math.isfinite(line[1][-1]):
+                        return {}
     except (OSError, ValueError, csv.Error):
         return {}
     return {key: line for key, line in curves.items() if line[0]}
@@ -194,16 +192,17 @@ def _curves(path: Path) -> dict[tuple[str, str], tuple[list[float], list[float]]
 def _scored(path: Path) -> list[tuple[int, dict[Place, dict[str, float]]]]:
     if not path.exists():
         return []
-    try:
-        return [
-            (
-                int(one["epoch"]),
-                {
-                    place: {name: number_of(value) for name, value in found.items()}
-                    for place, found in _by_place(one["scores"]).items()
-                },
-            )
-            for one in read_json(path)
-        ]
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise DataError(f"{path} is damaged: it holds other things than scores") from None
+    return [
+        (
+            epoch,
+            {
+                place: {
+                    name: number_of(score)
+                    for name, score in found.items()
+                    if not isinstance(score, list)
+                }
+                for place, found in _by_place(scores).items()
+            },
+        )
+        for epoch, scores in read_scored_epochs(path)
+    ]

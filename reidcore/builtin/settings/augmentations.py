@@ -28,7 +28,7 @@ class Flip:
 class PadCrop:
     """Settings of `core.pad_crop`."""
 
-    pad: int = setting("pixels added on each side", default=10, at_least=0)
+    pad: int = setting("pixels added on each side", default=10, at_least=0, at_most=16384)
     fill: int = setting("value of the added pixels", default=0, at_least=0, at_most=255)
 
 

@@ -22,7 +22,7 @@ def _need_identities(given: Given, ids: int) -> None:
 class Shuffled:
     """Settings of `core.shuffled`."""
 
-    size: int = setting("pictures in a batch", at_least=1)
+    size: int = setting("pictures in a batch", at_least=1, at_most=10**6)
     drop_last: bool = setting(
         "whether an incomplete last batch is left out; the only batch never is", default=True
     )
@@ -44,8 +44,8 @@ class Shuffled:
 class Identities:
     """Settings of `core.identities`."""
 
-    ids: int = setting("different identities in a batch", at_least=1)
-    per_id: int = setting("pictures of each", at_least=1)
+    ids: int = setting("different identities in a batch", at_least=1, at_most=10**6)
+    per_id: int = setting("pictures of each", at_least=1, at_most=10**6)
 
     def check(self, given: Given) -> None:
         _need_identities(given, self.ids)
@@ -58,8 +58,10 @@ class Identities:
 class TwoModalities:
     """Settings of `core.two_modalities`."""
 
-    ids: int = setting("different identities in a batch", at_least=1)
-    per_id: int = setting("pictures of each, from each of both modalities", at_least=1)
+    ids: int = setting("different identities in a batch", at_least=1, at_most=10**6)
+    per_id: int = setting(
+        "pictures of each, from each of both modalities", at_least=1, at_most=10**6
+    )
 
     def check(self, given: Given) -> None:
         given.need_column("modality", "train")
