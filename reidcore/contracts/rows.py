@@ -23,10 +23,15 @@ SPLITS = ("train", "val", "query", "gallery", "test")
 """Values of the column split."""
 
 
-def natural_key(text: str) -> tuple[list[str | int], str]:
-    """Return a sorting key by which "2" comes before "10"; distinct texts have distinct keys."""
-    parts: list[str | int] = list(re.split("([0-9]+)", text))
-    parts[1::2] = map(int, parts[1::2])
+def natural_key(text: str) -> tuple[list[str | tuple[int, str]], str]:
+    """Return a sorting key by which "2" comes before "10"; distinct texts have distinct keys.
+
+    Numbers may be longer than Python makes integers of.
+    """
+    parts: list[str | tuple[int, str]] = list(re.split("([0-9]+)", text))
+    for place in range(1, len(parts), 2):
+        digits = str(parts[place]).lstrip("0")
+        parts[place] = len(digits), digits
     return parts, text
 
 

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from decimal import Decimal, InvalidOperation
+from unicodedata import category, normalize
 
 from reidcore.contracts.component import Row
 from reidcore.contracts.rows import natural_key
@@ -21,7 +22,8 @@ SHOWN = 3
 
 def same_numbers(names: Iterable[str]) -> list[list[str]]:
     """Return the groups of names that differ only in how a number is written: 1, 01 and 1.0, or
-    c1 and c01; in natural order."""
+    c1 and c01; or only in characters that look alike: full-width digits, accents that stand alone,
+    several or other blanks, and what is not seen at all. In natural order."""
     groups: dict[object, set[str]] = defaultdict(set)
     for name in names:
         groups[_meaning(name)].add(name)
@@ -29,7 +31,14 @@ def same_numbers(names: Iterable[str]) -> list[list[str]]:
     return sorted(alike, key=lambda group: natural_key(group[0]))
 
 
+def _plain(name: str) -> str:
+    """Return a name in the characters that it looks like."""
+    seen = (one for one in normalize("NFKC", name) if category(one) != "Cf")
+    return " ".join("".join(seen).split())
+
+
 def _meaning(name: str) -> object:
+    name = _plain(name)
     if _NUMBER.fullmatch(name):
         try:
             return Decimal(name)
@@ -46,13 +55,18 @@ def same_number_warnings(rows: Sequence[Row]) -> list[str]:
         ("identities", {row.pid for row in rows}),
     ):
         if alike := same_numbers(names):
-            shown = ", ".join(" = ".join(map(repr, group)) for group in alike[:SHOWN])
+            shown = ", ".join(" = ".join(map(_told, group)) for group in alike[:SHOWN])
             rest = f" and {len(alike) - SHOWN:,} more" * (len(alike) > SHOWN)
             warnings.append(
                 f"{what} written in several ways count as different: {shown}{rest}; "
                 "write each in one way, else scores are wrong"
             )
     return warnings
+
+
+def _told(name: str) -> str:
+    """Return a name in quotes, by codes where it looks like another."""
+    return repr(name) if name == _plain(name) else ascii(name)
 
 
 def is_junk(pid: str) -> bool:

@@ -27,6 +27,9 @@ from reidcore.errors import DataError
         (["9" * 400, "0" + "9" * 400], [["0" + "9" * 400, "9" * 400]]),
         (["9" * 40 + "1", "9" * 40 + "2"], []),
         (["1e999", "1e99999999", "nan", "inf", "٣", "3"], []),
+        (["1", "\uff11", "\u200b1", "2"], [["1", "\uff11", "\u200b1"]]),
+        (["gate\u00e9", "gatee\u0301", "gate"], [["gate\u00e9", "gatee\u0301"]]),
+        (["gate 1", "gate\u00a01", "gate  1", "gate1"], [["gate 1", "gate\u00a01", "gate  1"]]),
     ],
 )  # fmt: skip
 def test_numbers_written_in_several_ways(names: list[str], found: list[list[str]]):
@@ -65,6 +68,16 @@ def test_check_warns_of_equal_numbers(tmp_path: Path, capsys):
     said = capsys.readouterr().out
     assert "warning: cameras written in several ways count as different: '2' = '2.0'" in said
     assert "warning: identities written in several ways count as different: '02' = '2'" in said
+
+
+def test_check_tells_apart_what_looks_alike(tmp_path: Path, capsys):
+    """Characters that cannot be told apart are shown by their codes."""
+    text = ALIKE.replace("2.0", "\\u200b2")
+    listed(tmp_path, text)
+    (tmp_path / "own.csv").write_text(text.replace("\\u200b", "\u200b"))
+    assert reid("check", tmp_path / "own.csv") == 0
+    said = capsys.readouterr().out
+    assert "cameras written in several ways count as different: '2' = '\\u200b2'" in said
 
 
 RUN = """format = 1

@@ -290,6 +290,8 @@ def test_natural_order() -> None:
     expected = ["", "02", "2", "9", "10", "a", "car_2", "car_2b", "car_10"]
     assert sorted(names, key=natural_key) == expected
     assert sorted(names[::-1], key=natural_key) == expected
+    long = ["x" + "9" * 5000, "x1" + "0" * 5000, "x02" + "0" * 5000]
+    assert sorted(long[::-1], key=natural_key) == long
 
 
 def test_label_names() -> None:
