@@ -18,17 +18,26 @@ from reidcore.model.training_pairs import Pairs
 from reidcore.wiring.plan import Plan, Wired
 
 
-def _images(pixels: object) -> Images:
-    """Return normalised pixels as pictures. Raises UsageError for what is neither."""
+def _images(given: object, network: nn.Module) -> Images:
+    """Return pictures, or normalised pixels as pictures. Raises UsageError for what the network
+    cannot take."""
+    pixels = given.pixels if isinstance(given, Images) else given
+    weight = next(network.parameters(), None)
+    dtype = torch.float32 if weight is None else weight.dtype
     found = f"a {type(pixels).__name__}"
     if isinstance(pixels, Tensor):
-        if pixels.ndim == 4 and pixels.shape[1] == 3 and pixels.is_floating_point():
-            return Images(pixels)
-        found = f"{str(pixels.dtype).removeprefix('torch.')} {list(pixels.shape)}"
+        if pixels.ndim == 4 and pixels.shape[1] == 3 and pixels.dtype == dtype:
+            return given if isinstance(given, Images) else Images(pixels)
+        found = f"{_name(pixels.dtype)} {list(pixels.shape)}"
     raise UsageError(
-        f"model(images) was given {found}, expected Images or a float tensor [B, 3, H, W] of "
-        "normalised pixels; images(pictures) of reidcore.load(run) makes them of any pictures"
+        f"model(images) was given {found}, expected Images or a tensor, {_name(dtype)} "
+        "[B, 3, H, W], of normalised pixels; images(pictures) of reidcore.load(run) makes them of "
+        "any pictures"
     )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def in_role(role: str, path: str) -> bool:
@@ -160,8 +169,9 @@ class Model(nn.Module):
         """Return every feature that a part reads, {`instance.output`: tensor [B, ...]}, in float32;
         in mixed precision heads read each other's features as they are.
 
-        images: pictures, or the pixels alone, float [B, 3, H, W], normalised as the run file says,
-        of the first modality and unknown cameras. Raises UsageError for anything else.
+        images: pictures, or the pixels alone, [B, 3, H, W] in the dtype of the weights, normalised
+        as the run file says, of the first modality and unknown cameras. Raises UsageError for
+        anything else.
 
         Of a training batch that several processes share, each process makes the features of its
         own pictures. Those of all pictures are gathered, with gradient, where they are read.
@@ -170,7 +180,7 @@ class Model(nn.Module):
             with images.forward_pass() as own:
                 made = self._computed(own)
             return Lazy(made, lambda name: images.division.whole(made[name]))
-        return self._computed(images if isinstance(images, Images) else _images(images))
+        return self._computed(_images(images, self.backbone))
 
     def _computed(self, images: Images) -> dict[str, Tensor]:
         """Return the features of pictures that are all computed in this process."""

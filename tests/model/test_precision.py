@@ -279,6 +279,7 @@ def test_evaluation_takes_no_tf32():
         assert torch.backends.cudnn.allow_tf32 == before
     assert seen == [before, False]
     hook.remove()
+    model.backbone.register_forward_hook(lambda *_: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError):
-        model(batch.images[:, None])
+        model(batch.images)
     assert torch.backends.cudnn.allow_tf32 == before

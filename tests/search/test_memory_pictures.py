@@ -214,6 +214,10 @@ def test_the_network_takes_what_the_documentation_says(run, work):
         (torch.zeros(1, 1, 32, 16), "float32 [1, 1, 32, 16]"),
         (zeros(1, 3, 32, 16), "a ndarray"),
         (["p/0.png"], "a list"),
+        (torch.zeros(1, 3, 32, 16).double(), "float64 [1, 3, 32, 16]"),
+        (torch.zeros(1, 3, 32, 16).half(), "float16 [1, 3, 32, 16]"),
+        (Images(torch.zeros(1, 3, 32, 16, dtype=torch.uint8)), "uint8 [1, 3, 32, 16]"),
+        (Images(torch.zeros(1, 32, 16, 3)), "float32 [1, 32, 16, 3]"),
     ],
 )
 def test_what_the_network_cannot_take(run, given: object, said: str):
