@@ -49,9 +49,12 @@ def check_as_written(config: Any, table: Mapping[str, Any]) -> None:
     for field in attrs.fields(type(config)):
         key = field.alias or field.name
         kept = getattr(config, field.name)
-        plain = type(kept) in _PLAIN and type(table.get(key)) in _PLAIN and field.converter is None
-        if plain and kept != table[key] and kept == kept:
-            raise Unkept(_CHANGED.format(key, table[key], kept))
+        written = table.get(key)
+        if type(kept) is float and type(written) is int:
+            written = float(written)  # as a setting takes it, also where that is not exact
+        plain = type(kept) in _PLAIN and type(written) in _PLAIN and field.converter is None
+        if plain and kept != written and kept == kept:
+            raise Unkept(_CHANGED.format(key, written, kept))
 
 
 @contextmanager

@@ -82,6 +82,10 @@ class Data:
     )
 
 
+def _some(value: list[str]) -> str | None:
+    return None if value else "expected at least one"
+
+
 def _device(value: str) -> str | None:
     fits = re.fullmatch(r"auto|cpu|cuda(:\d+)?", value)
     return None if fits else "expected auto, cpu, cuda or cuda:N"
@@ -221,6 +225,7 @@ class Eval:
         "Views of each picture whose templates are merged; zoom is the middle 7/8 of height and "
         "width.",
         default=["plain"],
+        check=_some,
     )
     ranks: list[int] = setting("CMC ranks to print.", default=[1, 5, 10], at_least=1, at_most=10**6)
     batch: int = setting("Pictures per forward pass.", default=64, at_least=1)

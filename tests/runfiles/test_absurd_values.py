@@ -213,3 +213,14 @@ def test_paths_that_are_too_long(capsys, key):
     assert main(["check", "--no-dry", "demo", "--set", item]) == 4
     message = capsys.readouterr().err
     assert key in message and "too long" in message.lower() and len(message) < 1000
+
+
+@pytest.mark.parametrize("number", ["9007199254740993", "9223372036854775807"])
+def test_integers_that_a_number_rounds(capsys, number):
+    """A setting that takes any number takes an integer, which may be rounded."""
+    assert main(["check", "--no-dry", "demo", "--set", f"loss.triplet.margin={number}"]) == 0
+    capsys.readouterr()
+
+
+def test_no_views_at_all(capsys):
+    assert "eval.views=[]" in refused(capsys, "check", "--no-dry", "demo", "--set", "eval.views=[]")

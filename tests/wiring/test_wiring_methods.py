@@ -99,6 +99,7 @@ def test_settings_are_as_written():
     upper = attrs.make_class("Upper", {"name": attrs.field(converter=str.upper)})
     check_as_written(upper("a"), {"name": "a"})
     check_as_written(Settings(), {"size": 3.0, "sizes": [5], "other": 1})
+    check_as_written(attrs.make_class("Config", ["x"])(float(2**63 - 1)), {"x": 2**63 - 1})
     with pytest.raises(Unkept, match="'size' from 2 to 3"):
         check_as_written(Settings(), {"size": 2})
 
