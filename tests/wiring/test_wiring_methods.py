@@ -19,6 +19,7 @@ SOUND = {
     "facts": ("reader", Facts(3)),
     "rows": ("reader", [Row("/a.jpg", "1")]),
     "check": ("postprocessor", True),
+    "least": ("sampler", 2),
 }
 """Method -> kind of component and a result that fits."""
 UNSOUND = {
@@ -26,9 +27,10 @@ UNSOUND = {
                 *({"a": Feature.vector(size)} for size in (None, 8.0, -1))],
     "describe": [{}, Matching(None), Matching({"a": (8,)}), Matching({"a": TensorSpec((None,))})],
     "batch": [8, (8, None), BatchShape("8"), BatchShape(8, ids=2.0)],
-    "facts": [3, Facts(None), Facts("3")],
+    "facts": [3, Facts(None), Facts("3"), {"identities": 3}],
     "rows": ["a.jpg", ["a.jpg"], [None]],
     "check": ["yes", 1, Feature],
+    "least": ["2", 2.0, -1, [2]],
 }  # fmt: skip
 
 
@@ -48,11 +50,17 @@ def test_what_fits_is_returned(method):
     result = SOUND[method][1]
     assert call(method, result) == result
     assert call("rows", iter([Row("/a.jpg", "1")])) == [Row("/a.jpg", "1")]
+    assert call("facts", None) is None
 
 
 @pytest.mark.parametrize(
     ("method", "result"),
-    [(method, one) for method, results in UNSOUND.items() for one in [None, *results]],
+    [
+        (method, one)
+        for method, results in UNSOUND.items()
+        for one in [None, *results]
+        if (method, one) != ("facts", None)  # which stands for: not known without the data
+    ],
 )
 def test_what_does_not_fit_is_refused(method, result):
     """Nothing, a wrong type, and wrong numbers inside."""
