@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from reidcore.version import __version__
 
+# Not from typing, since Ctrl-C gives a traceback until the command `reid` watches for it.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from reidcore.search.search import Search
 

@@ -97,3 +97,14 @@ def test_ignored_where_the_caller_ignores_it(tmp_path):
     )
     done = python(tmp_path, "-c", code)
     assert done.returncode == 0 and "core:demo" in done.stdout
+
+
+def test_little_is_imported_before_it_is_watched(tmp_path):
+    """Only what Python imports when it starts, and the modules that begin the command."""
+    code = (
+        "import sys\nbefore = set(sys.modules)\nimport reidcore.__main__\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = python(tmp_path, "-c", code)
+    allowed = {"__future__", "os", "reidcore", "reidcore.__main__", "reidcore.version"}
+    assert set(done.stdout.split()) <= allowed
