@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from reidcore.cli.data_sets import add_reader, check_sets, counted, locate, print_counts, read_rows
 from reidcore.contracts.commands import RunCommand
+from reidcore.support.wording import readable
 
 if TYPE_CHECKING:
     from reidcore.data.check import Findings
@@ -75,9 +76,9 @@ def check_command(options: Namespace) -> int:
     print(path)
     print_counts(report.counts)
     if not read and (unused := unused_columns(path)):
-        print(f"warning: columns that are not used: {'; '.join(unused)}")
+        _print_line(f"warning: columns that are not used: {'; '.join(unused)}")
     for text in () if read else nobody_warnings(rows):
-        print(f"warning: {text}")
+        _print_line(f"warning: {text}")
     _print_report(report, None if options.all else SHOWN)
     return DataError.exit_code if report.failed else 0
 
@@ -113,7 +114,7 @@ def _print_report(report: Findings, most: int | None) -> None:
         most,
     )
     for text in report.labels:
-        print(f"warning: {text}")
+        _print_line(f"warning: {text}")
     _print_list(
         "error: {} without a match",
         ("query", "queries"),
@@ -137,9 +138,14 @@ def _print_list(title: str, noun: tuple[str, str], items: Sequence[str], most: i
         return
     print(title.format(counted(len(items), *noun)))
     for item in items[:most]:
-        print(f"  {item}")
+        _print_line(f"  {item}")
     if most is not None and len(items) > most:
         print(f"  and {len(items) - most:,} more (--all lists them)")
+
+
+def _print_line(text: str) -> None:
+    """Print what holds names of a manifest, which may be of any length and in any characters."""
+    print(readable(text.replace("\n", "\\n")))
 
 
 @contextmanager

@@ -29,6 +29,8 @@ BOX = "box"
 """Column of boxes, `left top right bottom` in pixels."""
 KNOWN = (*COLUMNS, BOX)
 """All columns that are read."""
+LATEST = 1e30
+"""Seconds beyond which, on either side of 0, differences of times are no longer computed with."""
 MOST_PROBLEMS = 10
 """Problems of one manifest that are listed before the rest is only counted."""
 
@@ -253,7 +255,7 @@ def _parse(
             time = float(value["time"])
         except ValueError:
             time = math.nan
-        if not math.isfinite(time):
+        if not abs(time) <= LATEST:
             complaints.append(f"time {value['time']!r}, expected seconds, such as 12.5, or nothing")
     full = os.path.join(folder, path)
     # "link/../a.jpg" is not "a.jpg" where link is a symbolic link, so ".." is left to the system.

@@ -222,3 +222,16 @@ def test_a_run_notes_rows_without_a_camera(tmp_path: Path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "1 of 3 pictures of test 'own' has none: own.csv row 6; these are not dropped" in said
     assert "no camera column" not in said
+
+
+def test_check_prints_names_of_any_kind(tmp_path: Path, capsys):
+    """Names of thousands of characters, with line breaks and control characters, one on a line."""
+    rows = ["path,pid,camera,split"]
+    for seed, pid in enumerate(["9" * 5000, '"a\nb"', "\x1b[31mred"]):
+        picture(tmp_path / f"{seed}.png", seed)
+        rows.append(f"{seed}.png,{pid},1,query")
+    (tmp_path / "own.csv").write_text("\n".join(rows) + "\n")
+    assert reid("check", tmp_path / "own.csv") == 4
+    said = capsys.readouterr().out
+    assert "identity 'a\\nb' is not" in said.replace("\\\\", "\\") and "\x1b" not in said
+    assert all(len(line) < 1000 for line in said.splitlines())

@@ -149,6 +149,7 @@ def test_column_given_twice(tmp_path: Path) -> None:
         ("a.jpg,1,2,train,noon", "time 'noon', expected seconds"),
         ("a.jpg,1,2,train,nan", "time 'nan', expected seconds"),
         ("a.jpg,1,2,train,inf", "time 'inf', expected seconds"),
+        ("a.jpg,1,2,train,-1e308", "time '-1e308', expected seconds"),
         (",1,2,train,", "path is empty"),
         ("a.jpg, ,2,train,", "pid is empty"),
         ("a.jpg,1", "2 cells, expected 5"),

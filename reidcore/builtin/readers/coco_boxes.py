@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from reidcore.contracts.openers import whole_box
 from reidcore.contracts.rows import SPLITS
 from reidcore.contracts.settings import setting
 from reidcore.data.labels import is_junk
-from reidcore.data.manifest import MOST_PROBLEMS
+from reidcore.data.manifest import LATEST, MOST_PROBLEMS
 from reidcore.errors import DataError, nearest
 
 Table = Mapping[str, Any]
@@ -183,7 +182,7 @@ def _text(tables: Sequence[Table], key: str, listed: str, needed: bool = False) 
 
 def _seconds(tables: Sequence[Table], key: str, listed: str) -> float:
     value = _found(tables, key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LATEST:
         raise DataError(f"{listed}: {key} is {str(value)[:100]}, expected seconds, such as 12.5")
     return float(value)
 

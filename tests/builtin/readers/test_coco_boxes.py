@@ -114,6 +114,8 @@ def change(path: str, value: object) -> Callable[[Content], object]:
         (lambda content: content, {"split": "use"}, "annotation 1: has no 'use'"),
         (change("annotations.0.use", "tran"), {"split": "use"}, "'tran', did you mean 'train'"),
         (lambda content: content, {"time": "file_name"}, "expected seconds"),
+        (change("annotations.0.at", 1e308), {"time": "at"}, r"at is 1e\+308, expected seconds"),
+        (change("annotations.0.at", 10**400), {"time": "at"}, "expected seconds"),
         (lambda content: content, {"categories": ["persons"]}, "did you mean 'person'"),
         (lambda content: content, {"identity": "trackid"}, "did you mean 'track_id'"),
         (lambda content: content, {"annotations": "other.json"}, "annotations not found at "),
