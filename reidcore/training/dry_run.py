@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from reidcore.contracts.component import Feature
 from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Batch, Images, Meta
-from reidcore.errors import PluginError, ReidError, UsageError
+from reidcore.errors import PluginError, UsageError
 from reidcore.model.model import Model
 from reidcore.model.training_pairs import Pairs
 from reidcore.ranking.comparer import make_fusion
@@ -24,15 +24,17 @@ from reidcore.ranking.resources import Resources
 from reidcore.ranking.sides import Sides
 from reidcore.ranking.templates import take, view_of
 from reidcore.runfiles.tables import RankingTable
-from reidcore.support.author_code import with_place
 from reidcore.support.seeds import seeded
 from reidcore.support.too_much import is_too_much, largest
 from reidcore.support.wording import few, in_words, shortened
+from reidcore.wiring.blame import blamed
 from reidcore.wiring.plan import Plan, Wired
 
 PER_ID = 3
 """Pictures of an identity in a random batch: not as many as identities, so that a part that takes
 one for the other is seen."""
+MOMENT = "dry run: "
+"""The beginning of every message that says what a part does wrong in it."""
 EXTREME = 1e6
 """Numbers of settings from which on a dry run that fails is not put down to a plugin."""
 
@@ -53,20 +55,6 @@ def random_batch(plan: Plan, device: torch.device, seed: int = 0, training: bool
         order % max(1, plan.given.cameras),
     )
     return Batch(images.to(device), (order // PER_ID % identities).to(device))
-
-
-@contextmanager
-def blamed(wired: Wired, doing: str) -> Iterator[None]:
-    """Turn whatever a part raises into an error that names it."""
-    try:
-        yield
-    except ReidError:
-        raise
-    except (Exception, SystemExit) as error:
-        owner = f"{wired.component.distribution} {wired.component.version}"
-        raise PluginError(
-            f"dry run: {wired.part}: {doing} failed: {with_place(error)} ({owner})"
-        ) from error
 
 
 def dry_run(plan: Plan, model: Model) -> list[str]:
@@ -179,7 +167,7 @@ def _watched(plan: Plan, model: Model) -> Iterator[None]:
             called = getattr(part, method)
 
             def checked(*given: Any, **named: Any) -> Any:
-                with blamed(wired, method):
+                with blamed(wired, method, MOMENT):
                     result = called(*given, **named)
                     if check is not None:
                         check(result)
@@ -248,15 +236,15 @@ def _match_once(model: Model, wired: Wired, batch: Batch) -> Template:
     assert matching is not None
     size, queries = len(batch), len(batch) - 1
     seen = [model(view_of(batch.images, view)) for view in model.plan.given.views]
-    with blamed(wired, "template"):
+    with blamed(wired, "template", MOMENT):
         template = matcher.merge([matcher.template(features) for features in seen])
     _check_template(wired, template, size)
     asking = take(template, slice(queries))
-    with blamed(wired, "distance"):
+    with blamed(wired, "distance", MOMENT):
         distances = matcher.distance(asking, template)
     check_distances(wired, distances, (queries, size))
     if matching.logits:
-        with blamed(wired, "logits"):
+        with blamed(wired, "logits", MOMENT):
             logits = matcher.logits(asking, template)
         if tuple(logits.shape) != (queries, size) or not logits.isfinite().all():
             raise PluginError(
@@ -307,8 +295,7 @@ def _rank_once(
     for name in ranking.post:
         post = posts[name]
         built = build_postprocessor(plan, post)
-        with blamed(post, "postprocessing"):
-            distances = built(distances, context)
+        distances = built(distances, context)
 
 
 def check_distances(wired: Wired, distances: Any, shape: tuple[int, int]) -> None:
