@@ -177,7 +177,7 @@ def test_a_missing_home_is_said(monkeypatch, tmp_path):
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.delenv("REID_CACHE", raising=False)
     monkeypatch.setattr(pwd, "getpwuid", nobody)
-    with pytest.raises(UsageError, match="set REID_CACHE"):
+    with pytest.raises(UsageError, match="REID_CACHE"):
         Demo().default_root()
 
 
