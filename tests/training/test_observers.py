@@ -19,6 +19,7 @@ from reidcore.support import files
 from reidcore.support.progress import Silent
 from reidcore.training import start, training_run
 from reidcore.training.observing import Observing
+from reidcore.training.options import TrainingOptions
 from reidcore.training.start import run_training
 from reidcore.wiring.make_plan import make_plan
 
@@ -98,7 +99,8 @@ def _train(folder, diary, other=None, sets=(), traceback=False, version="0") -> 
     plan = make_plan(parse_runfile(TEXT, Path("x.toml"), sets), plugins, make_data=True)
     said = Said()
     with runfolder.prepared(folder, resume=True):
-        run_training(plan, plugins, folder, sets, said, False, traceback=traceback)
+        options = TrainingOptions(folder, sets, check=False, traceback=traceback)
+        run_training(plan, plugins, options, said)
     return said
 
 
