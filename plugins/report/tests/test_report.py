@@ -353,7 +353,7 @@ def test_repeats(work, tmp_path):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("means.csv", "loss,seconds\n1,2\n", "means.csv is damaged: line 2 names no epoch"),
+        ("means.csv", "loss,seconds\n1,2\n", "means.csv is damaged: it has no column epoch"),
         ("means.csv", "epoch,loss\n1,much\n", "means.csv is damaged"),
         ("scores.json", "[1]", "scores.json is damaged"),
         ("scores-by-epoch.json", '[{"epoch": "x"}]', "scores-by-epoch.json is damaged"),
