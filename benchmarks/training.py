@@ -38,6 +38,7 @@ from reidcore.plugins.packaged_runs import find_packaged
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.support.progress import Plain
 from reidcore.support.seeds import generator
+from reidcore.training.options import TrainingOptions
 from reidcore.training.start import run_training
 from reidcore.wiring.make_plan import make_plan
 from reidcore.wiring.plan import Plan
@@ -148,7 +149,8 @@ def main() -> int:
     bare = BareLoop(plan, device)
     reporter = Alternating(bare)
     with tempfile.TemporaryDirectory() as folder:
-        run_training(plan, plugins, Path(folder), sets, reporter, check=False)
+        training = TrainingOptions(Path(folder), sets, check=False)
+        run_training(plan, plugins, training, reporter)
 
     name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
     print(f"{platform.platform()}; {processor()}; torch {torch.__version__} on {name}")

@@ -7,9 +7,13 @@ import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reidcore.cli.data_sets import add_reader, check_sets, counted, locate, print_counts, read_rows
 from reidcore.contracts.commands import RunCommand
+
+if TYPE_CHECKING:
+    from reidcore.contracts.component import Row
 
 
 def add_arguments(parser: ArgumentParser) -> RunCommand:
@@ -70,12 +74,9 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
 def index_command(options: Namespace) -> int:
     """`reid data index`; returns 0 or raises `ReidError`."""
     from reidcore.data.check import count_rows
-    from reidcore.data.index import ONE_FOLDER_EACH, compile_pattern, index_folder, some
-    from reidcore.data.labels import is_junk, nobody_warnings, same_number_warnings
+    from reidcore.data.index import ONE_FOLDER_EACH, compile_pattern
     from reidcore.data.manifest import write_manifest
-    from reidcore.data.opening import has_path
-    from reidcore.data.splits import draw_splits
-    from reidcore.errors import DataError, UsageError
+    from reidcore.errors import UsageError
     from reidcore.support.files import check_output
 
     check_sets(options)
@@ -94,18 +95,40 @@ def index_command(options: Namespace) -> int:
         raise UsageError(f"{output} exists already; replace it with --force, or choose -o FILE")
     if options.output:
         check_output(output)
+    notes: list[str] = []
     if options.read is not None:
-        rows = read_rows(options.read, options.reader_sets, folder)
-        if own := [row for row in rows if not has_path(row)]:
-            raise UsageError(
-                f"{counted(len(own), 'picture')} of {options.read}, such as {own[0].name}, can be "
-                "opened by the reader only, which a manifest cannot say; name the reader in the "
-                "run file instead"
-            )
-        write_manifest(output, rows)
-        print_counts(count_rows(rows))
-        print(f"wrote {output}")
-        return 0
+        rows = _rows_of_reader(options, folder)
+    else:
+        rows, notes = _rows_of_folder(options, folder, pattern)
+    write_manifest(output, rows)
+    print_counts(count_rows(rows))
+    for note in notes:
+        print(note)
+    print(f"wrote {output}")
+    return 0
+
+
+def _rows_of_reader(options: Namespace, folder: Path) -> list[Row]:
+    """The rows of the reader that is named; UsageError if a manifest cannot say them."""
+    from reidcore.data.opening import has_path
+    from reidcore.errors import UsageError
+
+    rows = read_rows(options.read, options.reader_sets, folder)
+    if own := [row for row in rows if not has_path(row)]:
+        raise UsageError(
+            f"{counted(len(own), 'picture')} of {options.read}, such as {own[0].name}, can be "
+            "opened by the reader only, which a manifest cannot say; name the reader in the "
+            "run file instead"
+        )
+    return rows
+
+
+def _rows_of_folder(options: Namespace, folder: Path, pattern: str) -> tuple[list[Row], list[str]]:
+    """The rows of pictures whose names fit the pattern, and notes on what is left out or odd."""
+    from reidcore.data.index import index_folder, some
+    from reidcore.data.labels import is_junk, nobody_warnings, same_number_warnings
+    from reidcore.data.splits import draw_splits
+    from reidcore.errors import DataError
 
     index = index_folder(folder, pattern)
     junk = [row for row in index.rows if is_junk(row.pid)]
@@ -118,36 +141,35 @@ def index_command(options: Namespace) -> int:
     without: Sequence[str] = ()
     if options.split is not None:
         draw = draw_splits(rows, options.split, options.seed)
-        rows, without = draw.rows, draw.without_query
-    write_manifest(output, rows)
+        rows, without = list(draw.rows), draw.without_query
 
-    print_counts(count_rows(rows))
+    notes = []
     if index.unmatched:
-        print(
+        notes.append(
             f"left out: {counted(len(index.unmatched), 'picture')} that did not fit "
             f"{pattern!r}: {some(index.unmatched)}"
         )
     if junk:
-        print(
+        notes.append(
             f"left out: {counted(len(junk), 'picture')} of identity {junk[0].pid!r}, which is junk "
             f"in Market-1501, not one person: {some([row.listed for row in junk])}"
         )
-    for text in (*nobody_warnings(rows), *same_number_warnings(rows)):
-        print(f"warning: {text}")
+    warnings = (*nobody_warnings(rows), *same_number_warnings(rows))
+    notes += [f"warning: {text}" for text in warnings]
     if index.others:
-        print(f"left out: {counted(index.others, 'file')} without a picture's ending")
+        notes.append(f"left out: {counted(index.others, 'file')} without a picture's ending")
     if without:
         reason = "one camera" if any(row.camera for row in rows) else "one picture"
-        print(
+        notes.append(
             f"{counted(len(without), 'test identity', 'test identities')} with only {reason} "
             f"(gallery, no query): {some(without)}"
         )
     if options.split is not None and options.split < 1 and all(r.split != "query" for r in rows):
-        print("warning: there is no query, so this data set cannot be evaluated")
+        notes.append("warning: there is no query, so this data set cannot be evaluated")
     if options.split is None and "{split}" not in pattern:
-        print("every picture is 'train'; --split 0.5 keeps half of the identities for testing")
-    print(f"wrote {output}")
-    return 0
+        half = "--split 0.5 keeps half of the identities for testing"
+        notes.append(f"every picture is 'train'; {half}")
+    return rows, notes
 
 
 def _fraction(text: str) -> float:

@@ -44,14 +44,11 @@ def check_sets(options: Namespace, keys: str = "--set") -> None:
 
 def read_rows(reader: str, sets: Sequence[str], folder: Path) -> list[Row]:
     """Return the rows that the reader of this full name finds in `folder`."""
-    from reidcore.errors import DataError
+    from reidcore.data.ask_reader import ask_reader
     from reidcore.plugins.loading import Plugins
 
     config = configured(Plugins().component("reader", reader).component.config, sets)
-    try:
-        return list(config.rows(folder))
-    except OSError as error:
-        raise DataError(f"{folder}: {error}") from error
+    return ask_reader(f"--read {reader}", reader, config, "rows", folder)
 
 
 def pictures(

@@ -13,6 +13,7 @@ from reidcore.cli import interrupts
 from reidcore.cli.commands import CORE_NAMES, find_command, listing
 from reidcore.cli.streams import flush, flush_at_end, no_reader, tell
 from reidcore.errors import DataError, PluginError, ReidError, UsageError
+from reidcore.plugins.finding import plugin_at_fault
 from reidcore.support.author_code import with_place
 from reidcore.support.too_much import is_too_much
 from reidcore.support.wording import a_or_an, in_words, readable, shortened
@@ -110,7 +111,7 @@ def _unreadable(error: OSError) -> bool:
 
 
 def _run(name: str, arguments: Sequence[str], traceback: bool) -> int:
-    """Finds the command, parses its arguments and runs it. What a plugin's command raises that is
+    """Finds the command, parses its arguments and runs it. What the code of a plugin raises that is
     no `ReidError` becomes a PluginError that names the plugin."""
     _yield_soon()
     _show_warnings_plainly()
@@ -138,10 +139,12 @@ def _run(name: str, arguments: Sequence[str], traceback: bool) -> int:
                 f"there is not enough memory: {shortened(in_words(error), 300)}. Lower eval.batch, "
                 "eval.memory or data.image, or take fewer pictures."
             ) from error
-        if name in CORE_NAMES:
+        plugin = plugin_at_fault(error) if name in CORE_NAMES else None
+        if name in CORE_NAMES and plugin is None:
             raise
         raise PluginError(
-            f"{command} failed: {with_place(error)}. `reid --traceback {name} ...` shows where."
+            f"{f'plugin {plugin}' if plugin else command} failed: {with_place(error)}. "
+            f"`reid --traceback {name} ...` shows where."
         ) from error
 
 

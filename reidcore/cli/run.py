@@ -100,7 +100,8 @@ class _Training:
 
     def run_one(self, run: RunFile, folder: Path, sets: Sequence[str]) -> dict[str, Any] | None:
         """Trains a run file, which the changes `sets` have made, and prints its scores."""
-        from reidcore.training.train import TrainingOptions, plan_training, train_plan
+        from reidcore.training.options import TrainingOptions
+        from reidcore.training.train import plan_training, train_plan
 
         resume = self.options.resume
         plan = plan_training(run, self.plugins, resume)

@@ -13,7 +13,7 @@ import attrs
 
 from reidcore.data.picture_files import BadPicture, check_size, open_regular, unreadable
 from reidcore.errors import DataError
-from reidcore.support.wording import in_words
+from reidcore.support.wording import in_words, shortened
 
 SMALL = 2**26
 """Bytes that a member may have however well it is packed."""
@@ -45,7 +45,7 @@ class ZipMember:
         except OSError as error:
             raise BadPicture(unreadable(self.archive, error)) from None
         except Exception as error:  # of several packers, and of damaged archives
-            raise BadPicture(f"cannot be unpacked: {in_words(error)[:200]}") from None
+            raise BadPicture(f"cannot be unpacked: {shortened(in_words(error), 200)}") from None
 
     def check(self) -> None:
         """Raise BadPicture unless the archive has the member and it may be read."""
@@ -115,11 +115,11 @@ def archive_names(archive: Path) -> list[str]:
         path = PurePosixPath(name)
         if path.as_posix() != name or path.is_absolute() or ".." in path.parts or "\0" in name:
             raise DataError(
-                f"{archive} has a member of the name {name[:200]!r}, expected a plain path such as "
-                "shots/0001.jpg"
+                f"{archive} has a member of the name {shortened(name, 200)!r}, expected a plain "
+                "path such as shots/0001.jpg"
             )
     if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise DataError(f"{archive} has two members of the name {twice[0][:200]!r}")
+        raise DataError(f"{archive} has two members of the name {shortened(twice[0], 200)!r}")
     return [name for name in names if not any(one.startswith(".") for one in name.split("/"))]
 
 
@@ -173,7 +173,7 @@ class _OpenArchives:
         except BadZipFile as error:
             raise BadPicture(f"cannot be read: {path} is no sound zip: {error}") from None
         except Exception as error:
-            raise BadPicture(f"cannot be read: {path}: {in_words(error)[:200]}") from None
+            raise BadPicture(f"cannot be read: {path}: {shortened(in_words(error), 200)}") from None
 
 
 def _opened(path: str) -> ZipFile:

@@ -11,14 +11,13 @@ import attrs
 
 from reidcore.contracts.component import Facts, Row
 from reidcore.contracts.rows import OPTIONAL
-from reidcore.contracts.wiring_methods import Unkept, call_wiring
+from reidcore.data.ask_reader import ask_reader
 from reidcore.data.datasets import DataPlan, Loaded
 from reidcore.data.manifest import find_data, read_manifest
-from reidcore.errors import DataError, PluginError, ReidError, nearest
+from reidcore.errors import DataError, PluginError, nearest
 from reidcore.protocols.all_protocols import PROTOCOLS
 from reidcore.protocols.base import POOL, Protocol
 from reidcore.runfiles.runfile import Source
-from reidcore.support.author_code import with_place
 
 UNKNOWN = Facts(
     identities=100,
@@ -133,21 +132,8 @@ def _protocol(source: Source, reader: Any) -> Protocol | None:
 
 
 def _ask(source: Source, reader: Any, method: str, *given: Path) -> Any:
-    """Return what a reader's method returns; `DataError` if its data, `PluginError` if it itself is
-    at fault."""
-    place = _place(source)
-    try:
-        return call_wiring("reader", reader, method, *given)
-    except DataError as error:
-        raise DataError(f"{place}: {error}") from None
-    except ReidError:
-        raise
-    except OSError as error:
-        raise DataError(f"{place}: {error}") from error
-    except (Exception, SystemExit) as error:
-        use = source.reader.use if source.reader else ""
-        text = str(error) if isinstance(error, Unkept) else with_place(error)
-        raise PluginError(f"{place}: {method}() of {use} failed: {text}") from error
+    use = source.reader.use if source.reader else ""
+    return ask_reader(_place(source), use, reader, method, *given)
 
 
 def _splits(source: Source, protocol: Protocol | None, have: Collection[str]) -> tuple[str, ...]:

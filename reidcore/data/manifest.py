@@ -24,6 +24,7 @@ from reidcore.contracts.openers import whole_box
 from reidcore.contracts.rows import COLUMNS, OPTIONAL, REQUIRED, SPLITS
 from reidcore.errors import DataError, nearest
 from reidcore.support.files import write_atomically
+from reidcore.support.wording import shortened
 
 BOX = "box"
 """Column of boxes, `left top right bottom` in pixels."""
@@ -32,7 +33,9 @@ KNOWN = (*COLUMNS, BOX)
 LATEST = 1e30
 """Seconds beyond which, on either side of 0, differences of times are no longer computed with."""
 MOST_PROBLEMS = 10
-"""Problems of one manifest that are listed before the rest is only counted."""
+"""Problems of one file that are listed before the rest is only counted."""
+LONGEST_PROBLEM = 300
+"""Characters of a problem that are shown."""
 
 
 def find_data(text: str, variable: str = "REID_DATA") -> Path:
@@ -81,14 +84,19 @@ def read_manifest(path: Path, labelled: bool = True, content: bytes | None = Non
         seen.setdefault(place, []).append((line, row))
         rows.append(row)
     if problems:
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        shown = problems[:MOST_PROBLEMS]
-        if len(problems) > len(shown):
-            shown.append(f"and {len(problems) - len(shown)} more")
-        raise DataError("\n  ".join([f"manifest {path} has {count}:", *shown]))
+        raise of_problems(f"manifest {path}", problems)
     if not rows:
         raise DataError(f"manifest {path} lists no pictures: there is nothing after its header")
     return rows
+
+
+def of_problems(file: str, problems: Sequence[str]) -> DataError:
+    """Return the error that lists the first problems of a file, and says how many there are."""
+    count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
+    shown = [shortened(text, LONGEST_PROBLEM) for text in problems[:MOST_PROBLEMS]]
+    if len(problems) > len(shown):
+        shown.append(f"and {len(problems) - len(shown):,} more")
+    return DataError("\n  ".join([f"{file} has {count}:", *shown]))
 
 
 def unused_columns(path: Path) -> list[str]:

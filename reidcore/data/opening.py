@@ -23,7 +23,7 @@ from reidcore.data.picture_files import (
     read_file,
 )
 from reidcore.errors import PluginError
-from reidcore.support.wording import in_words
+from reidcore.support.wording import in_words, one_line, shortened
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -118,7 +118,7 @@ def _given(opener: Opener) -> bytes:
     except BadPicture:
         raise
     except Exception as error:  # openers read what may be damaged in any way
-        raise BadPicture(f"cannot be read: {in_words(error)[:300]}") from None
+        raise BadPicture(f"cannot be read: {shortened(in_words(error), 300)}") from None
     if not isinstance(content, bytes | bytearray | memoryview):
         raise PluginError(
             f"{type(opener).__qualname__}.read() returned {type(content).__name__}, expected bytes"
@@ -184,8 +184,8 @@ def _damaged(error: Exception) -> BadPicture:
     if isinstance(error, MemoryError):
         return BadPicture("is too large: it needs more memory than there is")
     # Decoders raise struct.error, SyntaxError, EOFError and others.
-    said = " ".join(str(error).split()) or type(error).__name__
-    return BadPicture(f"cannot be decoded: {said[:200]}")
+    said = one_line(error) or type(error).__name__
+    return BadPicture(f"cannot be decoded: {shortened(said, 200)}")
 
 
 def _as_shown(file: Image.Image) -> Opened:

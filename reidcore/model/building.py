@@ -11,17 +11,17 @@ import torch
 from torch import nn
 
 from reidcore.contracts.parts import Context, Initial, Matcher
-from reidcore.contracts.wiring_methods import Unkept, unchanged
+from reidcore.contracts.wiring_methods import unchanged
 from reidcore.data.pictures import PictureLoader
 from reidcore.distributed.processes import ALONE, Processes
 from reidcore.errors import DataError, PluginError, ReidError, UsageError
 from reidcore.model.finite import faults, is_finite
 from reidcore.model.model import Model
 from reidcore.model.ownership import check_owned, hidden_notes
-from reidcore.support.author_code import with_place
 from reidcore.support.seeds import seed_all, seeded
 from reidcore.support.too_much import is_too_much, largest
 from reidcore.support.wording import in_words, shortened
+from reidcore.wiring.blame import failure
 from reidcore.wiring.plan import Plan, Wired
 
 
@@ -70,11 +70,7 @@ def build_part(plan: Plan, wired: Wired, context: Context | None = None) -> Any:
                 f"{wired.part}: {f'{which} asks' if which else 'it asks'} for more than this "
                 f"machine can hold: {shortened(in_words(error), 200)}"
             ) from error
-        text = str(error) if isinstance(error, Unkept) else with_place(error)
-        raise PluginError(
-            f"{wired.part}: building it failed: {text} "
-            f"({wired.component.distribution} {wired.component.version})"
-        ) from error
+        raise failure(wired, "building it", error) from error
 
 
 def build_model(plan: Plan, seed: int, initial: Initial = "offer") -> Model:
@@ -111,7 +107,7 @@ def _require_finite(wired: Wired, part: nn.Module) -> None:
         if not is_finite(value):
             raise PluginError(
                 f"{wired.part}: it was built with a weight that is not finite: {name}, "
-                f"{faults(value)} ({wired.component.distribution} {wired.component.version})"
+                f"{faults(value)} ({wired.owner})"
             )
 
 

@@ -281,5 +281,5 @@ def _output(outputs: Mapping[str, Tensor], name: str, wired: Wired) -> Tensor:
         raise PluginError(
             f"{wired.part}: output {name!r} was declared but is not given; it gives "
             f"{', '.join(sorted(outputs)) or 'nothing'} "
-            f"({wired.component.distribution} {wired.component.version})"
+            f"({wired.owner})"
         ) from None

@@ -89,7 +89,7 @@ def _holds_part(holder: Wired, held: Wired, name: str) -> str:
     if not name:
         return (
             f"{holder.part}: its build function returns the same module as that of {held.part}, "
-            f"which would be trained and saved twice; build a new one for each {_of(holder)}"
+            f"which would be trained and saved twice; build a new one for each ({holder.owner})"
         )
     attribute, _, inside = name.partition(".")
     word = held.part.where
@@ -98,7 +98,7 @@ def _holds_part(holder: Wired, held: Wired, name: str) -> str:
         write = f"hold Unowned({word}) in a plain list or dictionary {attribute!r}"
     return (
         f"{holder.part}: holds {held.part} as its module {name!r}, which would be trained and "
-        f"saved twice. Write {write} ({UNOWNED}) {_of(holder)}"
+        f"saved twice. Write {write} ({UNOWNED}) ({holder.owner})"
     )
 
 
@@ -106,9 +106,5 @@ def _shares(holder: Wired, what: str, name: str, own: str) -> str:
     return (
         f"{holder.part}: holds {what} as {name!r}, which would be trained and saved twice. Build "
         f"{own} for each part, or hold the module as Unowned(module) in all but one ({UNOWNED}) "
-        f"{_of(holder)}"
+        f"({holder.owner})"
     )
-
-
-def _of(wired: Wired) -> str:
-    return f"({wired.component.distribution} {wired.component.version})"

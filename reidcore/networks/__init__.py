@@ -4,8 +4,9 @@ Every stage is an attribute, so that a plugin can copy, replace or split it; sha
 are in `reidcore.sizes`.
 """
 
+from reidcore.networks.checkpoints import read_weights
 from reidcore.networks.common import Staged, StagedBackbone, init_convolutions
-from reidcore.networks.initial import LoadReport, initial_weights, load_weights, read_weights
+from reidcore.networks.initial import LoadReport, initial_weights, load_weights
 from reidcore.networks.mobilenet import MobileNetV2
 from reidcore.networks.osnet import OSNet
 from reidcore.networks.resnet import (

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from reidcore import hookspecs
 from reidcore.plugins.registration import Found
+from reidcore.support.author_code import package_of, place_in_plugin
 from reidcore.support.wording import in_words
 from reidcore.version import __version__
 
@@ -36,6 +37,14 @@ def find_plugins() -> list[Found]:
             seen.add(normalized(name))
             found.update(_of(distribution, name))
     return sorted(found)
+
+
+def plugin_at_fault(error: BaseException) -> Found | None:
+    """Return the plugin whose code an exception has left; None if it has left none's."""
+    place = place_in_plugin(error)
+    package = package_of(place)
+    found = (one for one in find_plugins() if place and one.value.partition(".")[0] == package)
+    return next(found, None)
 
 
 def normalized(distribution: str) -> str:

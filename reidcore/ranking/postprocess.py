@@ -12,6 +12,7 @@ from reidcore.errors import PluginError, ReidError
 from reidcore.model.building import build_part
 from reidcore.model.finite import is_finite
 from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.wiring.blame import blamed
 from reidcore.wiring.plan import Plan, Wired
 
 
@@ -20,8 +21,8 @@ class Postprocessor:
     """A built postprocessor. Call it with distances, float32 [Q, G], and the ranking that they come
     from; it returns others of the same shape.
 
-    Raises PluginError, naming the part, where what it returns is not float32 of that shape or not
-    finite, with the first such pair of pictures.
+    Raises PluginError, naming the part, where it fails, and where what it returns is not float32 of
+    that shape or not finite, with the first such pair of pictures.
     """
 
     wired: Wired
@@ -30,10 +31,11 @@ class Postprocessor:
     @torch.no_grad()
     def __call__(self, distances: Tensor, ranking: MatcherRanking) -> Tensor:
         part, shape = self.wired.part, distances.shape
-        try:
-            result = self.built(distances, ranking)
-        except ReidError as error:
-            raise type(error)(f"{part}: {error}") from error
+        with blamed(self.wired, "postprocessing"):
+            try:
+                result = self.built(distances, ranking)
+            except ReidError as error:
+                raise type(error)(f"{part}: {error}") from error
         if not isinstance(result, Tensor) or result.shape != shape or result.dtype != torch.float32:
             found = f"{result.dtype} {list(result.shape)}" if isinstance(result, Tensor) else result
             raise PluginError(f"{part}: returned {found} for float32 {list(shape)} distances")

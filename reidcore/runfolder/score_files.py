@@ -11,6 +11,7 @@ from typing import Any
 
 from reidcore.errors import DataError
 from reidcore.protocols.score_names import CURVE
+from reidcore.support.files import read_text
 from reidcore.support.json_files import Found, read_found
 from reidcore.support.wording import one_line_of
 
@@ -75,18 +76,7 @@ def read_means(path: Path) -> list[dict[str, float]]:
     def damaged(why: str) -> DataError:
         return DataError(f"{path} is damaged: {why}")
 
-    try:
-        text = path.read_bytes().decode()
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    except IsADirectoryError:
-        raise damaged("it is a folder, expected a file") from None
-    except UnicodeDecodeError as error:
-        raise damaged(f"it is not UTF-8: {error}") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    if not text:
-        raise damaged("it is empty")
+    text = read_text(path)
     try:
         header, *lines = [*csv.reader(io.StringIO(text, newline=""), strict=True)] or [[]]
     except csv.Error as error:

@@ -18,7 +18,7 @@ from reidcore.contracts.pictures import Images
 from reidcore.contracts.settings import INSTANCE
 from reidcore.errors import PluginError, ReidError
 from reidcore.ranking.templates import take
-from reidcore.support.author_code import with_place
+from reidcore.wiring.blame import failure
 from reidcore.wiring.plan import Wired
 
 
@@ -29,7 +29,7 @@ def identity_scores(
     try:
         return loss.identity_scores(features)
     except Exception as error:
-        raise _failed(wired, "identity_scores", error) from error
+        raise failure(wired, "identity_scores", error) from error
 
 
 def explained_part(
@@ -67,10 +67,10 @@ def _asked(
     except ReidError:
         raise
     except Exception as error:
-        raise _failed(wired, "explain", error) from error
+        raise failure(wired, "explain", error) from error
     complaint = _complaint(found, pictures, lines)
     if complaint:
-        raise PluginError(f"{wired.part}: explain {complaint} {_owner(wired)}")
+        raise PluginError(f"{wired.part}: explain {complaint} ({wired.owner})")
     return {f"{wired.part.role}.{name}": explanation for name, explanation in found.items()}
 
 
@@ -88,11 +88,3 @@ def _complaint(found: Any, pictures: int, lines: bool) -> str:
         if isinstance(one, Heat) and len(one.values) != pictures:
             return f"returned {name!r} with {len(one.values)} grids for {pictures} pictures"
     return ""
-
-
-def _failed(wired: Wired, method: str, error: Exception) -> PluginError:
-    return PluginError(f"{wired.part}: {method} failed: {with_place(error)} {_owner(wired)}")
-
-
-def _owner(wired: Wired) -> str:
-    return f"({wired.component.distribution} {wired.component.version})"

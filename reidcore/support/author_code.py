@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,11 @@ def with_place(error: BaseException) -> str:
     """Return an exception in words, with the line of a plugin's code that it left, if it did."""
     place = place_in_plugin(error)
     return f"{in_words(error)}, at {place}" if place else in_words(error)
+
+
+def package_of(place: str) -> str:
+    """Return the package, or the module that is in none, of a place in a plugin's code."""
+    return re.split(r"[/.]", place)[0]
 
 
 def place_in_plugin(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Writes files and folders atomically. `json_files` reads JSON.
+"""Writes files and folders atomically, and reads text. `json_files` reads JSON.
 
 What the system says against writing becomes an `OutputError`, a sentence that names the path.
 """
@@ -200,6 +200,24 @@ def not_there(path: Path) -> DataError:
         return DataError(f"{_full(path)} is missing")
     except OSError as error:
         return DataError(f"{_full(path)} cannot be read: {error.strerror or error}")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file that a program has written. Raises DataError if it is missing,
+    cannot be read, is empty or is not UTF-8."""
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is damaged: it is a folder, expected a file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is damaged: it is not UTF-8: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    if not text.strip():
+        raise DataError(f"{path} is damaged: it is empty")
+    return text
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from reidcore.errors import DataError
+from reidcore.support.files import read_text
 from reidcore.support.wording import one_line_of
 
 DEEPEST = 200
@@ -104,19 +105,7 @@ class Found:
 def read_found(path: Path) -> Found:
     """Return what a JSON file holds. Raises DataError if it is missing, cannot be read or is
     damaged."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is damaged: it is a folder, expected a file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is damaged: it is not UTF-8: {error}") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    if not text.strip():
-        raise DataError(f"{path} is damaged: it is empty")
-    return parsed(text, path)
+    return parsed(read_text(path), path)
 
 
 def parsed(text: str, path: Path) -> Found:

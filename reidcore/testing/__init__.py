@@ -15,7 +15,8 @@ A check that cannot be made, because data are absent, or that would only repeat 
 says, is skipped, and says why.
 """
 
-from reidcore.testing.checks import Check, check_plugin, iter_checks
+from reidcore.testing.check import Check
+from reidcore.testing.checks import check_plugin, iter_checks
 from reidcore.testing.failures import ConformanceError, NotChecked
 
 __all__ = ["Check", "ConformanceError", "NotChecked", "check_plugin", "iter_checks"]

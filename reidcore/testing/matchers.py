@@ -9,7 +9,7 @@ from reidcore.ranking.templates import count, take
 from reidcore.testing.failures import ConformanceError
 from reidcore.testing.samples import Sample, trained
 from reidcore.testing.toy_inputs import pictures, template_of
-from reidcore.training.dry_run import check_distances
+from reidcore.training.dry_checks import check_distances
 
 
 def tiles_give_the_whole(sample: Sample) -> None:

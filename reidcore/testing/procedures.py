@@ -10,6 +10,7 @@ from reidcore.errors import DataError
 from reidcore.support.progress import Silent
 from reidcore.testing.failures import ConformanceError, NotChecked
 from reidcore.testing.samples import Sample
+from reidcore.training.options import TrainingOptions
 from reidcore.training.start import run_training
 from reidcore.wiring.make_plan import make_plan
 
@@ -35,11 +36,11 @@ def resumes_to_the_same_end(sample: Sample) -> None:
         whole, broken = Path(base, "whole"), Path(base, "broken")
         whole.mkdir()
         broken.mkdir()
-        run_training(plan, sample.plugins, whole, (), Silent())
+        run_training(plan, sample.plugins, TrainingOptions(whole), Silent())
         try:
-            run_training(plan, sample.plugins, broken, (), _Stopping())
+            run_training(plan, sample.plugins, TrainingOptions(broken), _Stopping())
         except _Stop:
-            run_training(plan, sample.plugins, broken, (), Silent())
+            run_training(plan, sample.plugins, TrainingOptions(broken), Silent())
         else:
             raise ConformanceError("it does not count its epochs with run.epochs")
         for name in ("weights.safetensors", "scores.json"):

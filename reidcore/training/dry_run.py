@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reidcore.contracts.component import Feature
 from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Batch, Images, Meta
-from reidcore.errors import PluginError, ReidError, UsageError
+from reidcore.errors import PluginError, UsageError
 from reidcore.model.model import Model
 from reidcore.model.training_pairs import Pairs
 from reidcore.ranking.comparer import make_fusion
@@ -24,15 +23,25 @@ from reidcore.ranking.resources import Resources
 from reidcore.ranking.sides import Sides
 from reidcore.ranking.templates import take, view_of
 from reidcore.runfiles.tables import RankingTable
-from reidcore.support.author_code import with_place
 from reidcore.support.seeds import seeded
 from reidcore.support.too_much import is_too_much, largest
 from reidcore.support.wording import few, in_words, shortened
+from reidcore.training.dry_checks import (
+    check_distances,
+    check_features,
+    check_logits,
+    check_loss,
+    check_names,
+    check_template,
+)
+from reidcore.wiring.blame import blamed
 from reidcore.wiring.plan import Plan, Wired
 
 PER_ID = 3
 """Pictures of an identity in a random batch: not as many as identities, so that a part that takes
 one for the other is seen."""
+MOMENT = "dry run: "
+"""The beginning of every message that says what a part does wrong in it."""
 EXTREME = 1e6
 """Numbers of settings from which on a dry run that fails is not put down to a plugin."""
 
@@ -53,20 +62,6 @@ def random_batch(plan: Plan, device: torch.device, seed: int = 0, training: bool
         order % max(1, plan.given.cameras),
     )
     return Batch(images.to(device), (order // PER_ID % identities).to(device))
-
-
-@contextmanager
-def blamed(wired: Wired, doing: str) -> Iterator[None]:
-    """Turn whatever a part raises into an error that names it."""
-    try:
-        yield
-    except ReidError:
-        raise
-    except (Exception, SystemExit) as error:
-        owner = f"{wired.component.distribution} {wired.component.version}"
-        raise PluginError(
-            f"dry run: {wired.part}: {doing} failed: {with_place(error)} ({owner})"
-        ) from error
 
 
 def dry_run(plan: Plan, model: Model) -> list[str]:
@@ -179,7 +174,7 @@ def _watched(plan: Plan, model: Model) -> Iterator[None]:
             called = getattr(part, method)
 
             def checked(*given: Any, **named: Any) -> Any:
-                with blamed(wired, method):
+                with blamed(wired, method, MOMENT):
                     result = called(*given, **named)
                     if check is not None:
                         check(result)
@@ -188,9 +183,9 @@ def _watched(plan: Plan, model: Model) -> Iterator[None]:
             _replace(stack, part, method, checked)
 
         for wired in (plan.backbone, *plan.heads):
-            watch(wired, "forward", functools.partial(_check_names, plan, wired))
+            watch(wired, "forward", functools.partial(check_names, plan, wired))
         for wired in plan.losses:
-            watch(wired, "forward", _check_loss)
+            watch(wired, "forward", check_loss)
             for moment in ("before_training", "after_step", "after_epoch"):
                 watch(wired, moment)
         yield
@@ -205,82 +200,24 @@ def _replace(stack: ExitStack, owner: nn.Module, name: str, value: Any) -> None:
     setattr(owner, name, value)
 
 
-def _check_names(plan: Plan, wired: Wired, outputs: Mapping[str, Tensor]) -> None:
-    """Check that the wanted outputs are given, and none that is not declared."""
-    missing = sorted(plan.wanted[wired.part.role] - set(outputs))
-    extra = sorted(set(outputs) - set(wired.outputs))
-    for names, text in ((missing, "does not give"), (extra, "gives undeclared")):
-        if names:
-            raise PluginError(f"dry run: {wired.part}: {text} output {', '.join(names)}")
-
-
-def _check_loss(result: Any) -> None:
-    """Check that a loss is one finite number, and its logged terms numbers."""
-    value, logged = result if isinstance(result, tuple) else (result, {})
-    if not isinstance(value, Tensor) or value.ndim != 0:
-        raise ValueError(f"the loss is {_shown(value)}, not a scalar")
-    if not value.isfinite():
-        raise ValueError(f"the loss is {value.item()}")
-    for term, number in logged.items():
-        if torch.as_tensor(number).numel() != 1:
-            raise ValueError(f"its term {term!r} is {_shown(number)}, not a number")
-
-
-def check_features(plan: Plan, features: Mapping[str, Tensor], size: int) -> None:
-    """Check that every feature has its declared shape and only finite numbers."""
-    for wired in (plan.backbone, *plan.heads):
-        instance = wired.part.name or "backbone"
-        for output in plan.wanted[wired.part.role]:
-            declared: Feature = wired.outputs[output]
-            tensor = features[f"{instance}.{output}"]
-            if tuple(tensor.shape) != (size, *declared.shape):
-                raise PluginError(
-                    f"dry run: {wired.part}: output {output!r} is declared as {declared} for each "
-                    f"picture, but {size} pictures give {list(tensor.shape)}"
-                )
-            if not tensor.isfinite().all():
-                raise PluginError(f"dry run: {wired.part}: output {output!r} is not finite")
-
-
 def _match_once(model: Model, wired: Wired, batch: Batch) -> Template:
     """Return the batch's template, once it and the distances within the batch are checked."""
     matcher, matching = model.matchers[wired.part.name], wired.matching
     assert matching is not None
     size, queries = len(batch), len(batch) - 1
     seen = [model(view_of(batch.images, view)) for view in model.plan.given.views]
-    with blamed(wired, "template"):
+    with blamed(wired, "template", MOMENT):
         template = matcher.merge([matcher.template(features) for features in seen])
-    _check_template(wired, template, size)
+    check_template(wired, template, size)
     asking = take(template, slice(queries))
-    with blamed(wired, "distance"):
+    with blamed(wired, "distance", MOMENT):
         distances = matcher.distance(asking, template)
     check_distances(wired, distances, (queries, size))
     if matching.logits:
-        with blamed(wired, "logits"):
+        with blamed(wired, "logits", MOMENT):
             logits = matcher.logits(asking, template)
-        if tuple(logits.shape) != (queries, size) or not logits.isfinite().all():
-            raise PluginError(
-                f"dry run: {wired.part}: logits of {queries} x {size} pictures are "
-                f"{_shown(logits)}, not finite float32 [{queries}, {size}]"
-            )
+        check_logits(wired, logits, (queries, size))
     return template
-
-
-def _check_template(wired: Wired, template: Template, size: int) -> None:
-    """Check the tensors of a template of `size` pictures against what the matcher declares."""
-    assert wired.matching is not None
-    for key, spec in wired.matching.template.items():
-        found = template.get(key)
-        if found is None or tuple(found.shape) != (size, *spec.shape):
-            raise PluginError(
-                f"dry run: {wired.part}: template {key!r} is declared as {list(spec.shape)} for "
-                f"each picture, but {size} pictures give {_shown(found)}"
-            )
-        if str(found.dtype) != f"torch.{spec.dtype}":
-            raise PluginError(
-                f"dry run: {wired.part}: template {key!r} is declared as {spec.dtype}, but is "
-                f"{found.dtype}"
-            )
 
 
 def _rank_once(
@@ -307,27 +244,4 @@ def _rank_once(
     for name in ranking.post:
         post = posts[name]
         built = build_postprocessor(plan, post)
-        with blamed(post, "postprocessing"):
-            distances = built(distances, context)
-
-
-def check_distances(wired: Wired, distances: Any, shape: tuple[int, int]) -> None:
-    """Check a matcher's promises: float32, finite, not negative, at most 1 if `unit`."""
-    place = f"dry run: {wired.part}: distance"
-    if not isinstance(distances, Tensor) or tuple(distances.shape) != shape:
-        raise PluginError(f"{place} gives {_shown(distances)} for {shape[0]} x {shape[1]} pictures")
-    if distances.dtype != torch.float32:
-        raise PluginError(f"{place} gives {distances.dtype}, not torch.float32")
-    if not distances.isfinite().all():
-        raise PluginError(f"{place} is not finite")
-    if (distances < 0).any():
-        raise PluginError(f"{place} is negative: {distances.min().item():g}")
-    assert wired.matching is not None
-    if wired.matching.unit and (distances > 1).any():
-        raise PluginError(
-            f"{place} promises to lie in [0, 1], but reaches {distances.max().item():g}"
-        )
-
-
-def _shown(value: Any) -> str:
-    return f"{value.dtype} {list(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        distances = built(distances, context)

@@ -16,9 +16,10 @@ import attrs
 
 from reidcore.contracts.run_interfaces import Run
 from reidcore.errors import DataError
-from reidcore.plugins.loading import LoadedPlugin, Observers, Plugins
+from reidcore.plugins.loading import Observers, Plugins
 from reidcore.plugins.registration import OBSERVERS, Found
 from reidcore.runfolder.folder import OBSERVED
+from reidcore.support.author_code import place_in_plugin
 from reidcore.support.files import remove_file, write_json
 from reidcore.support.json_files import read_json
 from reidcore.support.progress import Reporter
@@ -31,14 +32,15 @@ STARTED, EPOCH_ENDED, ENDED = OBSERVERS
 
 @attrs.frozen
 class Failure:
-    """What an observer raised, from which hook, at which file and line."""
+    """What an observer raised, and from which hook."""
 
     hook: str
-    place: str
     error: BaseException
 
     def __str__(self) -> str:
-        return f"{self.hook} failed{self.place}: {shortened(in_words(self.error), 400)}"
+        text = f"{self.hook} failed: {shortened(in_words(self.error), 400)}"
+        place = place_in_plugin(self.error)
+        return f"{text}, at {place}" if place else text
 
 
 @attrs.define
@@ -50,7 +52,6 @@ class Observer:
 
     found: Found
     hooks: Observers
-    package: str
     epochs: int = 0
     ended: bool = False
     failure: Failure | None = None
@@ -64,7 +65,7 @@ class Observer:
         except (Exception, SystemExit) as error:
             if _interrupted(error):
                 raise KeyboardInterrupt from error
-            self.failure = Failure(hook, _place(error, self.package), error)
+            self.failure = Failure(hook, error)
         return self.failure is None
 
 
@@ -73,8 +74,7 @@ def observers_of(plugins: Plugins, names: Iterable[str]) -> list[Observer]:
     found = []
     for name in dict.fromkeys(names):
         hooks = plugins.observers([name])
-        loaded = plugins.load(name)
-        found.append(Observer(loaded.found, hooks, _package(loaded)))
+        found.append(Observer(plugins.load(name).found, hooks))
     return found
 
 
@@ -191,24 +191,6 @@ class Observing:
             f"observer {one.found}: was not told of {lacks}, because its {one.failure}; once that "
             "is mended, `reid run` with --resume tells it, and trains nothing"
         )
-
-
-def _package(plugin: LoadedPlugin) -> str:
-    """Return the name of the outermost package that a plugin's module lies in."""
-    name = getattr(plugin.module, "__name__", "")
-    return str(name).partition(".")[0]
-
-
-def _place(error: BaseException, package: str) -> str:
-    """Return the innermost place in the plugin's own code, else of all, that an error came from."""
-    frames = list(traceback.walk_tb(error.__traceback__))[1:]  # the first one is ours
-    own = [
-        (frame.f_code.co_filename, line)
-        for frame, line in frames
-        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package
-    ]
-    every = own or [(frame.f_code.co_filename, line) for frame, line in frames]
-    return f" at {every[-1][0]}, line {every[-1][1]}" if every else ""
 
 
 def _interrupted(error: BaseException | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from reidcore.support.files import remove_file, write_atomically, write_json
 from reidcore.support.progress import Reporter
 from reidcore.training.dry_run import dry_run
 from reidcore.training.observing import Observing, observers_of
+from reidcore.training.options import TrainingOptions
 from reidcore.training.saves import is_trained
 from reidcore.training.training_run import TrainingRun, training_rows
 from reidcore.wiring.plan import Plan
@@ -33,21 +34,17 @@ from reidcore.wiring.plan import Plan
 def run_training(
     plan: Plan,
     plugins: Plugins,
-    folder: Path,
-    sets: Sequence[str],
+    options: TrainingOptions,
     reporter: Reporter,
-    check: bool = True,
     processes: Processes = ALONE,
-    traceback: bool = False,
 ) -> dict[str, Any] | None:
     """Train and evaluate a plan in its folder, from where the last save stopped; return the scores.
 
-    sets: the `--set` items that the plan was made with. check: make a dry run first, if the run
-    is new. processes: those that all call this and share the work. They compute what one does, up
-    to rounding, but for random numbers that layers of the network draw. traceback: show the whole
-    one of what an observer raises. The caller holds the folder by `runfolder.folder.prepared`.
+    A dry run is made if the run is new. processes: those that all call this and share the work.
+    They compute what one does, up to rounding, but for random numbers that layers of the network
+    draw. The caller holds the folder by `runfolder.folder.prepared`.
     """
-    settings = plan.runfile.train
+    settings, folder = plan.runfile.train, options.folder
     device = choose_device(settings.device)
     _set_determinism(settings.deterministic)
     if settings.compile and processes.count > 1:
@@ -56,8 +53,8 @@ def run_training(
             "process, or set train.compile = false"
         )
     observers = observers_of(plugins, plan.runfile.plugins if processes.first else ())
-    observing = Observing(observers, folder, reporter, traceback)
-    record = make_record(plan, sets, device, processes.count)
+    observing = Observing(observers, folder, reporter, options.traceback)
+    record = make_record(plan, options.sets, device, processes.count)
     started, another = (folder / RECORD).exists(), False
     if started:
         if processes.first:
@@ -73,7 +70,7 @@ def run_training(
     model = build_model(plan, settings.seed, "none" if saved else "need").to(device)
     model.freeze_norms(settings.frozen_norm)
     loader = make_loader(plan, device, processes)
-    _say_notes(model, reporter, check and processes.first and not saved)
+    _say_notes(model, reporter, options.check and processes.first and not saved)
     if processes.first and (not started or another):
         _write_start(plan, folder, record)
     reporter.say(_headline(model, record))

@@ -12,8 +12,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from reidcore.data.load_data import require_data
 from reidcore.errors import ReidError, UsageError
 from reidcore.plugins.loading import Plugins
@@ -24,27 +22,12 @@ from reidcore.runfolder.folder import prepared
 from reidcore.support.progress import Reporter, Silent
 from reidcore.support.too_much import is_too_much, largest
 from reidcore.support.wording import in_words, shortened
+from reidcore.training.options import TrainingOptions
 from reidcore.wiring.make_plan import make_plan
 from reidcore.wiring.plan import Plan, require_weights
 
 if TYPE_CHECKING:
     from reidcore.distributed.processes import Processes
-
-
-@attrs.frozen
-class TrainingOptions:
-    """Options of one training beside its run file.
-
-    folder: the run folder. sets: the `--set` items that the run file was read with. resume: go on
-    with the run in the folder, if there is one. check: make a dry run on a random batch first.
-    traceback: show the whole one of what an observer raises.
-    """
-
-    folder: Path
-    sets: Sequence[str]
-    resume: bool = False
-    check: bool = True
-    traceback: bool = False
 
 
 def train(
@@ -141,16 +124,7 @@ def train_plan(
         from reidcore.training.start import run_training
 
         try:
-            return run_training(
-                plan,
-                plugins,
-                options.folder,
-                options.sets,
-                reporter(),
-                check=options.check,
-                processes=processes or ALONE,
-                traceback=options.traceback,
-            )
+            return run_training(plan, plugins, options, reporter(), processes or ALONE)
         except Exception as error:
             settings = plan.resolved()
             if isinstance(error, ReidError) or not is_too_much(error, settings):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-import attrs
 import torch
 from torch import Tensor, nn
 
-from reidcore.contracts.parts import Template
 from reidcore.contracts.pictures import Batch, Rows
 from reidcore.data.pictures import PictureLoader, make_rows
 from reidcore.distributed.shared_batches import average_gradients
@@ -21,7 +19,7 @@ from reidcore.evaluation.evaluate import evaluate
 from reidcore.evaluation.evaluation_job import evaluation_job
 from reidcore.model.building import build_part
 from reidcore.model.model import Model
-from reidcore.ranking.comparer import Comparer, make_comparer
+from reidcore.ranking.comparer import make_comparer
 from reidcore.runfiles.tables import FITTED
 from reidcore.runfolder.peak_memory import peak_memory
 from reidcore.support.files import write_atomically
@@ -30,6 +28,7 @@ from reidcore.support.seeds import generator, seed_all
 from reidcore.training.epoch_log import EpochLog, diverged
 from reidcore.training.observing import Observing
 from reidcore.training.optimizers import make_optimizer, owned, set_rates
+from reidcore.training.sampler_answers import SamplerAnswers
 from reidcore.training.saves import Saves
 from reidcore.wiring.plan import Plan
 
@@ -37,27 +36,6 @@ from reidcore.wiring.plan import Plan
 def training_rows(plan: Plan) -> Rows:
     """Return the training pictures of a plan whose data are at hand."""
     return make_rows(plan.data.training_rows(), plan.data.camera_numbers, plan.given.modalities)
-
-
-class _Ask:
-    """Answers a sampler: features and distances of training pictures as the model is now."""
-
-    def __init__(self, comparer: Comparer, rows: Rows):
-        self._comparer = attrs.evolve(comparer, views=("plain",))
-        self._rows = rows
-
-    def features(self, name: str, indices: Sequence[int]) -> Tensor:
-        batches = self._comparer.features(self._rows.take(indices))
-        return torch.cat([features[name] for features, _ in batches])
-
-    def distances(self, matcher: str, a: Sequence[int], b: Sequence[int]) -> Tensor:
-        first = self._templates(matcher, a)
-        second = first if list(a) == list(b) else self._templates(matcher, b)
-        paths = self._rows.take(a).paths, self._rows.take(b).paths
-        return self._comparer.distances(matcher, first, second, paths)
-
-    def _templates(self, matcher: str, indices: Sequence[int]) -> Template:
-        return self._comparer.templates([matcher], self._rows.take(indices))[matcher]
 
 
 class TrainingRun:
@@ -111,7 +89,7 @@ class TrainingRun:
             raise UsageError("[data]: missing key 'batch', which training needs")
         draw = generator(self.seed, "order", epoch, stream)
         # Drawn before the first step: what a sampler asks must not depend on how far workers are.
-        order = list(self.sampler.epoch(rows, draw, _Ask(self._comparer, rows)))
+        order = list(self.sampler.epoch(rows, draw, SamplerAnswers(self._comparer, rows)))
         for batch in self._loader.training(rows, order, epoch, stream):
             self._log.pictures += len(batch)
             yield batch

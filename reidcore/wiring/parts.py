@@ -9,7 +9,7 @@ from typing import Any, Literal
 import attrs
 
 from reidcore.contracts.given import Given, WiringError
-from reidcore.contracts.wiring_methods import Unkept, call_wiring, check_as_written
+from reidcore.contracts.wiring_methods import call_wiring, check_as_written
 from reidcore.data.manifest import find_data
 from reidcore.errors import PluginError, ReidError, UsageError
 from reidcore.plugins.loading import Plugins
@@ -17,8 +17,8 @@ from reidcore.plugins.registration import LoadedComponent
 from reidcore.runfiles.problems import Problems
 from reidcore.runfiles.runfile import Part, RunFile
 from reidcore.runfiles.strict import structure
-from reidcore.support.author_code import with_place
 from reidcore.support.wording import few
+from reidcore.wiring.blame import cause
 from reidcore.wiring.plan import Wired
 from reidcore.wiring.references import reachable_heads
 from reidcore.wiring.trials import has_trials, with_trial
@@ -133,9 +133,7 @@ class PartLoader:
     def blame_plugin(self, wired: Wired, what: str, error: BaseException) -> None:
         """Note a mistake of the plugin that the part comes from, as in "outputs() failed"."""
         self.failed.add(wired.part.role)
-        owner = f"{wired.component.distribution} {wired.component.version}"
-        text = str(error) if isinstance(error, Unkept) else with_place(error)
-        self._break(str(wired.part), f"{what} of {owner} failed: {text}")
+        self._break(str(wired.part), f"{what} of {wired.owner} failed: {cause(error)}")
 
     def _break(self, part: str, text: str) -> None:
         """Note a mistake of a plugin that stops this part, and perhaps others."""

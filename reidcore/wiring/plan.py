@@ -42,6 +42,11 @@ class Wired:
         """The name before the dot in the names of its features: `backbone`, or a head's own."""
         return self.part.name if self.part.where == "head" else self.part.role
 
+    @property
+    def owner(self) -> str:
+        """The distribution that the part comes from, with its version."""
+        return f"{self.component.distribution} {self.component.version}"
+
     def build(self) -> Callable[..., Any]:
         """Return the function that makes the part, imported now."""
         return build_function(self.component)

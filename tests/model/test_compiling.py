@@ -20,6 +20,7 @@ from reidcore.plugins.loading import Plugins
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.support.progress import Silent
 from reidcore.training.dry_run import dry_run, random_batch
+from reidcore.training.options import TrainingOptions
 from reidcore.training.start import run_training
 from reidcore.wiring.make_plan import make_plan
 from reidcore.wiring.plan import Plan
@@ -136,11 +137,13 @@ def test_compiled_runs_resume_and_load(tmp_path: Path):
     plan, plugins = planned(ON, make_data=True)
     for name in ("whole", "resumed", "plain"):
         (tmp_path / name).mkdir()
-    scores = run_training(plan, plugins, tmp_path / "whole", [ON], Silent())
+    scores = run_training(plan, plugins, TrainingOptions(tmp_path / "whole", [ON]), Silent())
     with pytest.raises(KeyboardInterrupt):
-        run_training(plan, plugins, tmp_path / "resumed", [ON], Killed())
-    assert run_training(plan, plugins, tmp_path / "resumed", [ON], Silent()) == scores
-    run_training(planned(make_data=True)[0], plugins, tmp_path / "plain", [], Silent())
+        run_training(plan, plugins, TrainingOptions(tmp_path / "resumed", [ON]), Killed())
+    assert (
+        run_training(plan, plugins, TrainingOptions(tmp_path / "resumed", [ON]), Silent()) == scores
+    )
+    run_training(planned(make_data=True)[0], plugins, TrainingOptions(tmp_path / "plain"), Silent())
     whole, resumed, plain = (
         read_tensors(tmp_path / name / "weights.safetensors")[0]
         for name in ("whole", "resumed", "plain")
@@ -173,7 +176,7 @@ def test_several_processes_do_not_compile(tmp_path: Path):
     """The norms that processes share are refused before anything is built."""
     plan, plugins = planned(ON)
     with pytest.raises(UsageError, match=r"train.compile = false"):
-        run_training(plan, plugins, tmp_path, [], Silent(), processes=Processes(0, 2))
+        run_training(plan, plugins, TrainingOptions(tmp_path), Silent(), processes=Processes(0, 2))
     assert not list(tmp_path.iterdir())
 
 

@@ -216,6 +216,16 @@ def test_broken_matchers_and_readers(toy_folder, capsys):
         assert f"[data] train 'unreadable': {method}" in refused(capsys, bad, code=3)
 
 
+@pytest.mark.parametrize("command", ["check", "index"])
+def test_broken_readers_of_commands(toy_folder, capsys, command):
+    """The commands that take --read name the reader, too."""
+    words = ["data", command, ".", "--read", "wrong.unreadable", "-o", "rows.csv"]
+    assert main(words[: 5 if command == "check" else None]) == 3
+    said = capsys.readouterr().err
+    assert "--read wrong.unreadable: rows() of wrong.unreadable failed: ZeroDivision" in said
+    assert "at reid_wrong/plugin.py:42" in said
+
+
 def test_set_changes_what_it_names(toy_folder):
     """Every form of `--set`: keys, nested tables, instance names, indices, text and lists."""
     items = (

@@ -19,6 +19,7 @@ from reidcore.support import files
 from reidcore.support.progress import Silent
 from reidcore.training import start, training_run
 from reidcore.training.observing import Observing
+from reidcore.training.options import TrainingOptions
 from reidcore.training.start import run_training
 from reidcore.wiring.make_plan import make_plan
 
@@ -98,7 +99,8 @@ def _train(folder, diary, other=None, sets=(), traceback=False, version="0") -> 
     plan = make_plan(parse_runfile(TEXT, Path("x.toml"), sets), plugins, make_data=True)
     said = Said()
     with runfolder.prepared(folder, resume=True):
-        run_training(plan, plugins, folder, sets, said, False, traceback=traceback)
+        options = TrainingOptions(folder, sets, check=False, traceback=traceback)
+        run_training(plan, plugins, options, said)
     return said
 
 
@@ -137,7 +139,8 @@ def test_one_that_raises_harms_nothing(train, whole, tmp_path, hook, error):
     assert left == files_ and other.told == told
     first, last = said.of("observer diary (reid-plugin-diary 0)")
     line = Diary.note.__code__.co_firstlineno + 2
-    assert f"{hook} failed at {__file__}, line {line}: {type(error).__name__}" in first
+    assert f"{hook} failed: {type(error).__name__}" in first
+    assert f"{Path(__file__).name}:{line}; the run goes on" in first
     assert "the run goes on" in first and "\n" not in first
     assert "was not told of " in last and "--resume" in last and "\n" not in last
     assert ("epochs 1 to 3 and the end" in last) == (hook != "reid_run_ended")

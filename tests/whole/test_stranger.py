@@ -232,6 +232,7 @@ def inside(work, monkeypatch, tmp_path):
         from reidcore.plugins.loading import Plugins
         from reidcore.runfiles.parse import parse_runfile
         from reidcore.support.progress import Silent
+        from reidcore.training.options import TrainingOptions
         from reidcore.training.start import run_training
         from reidcore.wiring.make_plan import make_plan
 
@@ -239,7 +240,7 @@ def inside(work, monkeypatch, tmp_path):
         plugins.add("stranger", plugin)
         plan = make_plan(parse_runfile(plugin.SAMPLE, Path("x.toml"), changes), plugins)
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
-        run_training(plan, plugins, folder, changes, Silent())
+        run_training(plan, plugins, TrainingOptions(folder, changes), Silent())
         return folder
 
     return build

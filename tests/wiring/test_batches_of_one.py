@@ -22,6 +22,7 @@ from reidcore.runfiles.parse import parse_runfile
 from reidcore.runfolder import folder as runfolder
 from reidcore.support.progress import Silent
 from reidcore.training.dry_run import dry_run
+from reidcore.training.options import TrainingOptions
 from reidcore.training.start import run_training
 from reidcore.wiring.make_plan import make_plan
 
@@ -129,4 +130,4 @@ def test_what_nobody_foresees_is_told_in_a_sentence(tmp_path, monkeypatch):
         runfolder.prepared(tmp_path / "run", resume=False),
         pytest.raises(UsageError, match="a training batch has one picture, which a batch norm"),
     ):
-        run_training(plan, Plugins([]), tmp_path / "run", (), Silent(), check=False)
+        run_training(plan, Plugins([]), TrainingOptions(tmp_path / "run", check=False), Silent())

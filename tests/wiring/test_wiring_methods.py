@@ -63,7 +63,7 @@ def test_what_fits_is_returned(method):
     ],
 )
 def test_what_does_not_fit_is_refused(method, result):
-    """Nothing, a wrong type, and wrong numbers inside."""
+    """Nothing, but for facts, which may be unknown; a wrong type, and wrong numbers inside."""
     with pytest.raises(Unkept, match=r"^it returned "):
         call(method, result)
 

@@ -31,6 +31,7 @@ from reidcore.modules import Batch, Images, Rows
 from reidcore.plugins.loading import Plugins
 from reidcore.runfiles.parse import parse_runfile
 from reidcore.support.progress import Silent
+from reidcore.training.options import TrainingOptions
 from reidcore.training.start import run_training
 from reidcore.wiring.make_plan import make_plan
 from tests.oracles import Vectors, oracle
@@ -282,7 +283,7 @@ def cache(tmp_path_factory, monkeypatch):
 def run_sample(folder: Path, *sets: str, reporter: Any = None) -> Path:
     plan = make_plan(parse_runfile(SAMPLE, Path("sample.toml"), sets), Plugins(), make_data=True)
     folder.mkdir(exist_ok=True)
-    run_training(plan, Plugins(), folder, sets, reporter or Silent())
+    run_training(plan, Plugins(), TrainingOptions(folder, sets), reporter or Silent())
     return folder
 
 

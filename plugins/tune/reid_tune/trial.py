@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import Trial, TrialState
 
 from reid_tune.study import RUN, RUN_FILE, Study
-from reidcore.errors import DataError, PluginError, ReidError, RunFileError
-from reidcore.tools import Silent, metric_of, number_of, read_json, train
+from reidcore.errors import PluginError, ReidError, RunFileError
+from reidcore.tools import Silent, metric_of, number_of, read_json, read_means, train
 
 SCORED_EPOCHS = "scores-by-epoch.json"
 """File of a run folder: the scores of every epoch that was scored."""
@@ -123,21 +122,10 @@ def _end(
     state: TrialState,
     value: float | None = None,
 ) -> None:
-    epochs = means(run)
+    means = run / MEANS
+    epochs = read_means(means) if means.exists() else []
     trial.set_user_attr("epochs", len(epochs))
-    trial.set_user_attr("seconds", sum(float(row["seconds"]) for row in epochs))
+    trial.set_user_attr("seconds", sum(row["seconds"] for row in epochs))
     for path in run.glob(WEIGHTS):
         path.unlink(missing_ok=True)
     study.of(label).tell(trial, value, state)
-
-
-def means(run: Path) -> Sequence[Mapping[str, str]]:
-    """Return the lines of a run's means.csv."""
-    path = run / MEANS
-    if not path.exists():
-        return []
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except csv.Error as error:
-        raise DataError(f"{path} is damaged: {error}") from None

@@ -16,8 +16,9 @@ from reidcore.contracts.openers import whole_box
 from reidcore.contracts.rows import SPLITS
 from reidcore.contracts.settings import setting
 from reidcore.data.labels import is_junk
-from reidcore.data.manifest import LATEST, MOST_PROBLEMS
+from reidcore.data.manifest import LATEST, of_problems
 from reidcore.errors import DataError, nearest
+from reidcore.support.wording import shortened
 
 Table = Mapping[str, Any]
 
@@ -93,11 +94,7 @@ class CocoBoxes:
             else:
                 rows += [] if row is None else [row]
         if problems:
-            count = "1 problem" if len(problems) == 1 else f"{len(problems):,} problems"
-            shown = [text[:300] for text in problems[:MOST_PROBLEMS]]
-            if len(problems) > len(shown):
-                shown.append(f"and {len(problems) - len(shown):,} more")
-            raise DataError("\n  ".join([f"{file} has {count}:", *shown]))
+            raise of_problems(str(file), problems)
         if not rows:
             raise DataError(f"{file} has no annotation that is kept, so there are no pictures")
         return with_splits(rows, self.train_fraction, self.seed)
@@ -112,7 +109,7 @@ class CocoBoxes:
             if name not in names:
                 raise DataError(
                     f"{file} has no category {name!r}{nearest(name, names)}; it has "
-                    f"{', '.join(names)[:300] or 'none'}"
+                    f"{shortened(', '.join(names), 300) or 'none'}"
                 )
         return [names[name] for name in self.categories]
 
@@ -130,7 +127,7 @@ class CocoBoxes:
             other = nearest(self.identity, [key for key in keys if key != self.identity])
             raise DataError(
                 f"{listed}: has no identity at {self.identity!r}{f', but {pid}' if pid else ''}"
-                f"{other}; keys are {', '.join(keys)[:150]}. Set identity "
+                f"{other}; keys are {shortened(', '.join(keys), 150)}. Set identity "
                 'to the key, or unnamed = "skip" to leave such boxes out'
             )
         return Row(
@@ -222,7 +219,7 @@ def _read(file: Path) -> Table:
     except OSError as error:
         raise DataError(f"annotations {file} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
-        raise DataError(f"annotations {file} are no JSON: {str(error)[:200]}") from None
+        raise DataError(f"annotations {file} are no JSON: {shortened(str(error), 200)}") from None
     if not isinstance(content, dict):
         raise DataError(f"annotations {file}: expected a table with images and annotations")
     return content
