@@ -264,6 +264,12 @@ class FactlessReader(Reader):
 
 
 @attrs.frozen
+class NumberedReader(Reader):
+    def rows(self, root):
+        return [attrs.evolve(row, camera=int(row.camera)) for row in super().rows(root)]
+
+
+@attrs.frozen
 class RowlessReader(Reader):
     def rows(self, root):
         super().rows(root)
@@ -318,6 +324,7 @@ class Plugin:
                 _bad(name, Head, sample(head=f"bad.{name}"))
                 for name in ("mixing", "narrow", "unreached", "stuck", "broken", "leaving")
             ),
+            *(_bad(name, Head, sample(head=f"bad.{name}")) for name in ("bare", "listed")),
             _bad("thawed", ThawedHead, sample(head="bad.thawed")),
             _bad("restless", RestlessHead, sample(head="bad.restless")),
             _bad("growing", GrowingHead, sample(head="bad.growing")),
@@ -371,4 +378,5 @@ class Plugin:
             _reader("absent", Reader, root="nowhere"),
             _reader("factless", FactlessReader, root="nowhere"),
             _reader("rowless", RowlessReader),
+            _reader("numbered", NumberedReader),
         ]

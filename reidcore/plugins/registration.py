@@ -224,7 +224,7 @@ def _component_problems(kind: str, full_name: str, component: Component) -> Iter
         yield f"{what} has build={build!r}, not 'package.module:function'"
     config = component.config
     if not isinstance(config, type) or not attrs.has(config):
-        yield f"{what} has a config that is no attrs class: {config!r}"
+        yield f"{what} has a config that is no attrs class: {config!r}; write @attrs.frozen"
         return
     for method in rule.methods:
         if not callable(getattr(config, method, None)):

@@ -44,6 +44,8 @@ CAUGHT = {
     "head bad.undocumented": ({"settings are documented"}, "setting 'depth' has no doc"),
     "head bad.without_sample": (DRY, "has no sample"),
     "head bad.broken": (DRY, "forward failed: RuntimeError: "),
+    "head bad.bare": (DRY, "forward returned a Tensor, expected a dictionary of tensors"),
+    "head bad.listed": (DRY, "output 'vector' is a list, expected a tensor"),
     "head bad.leaving": (DRY, "forward failed: SystemExit: 5, at bad_torch.py:"),
     "head bad.thawed": ({"settings are frozen"}, "the setting 'source' of ThawedHead can be"),
     "head bad.restless": ({"settings are frozen"}, "'source' of RestlessHead can be changed"),
@@ -108,6 +110,10 @@ CAUGHT = {
     "reader bad.absent": (set(), ""),
     "reader bad.factless": (DRY, "facts() of bad.factless failed: it returned {'identities': "),
     "reader bad.rowless": (DRY, "rows() of bad.rowless failed: it returned None, not a list"),
+    "reader bad.numbered": (
+        DRY,
+        "camera of a Row is 1, expected text; write str(camera), at bad_parts.py:",
+    ),
 }
 """Component -> the checks it fails, and what one of them says."""
 
