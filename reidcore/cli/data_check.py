@@ -69,7 +69,7 @@ def check_command(options: Namespace) -> int:
             f"{path} is a zip, expected a manifest; --read core.zip reads what it lists"
         )
     read = options.read is not None
-    rows = read_rows(options.read, options.sets, path) if read else read_manifest(path)
+    rows = read_rows(options.read, options.reader_sets, path) if read else read_manifest(path)
     with _progress(len({row.name for row in rows})) as advance:
         report = check_rows(rows, decode=not options.fast, advance=advance)
     print(path)

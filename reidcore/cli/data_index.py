@@ -95,7 +95,7 @@ def index_command(options: Namespace) -> int:
     if options.output:
         check_output(output)
     if options.read is not None:
-        rows = read_rows(options.read, options.sets, folder)
+        rows = read_rows(options.read, options.reader_sets, folder)
         if own := [row for row in rows if not has_path(row)]:
             raise UsageError(
                 f"{counted(len(own), 'picture')} of {options.read}, such as {own[0].name}, can be "

@@ -8,30 +8,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from reidcore.cli.options import add_set
-
 if TYPE_CHECKING:
     from reidcore.contracts.component import Row
     from reidcore.data.check import Counts
 
 
-def add_reader(parser: ArgumentParser) -> None:
-    """Add `--read`, which names a reader, and `--set` for its keys."""
+def add_reader(parser: ArgumentParser, keys: str = "--set") -> None:
+    """Add `--read`, which names a reader, and an option for its keys.
+
+    keys: name of that option; where `--set` changes the run, it is "--set-reader".
+    """
     parser.add_argument(
         "--read",
         metavar="READER",
         help="the reader of the data set in the folder, such as core.market1501, which knows its "
         "names and numbers",
     )
-    add_set(parser, "a key of the reader, such as counts=any")
+    parser.add_argument(
+        keys,
+        dest="reader_sets",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a key of the reader, such as counts=any; may be given several times",
+    )
 
 
-def check_sets(options: Namespace) -> None:
+def check_sets(options: Namespace, keys: str = "--set") -> None:
     """Raise UsageError for keys of a reader where none is named."""
     from reidcore.errors import UsageError
 
-    if options.read is None and options.sets:
-        raise UsageError("--set changes a key of a reader, which --read names")
+    if options.read is None and options.reader_sets:
+        raise UsageError(f"{keys} changes a key of a reader, which --read names")
 
 
 def read_rows(reader: str, sets: Sequence[str], folder: Path) -> list[Row]:
@@ -51,10 +59,10 @@ def pictures(
 ) -> Path | list[Row]:
     """Return the pictures of one side that a command is given: a path, or, where `--read` names a
     reader, its rows of this side, all rows if it has none. An index stays one."""
-    check_sets(options)
+    check_sets(options, "--set-reader")
     if options.read is None or (given / "index.json").is_file():
         return given
-    rows = read_rows(options.read, options.sets, locate(str(given)))
+    rows = read_rows(options.read, options.reader_sets, locate(str(given)))
     return [row for row in rows if row.split == side] or rows
 
 

@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     add_evaluation(parser)
     add_set(parser)
     add_pictures(parser)
-    add_reader(parser)
+    add_reader(parser, "--set-reader")
     parser.add_argument(
         "--map",
         dest="maps",

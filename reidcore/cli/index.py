@@ -23,7 +23,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     )
     add_run_folder(parser)
     parser.add_argument("pictures", type=Path, metavar="PICTURES", help=PICTURES)
-    add_reader(parser)
+    add_reader(parser, "--set-reader")
     add_evaluation(parser)
     add_device(parser)
     parser.add_argument(

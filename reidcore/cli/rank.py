@@ -27,7 +27,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     add_run_folder(parser)
     add_evaluation(parser)
     add_pictures(parser)
-    add_reader(parser)
+    add_reader(parser, "--set-reader")
     parser.add_argument(
         "--top", type=int, default=10, metavar="N", help="matches listed of each query (default 10)"
     )

@@ -86,6 +86,7 @@ def _missed(kind: str, method: str, found: Any) -> str:
         "outputs": (_are_outputs, "{name: Feature} with whole numbers as extents"),
         "describe": (_is_matching, "a Matching whose template is {name: TensorSpec}"),
         "batch": (_is_shape, "a BatchShape of whole numbers"),
+        "least": (_is_extent, "a whole number"),
         "facts": (_are_facts, "Facts, or None where nothing is known without the data"),
         "rows": (_are_rows, "a list of Row"),
     }[method]
