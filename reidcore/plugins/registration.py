@@ -5,6 +5,7 @@ Neither torch nor numpy is imported before `build_function` resolves what a comp
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -206,10 +207,27 @@ def _hook_problems(manager: pluggy.PluginManager, module: Any) -> Iterable[str]:
         hook = options.get("specname") or attribute
         if hook not in HOOKS and not options.get("optionalhook"):
             yield f"unknown hook {hook!r}{nearest(hook, HOOKS)}"
+        if hook in HOOKS:
+            yield from _argument_problems(hook, getattr(module, attribute))
         if options.get("wrapper") or options.get("hookwrapper"):
             yield f"hook {hook} is a wrapper, which no hook of reidcore may be"
     if not marked:
         yield "it has no function marked with reidcore.api.hookimpl"
+
+
+def _argument_problems(hook: str, function: Callable[..., Any]) -> Iterable[str]:
+    """Yield what a hook's function asks for and is not given; pluggy leaves out what it lacks."""
+    given = inspect.signature(getattr(hookspecs, hook)).parameters
+    try:
+        asked = inspect.signature(function).parameters.values()
+    except ValueError:  # Of some functions in C.
+        return
+    for one in asked:
+        needed = one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+        if needed and one.name not in given:
+            has = f"Its arguments are {', '.join(given)}." if given else "It has none."
+            near = nearest(one.name, given) or "."
+            yield f"hook {hook} has no argument {one.name!r}{near} {has}"
 
 
 def _component_problems(kind: str, full_name: str, component: Component) -> Iterable[str]:
