@@ -107,6 +107,10 @@ def listed(config, context):
     return Listed(config.source)
 
 
+def returnless(config, context):
+    Pool(config.source)
+
+
 def sideways(config, context):
     return Sideways(config.source)
 
@@ -213,7 +217,7 @@ def beside_broken(config, context):
     return Sound(config.feature)
 
 
-beside_narrow = beside_broken
+beside_narrow = beside_misnamed = beside_broken
 
 
 class Batchwise(Vector):

@@ -12,6 +12,7 @@ from typing import Literal
 import attrs
 
 from reidcore.contracts.openers import Box, Opener, whole_box
+from reidcore.contracts.row_labels import check_labels
 
 Kind = Literal["map", "vector", "tensor"]
 """Kind of a feature: a map [C, H, W], a vector [D], or a tensor of any shape."""
@@ -200,7 +201,7 @@ class Row:
 
     Raises:
         TypeError: A label is no text, such as a camera that a database holds as a number.
-        ValueError: The box is not four finite numbers.
+        ValueError: There is no such split, or the box is not four finite numbers.
         reidcore.errors.DataError: The box is empty.
 
     Example:
@@ -222,9 +223,7 @@ class Row:
     box: Box | None = None
 
     def __attrs_post_init__(self) -> None:
-        texts = (self.path, self.pid, self.camera, self.split, self.modality, self.listed)
-        if set(map(type, texts)) != {str}:
-            _need_texts(self)
+        check_labels(self)
         if self.box is not None:
             object.__setattr__(self, "box", whole_box(self.box, self.listed or self.path))
 
@@ -232,15 +231,6 @@ class Row:
     def name(self) -> str:
         """The picture's path, with its box behind it if it has one; two pictures have two names."""
         return self.path if self.box is None else f"{self.path}[{' '.join(map(str, self.box))}]"
-
-
-def _need_texts(row: Row) -> None:
-    """Raise TypeError for a label that is no text, with what would be one."""
-    for name in ("path", "pid", "camera", "split", "modality", "listed"):
-        value = getattr(row, name)
-        if not isinstance(value, str):
-            better = 'write "" where it is unknown' if value is None else f"write str({name})"
-            raise TypeError(f"{name} of a Row is {value!r}, expected text; {better}")
 
 
 @attrs.frozen

@@ -21,7 +21,7 @@ from reidcore.model.ownership import check_owned, hidden_notes
 from reidcore.support.author_code import with_place
 from reidcore.support.seeds import seed_all, seeded
 from reidcore.support.too_much import is_too_much, largest
-from reidcore.support.wording import in_words, shortened
+from reidcore.support.wording import a_or_an, in_words, shortened
 from reidcore.wiring.plan import Plan, Wired
 
 
@@ -57,7 +57,9 @@ def build_part(plan: Plan, wired: Wired, context: Context | None = None) -> Any:
     """Build a part; whatever its build function raises becomes an error that names the part."""
     try:
         with unchanged(wired.config):
-            return wired.build()(wired.config, context or context_of(plan, wired))
+            part = wired.build()(wired.config, context or context_of(plan, wired))
+        _check_kind(wired, part)
+        return part
     except DataError as error:
         raise DataError(f"{wired.part}: {error}") from error
     except ReidError:
@@ -75,6 +77,21 @@ def build_part(plan: Plan, wired: Wired, context: Context | None = None) -> Any:
             f"{wired.part}: building it failed: {text} "
             f"({wired.component.distribution} {wired.component.version})"
         ) from error
+
+
+def _check_kind(wired: Wired, part: object) -> None:
+    """Raise `Unkept` if a build function returned something else than a part of its kind."""
+    kind = wired.part.kind
+    if kind in ("backbone", "head", "loss", "matcher"):
+        fits, wanted = isinstance(part, nn.Module), "a module of torch"
+    elif kind == "sampler":
+        fits, wanted = hasattr(part, "epoch"), "an object with a method epoch"
+    else:
+        fits, wanted = callable(part), "what can be called"
+    if not fits:
+        found = "nothing" if part is None else a_or_an(type(part).__name__)
+        build = wired.component.component.build
+        raise Unkept(f"{build} returned {found}, not {wanted}; has it a `return`?")
 
 
 def build_model(plan: Plan, seed: int, initial: Initial = "offer") -> Model:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -112,18 +113,25 @@ def build_function(component: LoadedComponent) -> Callable[[Any, Any], Any]:
     if not reference:
         return lambda config, context: config
     what = (
-        f"{component.kind} {component.name!r} of plugin {component.found} names the function "
-        f"{reference!r}, which"
+        f"{component.kind} {component.component.name!r} ({component.name}) of plugin "
+        f"{component.found} names the function {reference!r}, which"
     )
     try:
         function = pkgutil.resolve_name(reference)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise PluginError(f"{what} could not be imported: {with_place(error)}.") from error
+        near = _nearest_function(reference) or "."
+        raise PluginError(f"{what} could not be imported: {with_place(error)}{near}") from error
     if not callable(function):
         raise PluginError(f"{what} cannot be called: it is {a_or_an(type(function).__name__)}.")
     return function
+
+
+def _nearest_function(reference: str) -> str:
+    """Return the end of a message that suggests a name in the module of "package.module:name"."""
+    module, _, name = reference.partition(":")
+    return nearest(name, vars(sys.modules[module])) if module in sys.modules else ""
 
 
 class Refused(Exception):
