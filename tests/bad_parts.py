@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -264,6 +265,24 @@ class FactlessReader(Reader):
 
 
 @attrs.frozen
+class NumberedReader(Reader):
+    def rows(self, root):
+        return [attrs.evolve(row, camera=int(row.camera)) for row in super().rows(root)]
+
+
+@attrs.frozen
+class SplitReader(Reader):
+    def rows(self, root):
+        return [attrs.evolve(row, split=row.split.title()) for row in super().rows(root)]
+
+
+@attrs.frozen
+class RelativeReader(Reader):
+    def rows(self, root):
+        return [attrs.evolve(row, path=Path(row.path).name) for row in super().rows(root)]
+
+
+@attrs.frozen
 class RowlessReader(Reader):
     def rows(self, root):
         super().rows(root)
@@ -318,6 +337,13 @@ class Plugin:
                 _bad(name, Head, sample(head=f"bad.{name}"))
                 for name in ("mixing", "narrow", "unreached", "stuck", "broken", "leaving")
             ),
+            *(
+                _bad(name, Head, sample(head=f"bad.{name}"))
+                for name in ("bare", "listed", "returnless")
+            ),
+            Component(
+                "misnamed", Head, "bad_torch:sidewise", "bad", sample=sample(head="bad.misnamed")
+            ),
             _bad("thawed", ThawedHead, sample(head="bad.thawed")),
             _bad("restless", RestlessHead, sample(head="bad.restless")),
             _bad("growing", GrowingHead, sample(head="bad.growing")),
@@ -337,6 +363,7 @@ class Plugin:
         return [
             *(_matcher(name) for name in names),
             _matcher("beside_broken", head="bad.broken"),
+            _matcher("beside_misnamed", head="bad.misnamed"),
             _matcher("beside_narrow", "head.vector", head="bad.narrow"),
         ]
 
@@ -371,4 +398,7 @@ class Plugin:
             _reader("absent", Reader, root="nowhere"),
             _reader("factless", FactlessReader, root="nowhere"),
             _reader("rowless", RowlessReader),
+            _reader("numbered", NumberedReader),
+            _reader("misspelt", SplitReader),
+            _reader("relative", RelativeReader),
         ]

@@ -76,6 +76,16 @@ class Leaving(Pool):
         raise SystemExit(5)
 
 
+class Bare(Pool):
+    def forward(self, features, images):
+        return super().forward(features, images)["vector"]
+
+
+class Listed(Pool):
+    def forward(self, features, images):
+        return {"vector": list(super().forward(features, images)["vector"])}
+
+
 class Sideways(Pool):
     def forward(self, features, images):
         return {**super().forward(features, images), "turned": features[self.source].mT}
@@ -87,6 +97,18 @@ def broken(config, context):
 
 def leaving(config, context):
     return Leaving(config.source)
+
+
+def bare(config, context):
+    return Bare(config.source)
+
+
+def listed(config, context):
+    return Listed(config.source)
+
+
+def returnless(config, context):
+    Pool(config.source)
 
 
 def sideways(config, context):
@@ -195,7 +217,7 @@ def beside_broken(config, context):
     return Sound(config.feature)
 
 
-beside_narrow = beside_broken
+beside_narrow = beside_misnamed = beside_broken
 
 
 class Batchwise(Vector):

@@ -12,6 +12,7 @@ from typing import Literal
 import attrs
 
 from reidcore.contracts.openers import Box, Opener, whole_box
+from reidcore.contracts.row_labels import check_labels
 
 Kind = Literal["map", "vector", "tensor"]
 """Kind of a feature: a map [C, H, W], a vector [D], or a tensor of any shape."""
@@ -199,7 +200,8 @@ class Row:
             picture is cut off when the picture is opened.
 
     Raises:
-        ValueError: The box is not four finite numbers.
+        TypeError: A label is no text, such as a camera that a database holds as a number.
+        ValueError: There is no such split, or the box is not four finite numbers.
         reidcore.errors.DataError: The box is empty.
 
     Example:
@@ -221,6 +223,7 @@ class Row:
     box: Box | None = None
 
     def __attrs_post_init__(self) -> None:
+        check_labels(self)
         if self.box is not None:
             object.__setattr__(self, "box", whole_box(self.box, self.listed or self.path))
 

@@ -19,9 +19,6 @@ OPTIONAL = ("camera", "time", "modality")
 COLUMNS = ("path", "pid", "camera", "split", "time", "modality")
 """All columns, in the order in which they are written."""
 
-SPLITS = ("train", "val", "query", "gallery", "test")
-"""Values of the column split."""
-
 
 def natural_key(text: str) -> tuple[list[str | tuple[int, str]], str]:
     """Return a sorting key by which "2" comes before "10"; distinct texts have distinct keys.

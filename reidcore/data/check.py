@@ -15,7 +15,8 @@ from hashlib import blake2b
 import attrs
 
 from reidcore.contracts.component import Row
-from reidcore.contracts.rows import SPLITS, natural_key
+from reidcore.contracts.row_labels import SPLITS
+from reidcore.contracts.rows import natural_key
 from reidcore.data.labels import same_number_warnings
 from reidcore.data.opening import BadPicture, check_picture, cut_out, decoded, read_picture
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import attrs
 
 from reidcore.contracts.component import Row
-from reidcore.contracts.rows import SPLITS, natural_key
+from reidcore.contracts.row_labels import SPLITS
+from reidcore.contracts.rows import natural_key
 from reidcore.data.archives import ZipMember, archive_names, is_archive
 from reidcore.errors import DataError, UsageError, nearest
 

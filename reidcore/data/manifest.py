@@ -21,7 +21,8 @@ import attrs
 
 from reidcore.contracts.component import Row
 from reidcore.contracts.openers import whole_box
-from reidcore.contracts.rows import COLUMNS, OPTIONAL, REQUIRED, SPLITS
+from reidcore.contracts.row_labels import SPLITS
+from reidcore.contracts.rows import COLUMNS, OPTIONAL, REQUIRED
 from reidcore.errors import DataError, nearest
 from reidcore.support.files import write_atomically
 from reidcore.support.wording import shortened
@@ -254,9 +255,11 @@ def _parse(
         complaints.append("path is empty, expected a picture's file")
     if not value["pid"] and labelled:
         complaints.append("pid is empty, expected the identity's name or number")
-    if value["split"] not in SPLITS:
-        close = nearest(value["split"].lower(), SPLITS) or f", expected one of {', '.join(SPLITS)}"
-        complaints.append(f"split {value['split']!r}{close}")
+    split = value["split"]
+    if split not in SPLITS:
+        close = nearest(split.lower(), SPLITS) or f", expected one of {', '.join(SPLITS)}"
+        complaints.append(f"split {split!r}{close}")
+        split = SPLITS[0]  # So that the row can be looked at further.
     time = None
     if value["time"]:
         try:
@@ -269,7 +272,7 @@ def _parse(
     # "link/../a.jpg" is not "a.jpg" where link is a symbolic link, so ".." is left to the system.
     if os.pardir not in path:
         full = os.path.normpath(full)
-    row = Row(full, value["pid"], value["camera"], value["split"], time, value["modality"], listed)
+    row = Row(full, value["pid"], value["camera"], split, time, value["modality"], listed)
     if value[BOX]:
         try:
             row = attrs.evolve(row, box=whole_box(_box(value[BOX]), listed))

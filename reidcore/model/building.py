@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from reidcore.contracts.parts import Context, Initial, Matcher
-from reidcore.contracts.wiring_methods import unchanged
+from reidcore.contracts.wiring_methods import Unkept, unchanged
 from reidcore.data.pictures import PictureLoader
 from reidcore.distributed.processes import ALONE, Processes
 from reidcore.errors import DataError, PluginError, ReidError, UsageError
@@ -20,7 +20,7 @@ from reidcore.model.model import Model
 from reidcore.model.ownership import check_owned, hidden_notes
 from reidcore.support.seeds import seed_all, seeded
 from reidcore.support.too_much import is_too_much, largest
-from reidcore.support.wording import in_words, shortened
+from reidcore.support.wording import a_or_an, in_words, shortened
 from reidcore.wiring.blame import failure
 from reidcore.wiring.plan import Plan, Wired
 
@@ -57,7 +57,9 @@ def build_part(plan: Plan, wired: Wired, context: Context | None = None) -> Any:
     """Build a part; whatever its build function raises becomes an error that names the part."""
     try:
         with unchanged(wired.config):
-            return wired.build()(wired.config, context or context_of(plan, wired))
+            part = wired.build()(wired.config, context or context_of(plan, wired))
+        _check_kind(wired, part)
+        return part
     except DataError as error:
         raise DataError(f"{wired.part}: {error}") from error
     except ReidError:
@@ -71,6 +73,21 @@ def build_part(plan: Plan, wired: Wired, context: Context | None = None) -> Any:
                 f"machine can hold: {shortened(in_words(error), 200)}"
             ) from error
         raise failure(wired, "building it", error) from error
+
+
+def _check_kind(wired: Wired, part: object) -> None:
+    """Raise `Unkept` if a build function returned something else than a part of its kind."""
+    kind = wired.part.kind
+    if kind in ("backbone", "head", "loss", "matcher"):
+        fits, wanted = isinstance(part, nn.Module), "a module of torch"
+    elif kind == "sampler":
+        fits, wanted = hasattr(part, "epoch"), "an object with a method epoch"
+    else:
+        fits, wanted = callable(part), "what can be called"
+    if not fits:
+        found = "nothing" if part is None else a_or_an(type(part).__name__)
+        build = wired.component.component.build
+        raise Unkept(f"{build} returned {found}, not {wanted}; has it a `return`?")
 
 
 def build_model(plan: Plan, seed: int, initial: Initial = "offer") -> Model:

@@ -15,6 +15,7 @@ from reidcore.contracts.pictures import Batch, Images
 from reidcore.distributed.shared_batches import Lazy, SharedImages
 from reidcore.errors import PluginError, ReidError, UsageError
 from reidcore.model.training_pairs import Pairs
+from reidcore.support.wording import a_or_an
 from reidcore.wiring.plan import Plan, Wired
 
 
@@ -274,12 +275,21 @@ def _unsafe_channels_last(part: nn.Conv2d) -> bool:
 
 
 def _output(outputs: Mapping[str, Tensor], name: str, wired: Wired) -> Tensor:
-    try:
-        # Contiguous, so that no part has to know whether the one before it was channels-last.
-        return outputs[name].contiguous()
-    except KeyError:
+    """Return one of the outputs of a part. Raises PluginError if it is not there."""
+    owner = f"({wired.owner})"
+    if not isinstance(outputs, Mapping):
+        found = "nothing" if outputs is None else a_or_an(type(outputs).__name__)
+        raise PluginError(
+            f"{wired.part}: forward returned {found}, expected a dictionary of tensors; "
+            f"return {{{name!r}: ...}} {owner}"
+        )
+    if name not in outputs:
         raise PluginError(
             f"{wired.part}: output {name!r} was declared but is not given; it gives "
-            f"{', '.join(sorted(outputs)) or 'nothing'} "
-            f"({wired.owner})"
-        ) from None
+            f"{', '.join(sorted(map(str, outputs))) or 'nothing'} {owner}"
+        )
+    if not isinstance(outputs[name], Tensor):
+        found = a_or_an(type(outputs[name]).__name__)
+        raise PluginError(f"{wired.part}: output {name!r} is {found}, expected a tensor {owner}")
+    # Contiguous, so that no part has to know whether the one before it was channels-last.
+    return outputs[name].contiguous()

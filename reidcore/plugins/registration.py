@@ -5,8 +5,10 @@ Neither torch nor numpy is imported before `build_function` resolves what a comp
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -111,18 +113,25 @@ def build_function(component: LoadedComponent) -> Callable[[Any, Any], Any]:
     if not reference:
         return lambda config, context: config
     what = (
-        f"{component.kind} {component.name!r} of plugin {component.found} names the function "
-        f"{reference!r}, which"
+        f"{component.kind} {component.component.name!r} ({component.name}) of plugin "
+        f"{component.found} names the function {reference!r}, which"
     )
     try:
         function = pkgutil.resolve_name(reference)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise PluginError(f"{what} could not be imported: {with_place(error)}.") from error
+        near = _nearest_function(reference) or "."
+        raise PluginError(f"{what} could not be imported: {with_place(error)}{near}") from error
     if not callable(function):
         raise PluginError(f"{what} cannot be called: it is {a_or_an(type(function).__name__)}.")
     return function
+
+
+def _nearest_function(reference: str) -> str:
+    """Return the end of a message that suggests a name in the module of "package.module:name"."""
+    module, _, name = reference.partition(":")
+    return nearest(name, vars(sys.modules[module])) if module in sys.modules else ""
 
 
 class Refused(Exception):
@@ -206,10 +215,27 @@ def _hook_problems(manager: pluggy.PluginManager, module: Any) -> Iterable[str]:
         hook = options.get("specname") or attribute
         if hook not in HOOKS and not options.get("optionalhook"):
             yield f"unknown hook {hook!r}{nearest(hook, HOOKS)}"
+        if hook in HOOKS:
+            yield from _argument_problems(hook, getattr(module, attribute))
         if options.get("wrapper") or options.get("hookwrapper"):
             yield f"hook {hook} is a wrapper, which no hook of reidcore may be"
     if not marked:
         yield "it has no function marked with reidcore.api.hookimpl"
+
+
+def _argument_problems(hook: str, function: Callable[..., Any]) -> Iterable[str]:
+    """Yield what a hook's function asks for and is not given; pluggy leaves out what it lacks."""
+    given = inspect.signature(getattr(hookspecs, hook)).parameters
+    try:
+        asked = inspect.signature(function).parameters.values()
+    except ValueError:  # Of some functions in C.
+        return
+    for one in asked:
+        needed = one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+        if needed and one.name not in given:
+            has = f"Its arguments are {', '.join(given)}." if given else "It has none."
+            near = nearest(one.name, given) or "."
+            yield f"hook {hook} has no argument {one.name!r}{near} {has}"
 
 
 def _component_problems(kind: str, full_name: str, component: Component) -> Iterable[str]:
@@ -224,7 +250,7 @@ def _component_problems(kind: str, full_name: str, component: Component) -> Iter
         yield f"{what} has build={build!r}, not 'package.module:function'"
     config = component.config
     if not isinstance(config, type) or not attrs.has(config):
-        yield f"{what} has a config that is no attrs class: {config!r}"
+        yield f"{what} has a config that is no attrs class: {config!r}; write @attrs.frozen"
         return
     for method in rule.methods:
         if not callable(getattr(config, method, None)):

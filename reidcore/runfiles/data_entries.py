@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from reidcore.contracts.rows import SPLITS
+from reidcore.contracts.row_labels import SPLITS
 from reidcore.errors import nearest
 from reidcore.protocols.all_protocols import PROTOCOLS
 from reidcore.protocols.base import Protocol

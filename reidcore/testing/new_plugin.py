@@ -60,6 +60,8 @@ def chosen_kinds(text: str) -> list[str]:
     for word in asked:
         if word not in EXAMPLES:
             near = nearest(word, EXAMPLES) or "."
+            if word.startswith("observer"):
+                near = ": observers are functions in plugin.py, which docs/hooks.md shows."
             raise UsageError(f"--kinds: {word!r} is no kind{near} Kinds: {', '.join(EXAMPLES)}")
     return [kind for kind in EXAMPLES if kind in asked]
 

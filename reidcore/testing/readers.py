@@ -54,8 +54,13 @@ def _check_rows(config: Any, root: Path) -> None:
     if rows != call_wiring("reader", config, "rows", root):
         raise ConformanceError("read twice, the rows differ")
     wrong = [] if facts is None else _unlike(facts, rows)
-    absent = [row.path for row in rows if not Path(row.path).is_absolute()]
-    absent += _unread(row for row in rows if row.opener is None)
+    relative = [row.path for row in rows if not Path(row.path).is_absolute()]
+    if relative:
+        wrong.append(
+            f"{len(relative)} paths are relative, such as {relative[0]!r}; begin them with root, "
+            "which is absolute"
+        )
+    absent = _unread(row for row in rows if row.opener is None and Path(row.path).is_absolute())
     if absent:
         wrong.append(f"{len(absent)} pictures are not there, such as {absent[0]}")
     opened = [row for row in rows if row.opener is not None]

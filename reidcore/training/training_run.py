@@ -90,6 +90,11 @@ class TrainingRun:
         draw = generator(self.seed, "order", epoch, stream)
         # Drawn before the first step: what a sampler asks must not depend on how far workers are.
         order = list(self.sampler.epoch(rows, draw, SamplerAnswers(self._comparer, rows)))
+        if not order and self.plan.batch is not None:
+            raise UsageError(
+                f"{self.plan.batch.part} gives no batch of {len(rows)} pictures, so that nothing "
+                "would be trained; it needs smaller batches, or more pictures"
+            )
         for batch in self._loader.training(rows, order, epoch, stream):
             self._log.pictures += len(batch)
             yield batch

@@ -11,7 +11,8 @@ import pytest
 from distributions import ROOT, python, reid, write_distribution
 
 from reidcore.api import Command, hookimpl
-from reidcore.cli.commands import COMMANDS, find_command
+from reidcore.cli.commands import COMMANDS, CORE_NAMES, ELSEWHERE, find_command
+from reidcore.cli.main import main
 from reidcore.errors import PluginError, UsageError
 from reidcore.plugins.loading import Plugins
 
@@ -163,6 +164,15 @@ def test_core_commands_import_no_plugin(site, command):
     done = reid(site, *command)
     assert done.returncode == 0 and done.stderr == ""
     assert "loud is imported" in reid(site, "count").stderr
+
+
+@pytest.mark.parametrize("name", sorted(CORE_NAMES | ELSEWHERE.keys()))
+def test_every_command_tells_its_options(name, capsys):
+    """`reid NAME --help`: no two of its options share a name, and each is explained."""
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert not end.value.code
+    assert f"usage: reid {name} " in capsys.readouterr().out
 
 
 def test_a_command_whose_module_is_missing(tmp_path):

@@ -299,7 +299,7 @@ class TestBuildFunction:
         with pytest.raises(PluginError) as caught:
             build_function(stripes)
         start = (
-            "head 'fine.stripes' of plugin fine (reid-plugin-fine 0.1.0) names the function "
-            "'reid_fine.parts:build', which "
+            "head 'stripes' (fine.stripes) of plugin fine (reid-plugin-fine 0.1.0) names the "
+            "function 'reid_fine.parts:build', which "
         )
         assert str(caught.value).startswith(start + words)

@@ -69,7 +69,11 @@ REFUSED = {
     ),
     "argument": (
         types.SimpleNamespace(reid_heads=hookimpl(lambda given: [])),
-        "{'given'} are declared in the hookimpl",
+        "hook reid_heads has no argument 'given'. It has none.",
+    ),
+    "argument of an observer": (
+        types.SimpleNamespace(reid_epoch_ended=hookimpl(lambda run, score: None)),
+        "no argument 'score', did you mean 'scores'? Its arguments are run, epoch, means, scores.",
     ),
     "raises": (namespace(heads=lambda: 1 / 0), "reid_heads raised ZeroDivisionError: division"),
     "exits": (namespace(heads=sys.exit), "hook reid_heads raised SystemExit, at "),
@@ -78,7 +82,10 @@ REFUSED = {
     "text": (namespace(heads="part"), "reid_heads returned a str, not a list"),
     "rubbish": (namespace(heads=[component(), 7]), "returned a list with an int"),
     "name": (namespace(heads=[component("Part-1")]), "does not match [a-z][a-z0-9_]*"),
-    "config": (namespace(heads=[component(config=dict)]), "a config that is no attrs class"),
+    "config": (
+        namespace(heads=[component(config=dict)]),
+        "no attrs class: <class 'dict'>; write @attrs.frozen",
+    ),
     "build": (namespace(heads=[component(build="module")]), "has build='module', not 'package."),
     "no build": (namespace(heads=[component(build="")]), "has build='', not 'package."),
     "two of a kind": (

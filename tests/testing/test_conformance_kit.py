@@ -44,6 +44,10 @@ CAUGHT = {
     "head bad.undocumented": ({"settings are documented"}, "setting 'depth' has no doc"),
     "head bad.without_sample": (DRY, "has no sample"),
     "head bad.broken": (DRY, "forward failed: RuntimeError: "),
+    "head bad.bare": (DRY, "forward returned a Tensor, expected a dictionary of tensors"),
+    "head bad.listed": (DRY, "output 'vector' is a list, expected a tensor"),
+    "head bad.returnless": (DRY, "building it failed: bad_torch:returnless returned nothing"),
+    "head bad.misnamed": (DRY, "has no attribute 'sidewise', did you mean 'sideways'?"),
     "head bad.leaving": (DRY, "forward failed: SystemExit: 5, at bad_torch.py:"),
     "head bad.thawed": ({"settings are frozen"}, "the setting 'source' of ThawedHead can be"),
     "head bad.restless": ({"settings are frozen"}, "'source' of RestlessHead can be changed"),
@@ -66,6 +70,7 @@ CAUGHT = {
         "distance is negative",
     ),
     "matcher bad.beside_broken": (set(), ""),
+    "matcher bad.beside_misnamed": (set(), ""),
     "matcher bad.beside_narrow": (set(), ""),
     "matcher bad.detached": ({"distances have a gradient"}, "distances have no gradient"),
     "matcher bad.lopsided": ({"distances keep their promises"}, "declared symmetric"),
@@ -108,6 +113,15 @@ CAUGHT = {
     "reader bad.absent": (set(), ""),
     "reader bad.factless": (DRY, "facts() of bad.factless failed: it returned {'identities': "),
     "reader bad.rowless": (DRY, "rows() of bad.rowless failed: it returned None, not a list"),
+    "reader bad.misspelt": (DRY, "split of a Row is 'Train', did you mean 'train'?"),
+    "reader bad.relative": (
+        {"facts fit the rows"},
+        "24 paths are relative, such as '00.jpg'; begin them with root, which is absolute",
+    ),
+    "reader bad.numbered": (
+        DRY,
+        "camera of a Row is 1, expected text; write str(camera), at bad_parts.py:",
+    ),
 }
 """Component -> the checks it fails, and what one of them says."""
 

@@ -163,6 +163,7 @@ def test_nothing_of_the_template_is_left_out_or_left_over():
         (["7"], "'7' is no name for a plugin. Names are lower-case letters"),
         (["core"], "'core' belongs to reidcore itself"),
         (["spots", "--kinds", "haed"], "'haed' is no kind, did you mean 'head'? Kinds: backbone"),
+        (["spots", "--kinds", "observers"], "observers are functions in plugin.py"),
         (["spots", "--kinds", ""], "'' is no kind. Kinds: backbone"),
         (["there"], "reid-plugin-there exists already"),
         (["every"], "plugin every (reid-plugin-every 0.1.0) is installed"),

@@ -13,7 +13,7 @@ import attrs
 from reidcore.builtin.readers.drawn_splits import split_setting, with_splits
 from reidcore.contracts.component import Row
 from reidcore.contracts.openers import whole_box
-from reidcore.contracts.rows import SPLITS
+from reidcore.contracts.row_labels import SPLITS
 from reidcore.contracts.settings import setting
 from reidcore.data.labels import is_junk
 from reidcore.data.manifest import LATEST, of_problems

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from reidcore.modules import Context, Matcher, Template
+from reidcore.modules import Context, Matcher, Template, at_least_float32
 from torch import Tensor
 
 from reid_PLUGIN.settings_positions import Positions as Settings
@@ -21,7 +21,7 @@ class Positions(Matcher):
         self.feature = config.feature
 
     def template(self, features: Mapping[str, Tensor]) -> Template:
-        return {"map": features[self.feature].float()}
+        return {"map": at_least_float32(features[self.feature])}
 
     def distance(self, a: Template, b: Template) -> Tensor:
         with torch.autocast(a["map"].device.type, enabled=False):
