@@ -47,6 +47,9 @@ class Places:
     query: Meta
     gallery: Meta
 
+    def scored(self, start: int, stop: int) -> None:
+        """Every pair has a distance."""
+
 
 def drawn(queries: int, gallery: int, cameras: int, span: float) -> tuple[torch.Tensor, Any]:
     """Random float32 distances in [0, 1], cameras and times."""
