@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -58,7 +59,14 @@ def tell(command: str = "") -> int:
 
 def _remember(number: int, frame: Any) -> None:
     _Seen.yes = True
+    if _imports_torch():
+        os._exit(tell())  # an exception in the midst of torch's C++ code could abort Python
     raise KeyboardInterrupt
+
+
+def _imports_torch() -> bool:
+    spec = getattr(sys.modules.get("torch"), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))
 
 
 def _raise_again(unraisable: Any) -> None:

@@ -108,3 +108,17 @@ def test_little_is_imported_before_it_is_watched(tmp_path):
     done = python(tmp_path, "-c", code)
     allowed = {"__future__", "os", "reidcore", "reidcore.__main__", "reidcore.version"}
     assert set(done.stdout.split()) <= allowed
+
+
+def test_torch_is_never_interrupted_in_the_midst_of_its_import(tmp_path):
+    """What torch's C++ code makes of an exception there may be the abort of Python: whatever it
+    would do with one, the command has ended."""
+    (tmp_path / "torch.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    for _ in range(1000): pass\n"
+        "except BaseException:\n    os.abort()\n"
+    )
+    done = python(
+        tmp_path, "-c", "from reidcore.cli import interrupts as i; i.watch(); import torch"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
