@@ -24,6 +24,8 @@ def _images(given: object, network: nn.Module) -> Images:
     cannot take."""
     pixels = given.pixels if isinstance(given, Images) else given
     weight = next(network.parameters(), None)
+    if weight is None and isinstance(given, Images):
+        return given  # a stand-in for a network, which may take anything
     dtype = torch.float32 if weight is None else weight.dtype
     found = f"a {type(pixels).__name__}"
     if isinstance(pixels, Tensor):
