@@ -279,7 +279,10 @@ KILLED = edited(
 """A balanced graph with dropout, whose share changes after every epoch."""
 
 
-@pytest.mark.parametrize("moment", ["ended", "writing", "evaluating"])
+SLOW = [pytest.param(moment, marks=pytest.mark.slow) for moment in ("ended", "evaluating")]
+
+
+@pytest.mark.parametrize("moment", ["writing", *SLOW])
 def test_a_killed_run_ends_with_the_same_bytes(moment, tmp_path, tmp_path_factory):
     """Killed after an epoch, in the write of a checkpoint and in an evaluation, and resumed: the
     graph's share goes on, and weights and scores are those of a run that nobody killed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import json
 
 from running import TINY, ended, environment, kill_when, reid, results
@@ -29,6 +31,7 @@ miner = "DistanceWeightedMiner"
 """Classifier weights that are trained, and triplets that are drawn at random."""
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_as_if_it_had_not_been_killed(tmp_path):
     """Proxies, their optimizer's state and random triplets included."""
     env = environment(tmp_path / "cache")
