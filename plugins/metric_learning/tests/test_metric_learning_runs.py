@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 import json
 
+import pytest
 from running import TINY, ended, environment, kill_when, reid, results
 from safetensors.torch import load_file
 
