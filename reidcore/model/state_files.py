@@ -93,7 +93,15 @@ def load_value(path: Path, key: str) -> Any:
         with safe_open(path, framework="pt") as file:
             (items,) = json.loads(file.metadata()[SKELETON]).values()
         return unpack(dict(items)[key], {})
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        RecursionError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise DataError(f"{path.absolute()} is damaged: {error!r}") from None
 
 
