@@ -77,9 +77,7 @@ def save_state(path: Path, state: Mapping[str, Any]) -> None:
 def load_state(path: Path) -> Any:
     """Return what `save_state` saved. Raises DataError if the file is missing or damaged."""
     tensors, metadata = read_tensors(path)
-    if SKELETON not in metadata:
-        raise DataError(f"{path} is damaged: it holds no state of a run")
-    packed = parsed(metadata[SKELETON], path).value
+    packed = _skeleton(metadata, path)
     try:
         return unpack(packed, tensors)
     except (LookupError, ValueError, AttributeError, TypeError) as error:
@@ -89,20 +87,20 @@ def load_state(path: Path) -> Any:
 def load_value(path: Path, key: str) -> Any:
     """Return one entry of what `save_state` saved, which holds no tensor, without reading those.
     Raises DataError if the file is missing or damaged."""
+    with opened(path) as file:
+        packed = _skeleton(file.metadata() or {}, path)
     try:
-        with safe_open(path, framework="pt") as file:
-            (items,) = json.loads(file.metadata()[SKELETON]).values()
+        (items,) = packed.values()
         return unpack(dict(items)[key], {})
-    except (
-        SafetensorError,
-        OSError,
-        RecursionError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-    ) as error:
-        raise DataError(f"{path.absolute()} is damaged: {error!r}") from None
+    except (LookupError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{path} is damaged: {in_words(error)}") from None
+
+
+def _skeleton(metadata: Mapping[str, str], path: Path) -> Any:
+    """Return the nested state in a file's metadata, with names in place of tensors."""
+    if SKELETON not in metadata:
+        raise DataError(f"{path} is damaged: it holds no state of a run")
+    return parsed(metadata[SKELETON], path).value
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -46,7 +46,7 @@ def read_genotype(path: str | Path) -> str:
     """The operations in a file that a search wrote. Raises ValueError that says what is wrong."""
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
     genotype = found.get(KEY) if isinstance(found, dict) else None
     if not isinstance(genotype, str) or complaint(genotype):

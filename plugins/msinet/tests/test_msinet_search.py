@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from plugins.msinet.tests.msinet_weights import fill, own_role, weights
 from reid_msinet import search
 from reid_msinet.categories import split_identities
+from reid_msinet.genotypes import read_genotype
 from reid_msinet.network import MSISuperNet
 from reid_msinet.plugin import reid_procedures
 from reid_msinet.search import alternate, split_pictures, split_rows
@@ -358,6 +359,18 @@ def test_another_genotype_is_refused(tmp_path, capsys):
     start = ["--set", f"backbone.weights={out / 'weights.safetensors'}"]
     assert main(["run", str(tmp_path / "net.toml"), "--out", str(tmp_path / "b"), *start]) == 4
     assert "these weights are of the genotype NNNNNNNNNNNN" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[" * 10**5, '{"genotype": ' + "1" * 5000 + "}", '{"genotype": "NNNN"}', "[1]"],
+    ids=["empty", "cut", "deep", "huge", "short", "list"],
+)
+def test_a_damaged_genotype_is_told(tmp_path, text):
+    file = tmp_path / "genotype.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"genotype\.json (cannot be read|has no 'genotype')"):
+        read_genotype(file)
 
 
 @pytest.mark.parametrize(
