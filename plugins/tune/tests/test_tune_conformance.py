@@ -7,7 +7,7 @@ import pytest
 from reidcore.testing import iter_checks
 
 if importlib.util.find_spec("reid_tune") is None:
-    pytest.skip("needs `uv run --group tune`", allow_module_level=True)
+    pytest.skip("needs `uv run --all-groups`", allow_module_level=True)
 
 
 @pytest.mark.parametrize("check", iter_checks("tune"), ids=str)

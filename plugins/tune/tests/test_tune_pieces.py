@@ -7,8 +7,8 @@ import tomllib
 import pytest
 from running import TINY
 
-pytest.importorskip("reid_tune", reason="needs `uv run --group tune`")
-pytest.importorskip("optuna", reason="needs `uv run --group tune`")
+pytest.importorskip("reid_tune", reason="needs `uv run --all-groups`")
+pytest.importorskip("optuna", reason="needs `uv run --all-groups`")
 
 from reid_tune.edits import edited, trial_text
 from reid_tune.hold_out import HoldOut, hold_out

@@ -14,8 +14,8 @@ import time
 import pytest
 from running import TINY, environment, kill_when, reid
 
-pytest.importorskip("reid_tune", reason="needs `uv run --group tune`")
-pytest.importorskip("optuna", reason="needs `uv run --group tune`")
+pytest.importorskip("reid_tune", reason="needs `uv run --all-groups`")
+pytest.importorskip("optuna", reason="needs `uv run --all-groups`")
 
 import optuna
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from running import TINY
 
-pytest.importorskip("reid_tune", reason="needs `uv run --group tune`")
-pytest.importorskip("optuna", reason="needs `uv run --group tune`")
+pytest.importorskip("reid_tune", reason="needs `uv run --all-groups`")
+pytest.importorskip("optuna", reason="needs `uv run --all-groups`")
 
 import reid_tune.trial
 from reidcore.api import Row

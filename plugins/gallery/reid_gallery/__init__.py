@@ -1,0 +1,1 @@
+"""Reid gallery: a gallery that grows, answers, forgets; kept in Lance tables."""

@@ -1,0 +1,1 @@
+"""Re-identification from exported graphs, without torch."""

@@ -1,0 +1,1 @@
+"""Records of re-identification trainings in TensorBoard, MLflow, Weights & Biases and trackio."""
