@@ -39,6 +39,12 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a CSV file")
     parser.add_argument(
+        "--paired",
+        action="store_true",
+        help="add how mAP and rank-1 differ from those of each test set's first row, with 95%% "
+        "intervals and p, from a paired bootstrap over identities",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print JSON in place of the table, scores as fractions"
     )
     return compare_command
@@ -57,6 +63,10 @@ def compare_command(options: Namespace) -> int:
             problems.append(error)
     if runs:
         rows = _chosen(make_comparison(runs, options.settings), options)
+        if options.paired:
+            from reidcore.runfolder.paired import with_differences
+
+            rows = with_differences(rows)
         if options.csv is not None:
             write_atomically(options.csv, as_csv(rows))
         print(as_json(rows) if options.json else as_text(rows, options.median), flush=True)

@@ -18,24 +18,30 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     add_evaluation(parser)
     add_set(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write scores as JSON")
+    parser.add_argument(
+        "--queries", type=Path, metavar="FILE", help="write the scores of every query as CSV"
+    )
     return evaluate_command
 
 
 def evaluate_command(options: Namespace) -> int:
     """`reid eval`; returns 0 or raises `ReidError`."""
     from reidcore.evaluation.open_evaluation import open_evaluation
-    from reidcore.support.files import check_output, write_json
+    from reidcore.support.files import check_output, write_atomically, write_json
     from reidcore.support.progress import Silent, reporter
 
     check_output(options.output)
+    check_output(options.queries)
     evaluation = open_evaluation(options.folder, options.file, options.sets)
     from reidcore.distributed.processes import together
+    from reidcore.evaluation.query_scores import QueryScores
     from reidcore.evaluation.score_table import score_table
 
     with together() as processes:
         shown = reporter() if processes.first else Silent()
         try:
-            scores = evaluation.scores(evaluation.load_model(), shown, processes=processes)
+            model, queries = evaluation.load_model(), QueryScores()
+            scores = evaluation.scores(model, shown, processes=processes, queries=queries)
         finally:
             shown.close()
         if not processes.first:
@@ -43,4 +49,6 @@ def evaluate_command(options: Namespace) -> int:
     print(score_table(scores))
     if options.output is not None:
         write_json(options.output, scores)
+    if options.queries is not None:
+        write_atomically(options.queries, queries.text())
     return 0

@@ -15,6 +15,7 @@ from reidcore.contracts.parts import Template
 from reidcore.data.pictures import meta_of
 from reidcore.evaluation.evaluation_job import EvaluationJob
 from reidcore.evaluation.labelled_set import LabelledSet, Pools, pools_of
+from reidcore.evaluation.query_scores import QueryScores
 from reidcore.evaluation.trial import PLAIN, Trial, TrialPictures, Watcher, streamed
 from reidcore.evaluation.trial_scores import TrialScores, over_trials
 from reidcore.protocols.base import SIDES, scored_name
@@ -37,6 +38,7 @@ def evaluate(
     kept: KeptBlocks,
     reporter: Reporter,
     watcher: Watcher | None = None,
+    queries: QueryScores | None = None,
 ) -> dict[str, Any]:
     """Return {test set: {ranking: {stage: scores}}} of every test set and ranking.
 
@@ -50,10 +52,11 @@ def evaluate(
 
     kept: where the distances of long jobs are kept until all scores are there, so that an
     evaluation that was killed goes on. watcher: gets all distances that are scored, block by block.
+    queries: gets the scores of single queries.
     """
     results: dict[str, Any] = {}
     with seeded(job.seed, "evaluate"):
-        evaluation = _Evaluation(job, comparer, kept, reporter, watcher)
+        evaluation = _Evaluation(job, comparer, kept, reporter, watcher, queries)
         for labelled in job.sets:
             results |= evaluation.scores(labelled)
     comparer.processes.wait()
@@ -71,9 +74,10 @@ class _Evaluation:
         kept: KeptBlocks,
         reporter: Reporter,
         watcher: Watcher | None,
+        queries: QueryScores | None,
     ):
         self._job, self._comparer, self._kept = job, comparer, kept
-        self._reporter, self._watcher = reporter, watcher
+        self._reporter, self._watcher, self._queries = reporter, watcher, queries
         self._posts = {name: build() for name, build in job.posts.items()}
         self._device = comparer.model.device
 
@@ -176,10 +180,22 @@ class _Evaluation:
         """{stage: scores} over all trials."""
         if not table.post:
             rows = rows_at_once(len(pool.gallery), self._job.settings.memory, self._device)
-            return {PLAIN: over_trials(streamed(trials, len(pool.query), rows))}
+            found = streamed(trials, len(pool.query), rows)
+            return {PLAIN: self._over_trials(PLAIN, trials, found)}
         posts = {name: self._posts[name] for name in table.post}
         chains = [_chain(trial, posts) for trial in trials]
-        return {stage: over_trials([chain[stage] for chain in chains]) for stage in chains[0]}
+        return {
+            stage: self._over_trials(stage, trials, [chain[stage] for chain in chains])
+            for stage in chains[0]
+        }
+
+    def _over_trials(
+        self, stage: str, trials: list[Trial], found: list[TrialScores]
+    ) -> dict[str, Any]:
+        if self._queries is not None:
+            for trial, scores in zip(trials, found, strict=True):
+                self._queries.add((*trial.name, stage), trial, scores.per_query())
+        return over_trials(found)
 
 
 def _chain(trial: Trial, posts: Mapping[str, Postprocessor]) -> dict[str, TrialScores]:

@@ -7,7 +7,7 @@ docs/evaluation.md defines every score. `rank_queries` sorts whole rows; `trial_
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import get_args
 
 import attrs
@@ -107,7 +107,7 @@ def rank_queries(
         here = slice(start, start + rows)
         refuse_nan(distances[here], start)
         parts.append(_rank(distances[here], match[here], ignored[here], ties, precision, identity))
-    return _joined(parts)
+    return joined(parts)
 
 
 def check_ways(ties: str, precision: str) -> None:
@@ -265,7 +265,8 @@ def draw_shots(
     return ranks
 
 
-def _joined(parts: list[PerQuery]) -> PerQuery:
+def joined(parts: Sequence[PerQuery]) -> PerQuery:
+    """Return the scores of all parts' queries, in their order."""
     return PerQuery(
         *(
             torch.cat([getattr(part, field.name) for part in parts])
@@ -281,7 +282,7 @@ def summarize(parts: Iterable[PerQuery], max_rank: int = 50, counted: Counted = 
     The CMC curve has `max_rank` entries also where the gallery is smaller. The result does not
     depend on how the queries are split into parts. Raises DataError if no query has a match.
     """
-    every = _joined(list(parts))
+    every = joined(list(parts))
     total = len(every.matches)
     found = every.matches > 0
     valid = int(found.sum())

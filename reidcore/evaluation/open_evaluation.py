@@ -20,6 +20,7 @@ from reidcore.wiring.plan import Plan
 
 if TYPE_CHECKING:
     from reidcore.distributed.processes import Processes
+    from reidcore.evaluation.query_scores import QueryScores
     from reidcore.evaluation.trial import DistanceBlock
     from reidcore.model.model import Model
     from reidcore.runfiles.tables import Eval
@@ -65,6 +66,7 @@ class Evaluation:
         reporter: Reporter,
         watcher: Callable[[DistanceBlock], None] | None = None,
         processes: Processes | None = None,
+        queries: QueryScores | None = None,
     ) -> dict[str, Any]:
         """Return {test set: {ranking: {stage: {metric: fraction}}}}.
 
@@ -75,6 +77,7 @@ class Evaluation:
 
         reporter: is told what happens. watcher: called with blocks of all distances as they are
         scored. processes: all that share the work, None for one alone.
+        queries: gets the scores of single queries.
         """
         from reidcore.distributed.processes import ALONE
         from reidcore.evaluation.evaluate import evaluate
@@ -85,7 +88,7 @@ class Evaluation:
         loader = make_loader(self.plan, model.device)
         comparer = make_comparer(model, loader, processes or ALONE)
         kept = comparer.kept_blocks(self.folder, reporter)
-        return evaluate(evaluation_job(self.plan), comparer, kept, reporter, watcher)
+        return evaluate(evaluation_job(self.plan), comparer, kept, reporter, watcher, queries)
 
 
 def open_evaluation(

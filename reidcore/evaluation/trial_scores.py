@@ -17,6 +17,7 @@ from reidcore.evaluation.metrics import (
     PerQuery,
     Scores,
     draw_shots,
+    joined,
     rank_queries,
     summarize,
 )
@@ -105,10 +106,13 @@ class TrialScores:
         }
         self._accepts.gather(processes)
 
+    def per_query(self) -> PerQuery:
+        """Return the scores of the single queries, in their order."""
+        return joined([self._parts[start] for start in sorted(self._parts)])
+
     def scores(self) -> dict[str, Any]:
         """Return what scores.json holds of a stage. Raises DataError if no query has a match."""
-        parts = [self._parts[start] for start in sorted(self._parts)]
-        found = summarize(parts, max(50, *self._ranks), self.ways.counted)
+        found = summarize([self.per_query()], max(50, *self._ranks), self.ways.counted)
         return as_json(found, self._ranks, self.ways, self._accepts.shares())
 
 

@@ -15,14 +15,32 @@ from reidcore.support.wording import few, shortened
 
 
 @attrs.frozen
+class Difference:
+    """A mean difference over queries, as fractions.
+
+    low, high: its 95 % interval. p: the two-sided probability of one as far from 0 by chance.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p: float
+
+
+@attrs.frozen
 class ComparisonRow:
-    """The scores of one run at one place, and those of its settings that differ between runs."""
+    """The scores of one run at one place, and those of its settings that differ between runs.
+
+    differences: {score: how it differs from the first row's of the test set}, where rows are
+    paired.
+    """
 
     run: str
     settings: Mapping[str, Any]
     place: Place
     scores: Mapping[str, Score]
     results: Results
+    differences: Mapping[str, Difference] = {}
 
 
 def differing_settings(runs: Sequence[Mapping[str, Any]]) -> list[str]:

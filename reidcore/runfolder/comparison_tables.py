@@ -5,15 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import attrs
+
 from reidcore.protocols.score_names import in_order
-from reidcore.runfolder.comparison import ComparisonRow
+from reidcore.runfolder.comparison import ComparisonRow, Difference
 from reidcore.runfolder.results import Score
 from reidcore.support.progress import duration
 from reidcore.support.text_table import aligned
 
+PARTS = ("difference", "low", "high", "p")
+"""Columns of CSV for a difference."""
 WIDEST = 32
 """Characters of a setting in the text; JSON and CSV hold all of it."""
 
@@ -43,7 +47,17 @@ def as_text(rows: Sequence[ComparisonRow], median: bool = False) -> str:
     keys = list(dict.fromkeys(key for row in rows for key in row.settings))
     metrics = _metrics(rows)
     best = _best(rows, median)
-    header = ["run", *keys, "test set", "ranking", "stage", *metrics, "epochs", "time"]
+    header = [
+        "run",
+        *keys,
+        "test set",
+        "ranking",
+        "stage",
+        *metrics,
+        *_paired(rows),
+        "epochs",
+        "time",
+    ]
     # The marks have a column's width of their own, so that the numbers stay in line.
     table = [[f"{cell} " if cell in metrics else cell for cell in header]]
     for row in rows:
@@ -53,6 +67,8 @@ def as_text(rows: Sequence[ComparisonRow], median: bool = False) -> str:
             cells.append(
                 "" if score is None else _cell(row, score, best.get((row.place[0], name)), median)
             )
+        for name in _differing(rows):
+            cells.extend(_difference(row.differences.get(name)))
         epochs, seconds = row.results.epochs, row.results.seconds
         cells.append("" if epochs is None else f"{epochs:g}")
         cells.append("" if seconds is None else duration(seconds))
@@ -66,6 +82,23 @@ def _cell(row: ComparisonRow, score: Score, best: float | None, median: bool) ->
     if (row.results.repeats or len(score.values) > 1) and not median:
         text += f" ± {100 * score.deviation:.1f}"
     return f"{text}*" if value == best else f"{text} "
+
+
+def _differing(rows: Iterable[ComparisonRow]) -> list[str]:
+    """Names of the scores whose differences some row has."""
+    return list(dict.fromkeys(name for row in rows for name in row.differences))
+
+
+def _paired(rows: Iterable[ComparisonRow]) -> list[str]:
+    return [cell for name in _differing(rows) for cell in (f"{name} difference", "p")]
+
+
+def _difference(found: Difference | None) -> tuple[str, str]:
+    """Text of a difference in points of percent with its 95 % interval, and of p."""
+    if found is None:
+        return "", ""
+    mean, low, high = (f"{100 * value:+.1f}" for value in (found.mean, found.low, found.high))
+    return f"{mean} [{low}, {high}]", f"{found.p:.4f}"
 
 
 def _setting(value: Any) -> str:
@@ -94,10 +127,15 @@ def _object(row: ComparisonRow) -> dict[str, Any]:
             name: _statistics(score) if repeats or len(score.values) > 1 else score.mean
             for name, score in row.scores.items()
         },
+        **({"differences": _plain(row.differences)} if row.differences else {}),
         "epochs": row.results.epochs,
         "seconds": row.results.seconds,
         "repeats": repeats,
     }
+
+
+def _plain(differences: Mapping[str, Difference]) -> dict[str, Any]:
+    return {name: attrs.asdict(found) for name, found in differences.items()}
 
 
 def _statistics(score: Score) -> dict[str, Any]:
@@ -121,7 +159,9 @@ def as_csv(rows: Sequence[ComparisonRow]) -> str:
         for name in _metrics(rows)
         for column in (name, *((f"{name} deviation", f"{name} median") if spread else ()))
     ]
-    columns = ["run", *settings, "test set", "ranking", "stage", *metrics, "epochs", "seconds"]
+    paired = [f"{name} {part}" for name in _differing(rows) for part in PARTS]
+    places = ["test set", "ranking", "stage"]
+    columns = ["run", *settings, *places, *metrics, *paired, "epochs", "seconds"]
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n", extrasaction="ignore")
     writer.writeheader()
     writer.writerows(lines)
@@ -137,5 +177,8 @@ def _flat(row: ComparisonRow) -> Iterator[tuple[str, Any]]:
         yield name, score.mean
         yield f"{name} deviation", score.deviation
         yield f"{name} median", score.median
+    for name, found in row.differences.items():
+        values = attrs.astuple(found)
+        yield from ((f"{name} {part}", value) for part, value in zip(PARTS, values, strict=True))
     yield "epochs", row.results.epochs
     yield "seconds", row.results.seconds

@@ -24,6 +24,8 @@ MEANS = "means.csv"
 """A line for every epoch."""
 SCORES = "scores.json"
 """Scores of the last evaluation."""
+QUERIES = "queries.csv"
+"""Scores of every query in the last evaluation."""
 SCORED_EPOCHS = "scores-by-epoch.json"
 """Scores of every evaluated epoch."""
 WEIGHTS = "weights.safetensors"
@@ -38,7 +40,7 @@ RESUME = "resume.safetensors"
 """Everything that an unfinished run needs to go on."""
 OBSERVED = "observed.json"
 """What observers were told, until all were told everything."""
-LEFT_EARLY = (RUN_FILE, RECORD, MEANS, SCORES, SCORED_EPOCHS, DRAWS)
+LEFT_EARLY = (RUN_FILE, RECORD, MEANS, SCORES, QUERIES, SCORED_EPOCHS, DRAWS)
 """All that a run killed before its first save may have left."""
 
 

@@ -17,10 +17,12 @@ from reidcore.distributed.shared_batches import average_gradients
 from reidcore.errors import ReidError, UsageError
 from reidcore.evaluation.evaluate import evaluate
 from reidcore.evaluation.evaluation_job import evaluation_job
+from reidcore.evaluation.query_scores import QueryScores
 from reidcore.model.building import build_part
 from reidcore.model.model import Model
 from reidcore.ranking.comparer import make_comparer
 from reidcore.runfiles.tables import FITTED
+from reidcore.runfolder.folder import QUERIES
 from reidcore.runfolder.peak_memory import peak_memory
 from reidcore.support.files import write_atomically
 from reidcore.support.progress import Reporter, Silent
@@ -220,7 +222,10 @@ class TrainingRun:
                 self._saves.write_weights()
         kept = self._comparer.kept_blocks(self.folder, self._reporter)
         started = time.monotonic()
-        scores = evaluate(evaluation_job(self.plan), self._comparer, kept, self._reporter)
+        queries = QueryScores()
+        job = evaluation_job(self.plan)
+        scores = evaluate(job, self._comparer, kept, self._reporter, queries=queries)
+        self.write(QUERIES, queries.text())
         self._evaluation_seconds = round(time.monotonic() - started, 3)
         kept.discard(others=True)  # of a state that this run has left behind
         return scores
