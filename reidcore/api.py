@@ -31,6 +31,7 @@ from reidcore.contracts.settings import (
     fused_setting,
     setting,
 )
+from reidcore.data.manifest import read_manifest
 from reidcore.hookspecs import hookimpl
 from reidcore.plugins.samples import sample_run
 from reidcore.support.cache_folder import cache_folder
@@ -61,6 +62,7 @@ __all__ = [
     "cache_folder",
     "fused_setting",
     "hookimpl",
+    "read_manifest",
     "sample_run",
     "setting",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from reid_ddag.pseudo_infrared import PseudoInfrared
 from reid_ddag.settings_graph import Graph
 from reid_ddag.settings_parts import Parts
 from reid_ddag.settings_two_stream import TwoStream
@@ -42,6 +43,18 @@ SAMPLE = sample_run(
     eval=dict(protocol="cross_modality"),
 )
 """A small run of the whole method, in which every component stands."""
+
+
+@hookimpl
+def reid_readers() -> Sequence[Component]:
+    return [
+        Component(
+            "pseudo_infrared",
+            PseudoInfrared,
+            summary="colour pictures of a manifest, some cameras of which are shown as infrared",
+            sample=sample_run(data=dict(read="ddag.pseudo_infrared", root="colour.csv")),
+        )
+    ]
 
 
 @hookimpl
