@@ -37,6 +37,13 @@ class TLift:
         default=1.0,
         above=0,
     )
+    prior: float = setting(
+        "share of pairs that match: similarities, probabilities as if half of all pairs did, first "
+        "become those where so many do, which ranks by appearance as before but weighs time less",
+        default=0.5,
+        above=0,
+        below=1,
+    )
     skip_same_camera: bool = setting(
         "whether the gallery pictures of a query's own camera get no temporal probability; the "
         "authors' code gives them one",

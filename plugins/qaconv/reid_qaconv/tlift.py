@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -44,8 +45,10 @@ class TLift:
             return distances
         require_places(ranking)
         require_unit(distances)
-        sharpness = self.config.sharpness
-        similar = turned if sharpness == 1 else partial(_sharpened, sharpness=sharpness)
+        sharpness, prior = self.config.sharpness, self.config.prior
+        offset = math.log(prior / (1 - prior))
+        plain = sharpness == 1 and not offset
+        similar = turned if plain else partial(_sharpened, sharpness=sharpness, offset=offset)
         return self._run(distances, ranking.query, ranking.gallery, similar, turned, ranking.scored)
 
     def lift(self, scores: Tensor, query: Meta, gallery: Meta) -> Tensor:
@@ -256,10 +259,10 @@ def turned(values: Tensor) -> Tensor:
     return torch.sub(values.new_ones(()), values, out=values)
 
 
-def _sharpened(distances: Tensor, sharpness: float) -> Tensor:
-    """Similarities sigmoid(sharpness * logit(1 - distance)), in place; small ones keep their
-    digits."""
-    return distances.clamp_(0, 1).logit_().mul_(-sharpness).sigmoid_()
+def _sharpened(distances: Tensor, sharpness: float, offset: float) -> Tensor:
+    """Similarities sigmoid(sharpness * logit(1 - distance) + offset), in place; small ones keep
+    their digits."""
+    return distances.clamp_(0, 1).logit_().mul_(-sharpness).add_(offset).sigmoid_()
 
 
 def _slices(length: int, size: int) -> Iterator[slice]:

@@ -435,6 +435,18 @@ def test_sharpened_similarities_are_those_of_the_logits(score_scale):
     torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("prior", [0.9, 0.01, 1e-6])
+@pytest.mark.parametrize("sharpness", [1.0, 4.0])
+def test_a_prior_changes_the_odds_of_every_pair(prior, sharpness):
+    """The odds of a match are those of equally many right and wrong pairs, sharpened, times the
+    prior's."""
+    scores, places = drawn()
+    odds = (scores / (1 - scores)) ** sharpness * prior / (1 - prior)
+    result = TLift(Settings(prior=prior, sharpness=sharpness))(distances_of(scores), places)
+    expected = 1 - by_loops(odds / (1 + odds), places, Settings())
+    torch.testing.assert_close(result.double(), expected, rtol=0, atol=2e-6)
+
+
 def test_certain_distances_stay_so_when_they_are_sharpened():
     """0 and 1, and what rounding puts beyond them."""
     scores, places = drawn(3, 4)
