@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from reid_gallery.extraction import Damaged, Extracted
+from reid_gallery.keeping import require_same
 from reid_gallery.rows import Entry, new_columns
 from reid_gallery.schema import Facts
 from reid_gallery.tables import Tables
@@ -58,7 +59,7 @@ def make_columns(tables: Tables, facts: Facts, entries: Iterable[Entry]) -> pa.S
 
 
 def write(tables: Tables, facts: Facts, found: Extracted) -> Written:
-    """Write a shard's files. Hold `tables.lock(shared_files=True)` until they are committed."""
+    """Write a shard's files. Stay in `tables.writing()` until they are committed."""
     maps = tables.write(facts.maps, found.maps) if found.maps is not None else []
     pictures = tables.write(tables.pictures, found.rows)
     ids = tuple(found.rows.column("id").to_pylist())
@@ -73,7 +74,7 @@ def commit(tables: Tables, facts: Facts, shards: Sequence[Written]) -> list[Writ
     leaves maps that no row names, and no row without its maps.
     """
     with tables.lock():
-        dataset = tables.open()
+        dataset = require_same(tables, facts)
         with told(tables.place):
             late = [shard for shard in shards if _clashes(dataset, tables, facts, shard)]
         fine = [shard for shard in shards if shard not in late]

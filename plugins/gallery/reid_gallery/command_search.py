@@ -104,9 +104,9 @@ def info_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
 
 def info(options: Namespace) -> int:
     """Show; returns 0 or raises `ReidError`."""
-    from reid_gallery.information import information, lines
+    from reid_gallery.information import lines
 
-    found = information(opened(options))
+    found = opened(options).info()
     width = max(map(len, found))
     text = "\n".join(f"{name:<{width}}  {value}" for name, value in lines(found))
     show(options, found, text)

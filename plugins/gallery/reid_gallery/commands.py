@@ -13,6 +13,18 @@ _COMMANDS = {
     "create": ("reid_gallery.command_add:create_arguments", "make an empty gallery for a run"),
     "add": ("reid_gallery.command_add:add_arguments", "add pictures that are not there yet"),
     "search": ("reid_gallery.command_search:search_arguments", "find the nearest pictures"),
+    "label": ("reid_gallery.command_change:label_arguments", "say who is on pictures"),
+    "remove": ("reid_gallery.command_change:remove_arguments", "remove pictures"),
+    "forget": (
+        "reid_gallery.command_change:forget_arguments",
+        "remove pictures and their bytes from disk",
+    ),
+    "compact": ("reid_gallery.command_keep:compact_arguments", "merge small files"),
+    "upgrade": (
+        "reid_gallery.command_keep:upgrade_arguments",
+        "extract all pictures anew by another run",
+    ),
+    "export": ("reid_gallery.command_keep:export_arguments", "write the rows as CSV or Parquet"),
     "info": ("reid_gallery.command_search:info_arguments", "show what a gallery holds"),
 }
 

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from reid_gallery.rows import Entry, column
-from reid_gallery.schema import BASE, Column, Facts
+from reid_gallery.schema import BASE, Column, Facts, template_columns
+from reid_gallery.tables import MAPS
 from reidcore.errors import DataError, ReidError
 from reidcore.tools import Search, Templates, open_picture
 
@@ -133,7 +134,8 @@ class Extractor:
             matcher: Any = self.search.model.matchers[column.matcher]
             with torch.no_grad():
                 value = F.normalize(matcher.descriptor({column.key: value}), dim=1)
-        stored = value.reshape(len(names), -1).numpy().astype(column.stored, copy=False)
+        with np.errstate(over="ignore"):  # told below
+            stored = value.reshape(len(names), -1).numpy().astype(column.stored, copy=False)
         if stored.dtype.kind == "f" and not (good := np.isfinite(stored).all(1)).all():
             raise ReidError(
                 f"the template {column.matcher}.{column.key} of picture "
@@ -189,3 +191,18 @@ def ignores_length(search: Search, matcher: str) -> bool:
     if units[0].shape[1:] != spec.shape:
         return False
     return bool(torch.allclose(own, (1 - units[0] @ units[1].T) / 2, atol=1e-5))
+
+
+def facts_of(search: Search, half: bool, maps: str = MAPS) -> Facts:
+    """Return the facts of a new gallery for a run. maps: a name for the table of wide templates."""
+    names = dict.fromkeys(name for table in search.plan.rankings for name in table.matchers)
+    specs = {name: search.plan.matching(name).template for name in names}
+    unit = frozenset(name for name in names if ignores_length(search, name))
+    columns = template_columns(specs, unit, half)
+    return Facts(
+        search.plan.runfile.name,
+        str(search.folder.absolute()),
+        search.made_by,
+        columns,
+        maps if any(column.wide for column in columns) else "",
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,21 +9,23 @@ from typing import Any
 
 import attrs
 
-import reidcore
 from reid_gallery.adding import Written, commit, make_columns, missing, write
 from reid_gallery.answers import Answer
-from reid_gallery.extraction import Damaged, Extractor, ignores_length
+from reid_gallery.changes import Changes, Place
+from reid_gallery.extraction import Damaged, Extractor, facts_of
 from reid_gallery.filters import Filter
+from reid_gallery.information import information
+from reid_gallery.keeping import compact, require_same
+from reid_gallery.progress import Progress
 from reid_gallery.rows import Entry, entries_of
-from reid_gallery.schema import Facts, template_columns
+from reid_gallery.schema import Facts
 from reid_gallery.scoring import MapRows
 from reid_gallery.searching import Request, Searcher, View
-from reid_gallery.tables import MAPS, Tables, located
+from reid_gallery.tables import Tables, located
 from reid_gallery.told import GONE, told
 from reidcore.errors import DataError, UsageError
-from reidcore.tools import Reporter, Search, Silent, duration
+from reidcore.tools import Reporter, Search, Silent, load
 
-Place = str | os.PathLike[str]
 SHARD = 1024
 """Pictures that are committed together: what a kill can cost of the work done."""
 ATTEMPTS = 20
@@ -42,7 +42,7 @@ class Added:
     damaged: tuple[Damaged, ...]
 
 
-class Gallery:
+class Gallery(Changes):
     """Pictures with their templates, which a run has made, in Lance tables in a folder or an object
     store. `open` and `create` make one. Several programs may use a gallery at once; each method
     sees what is there when it is called.
@@ -110,7 +110,7 @@ class Gallery:
         tables = Tables(located(folder), options)
         if tables.exists():
             raise UsageError(f"there is a gallery at {tables.place} already; name a new folder")
-        search = reidcore.load(run, device=device)
+        search = load(run, device=device)
         tables.create(facts_of(search, precision == "float16"))
         gallery = cls(tables, run, device)
         gallery._search = search
@@ -121,7 +121,7 @@ class Gallery:
         """The gallery's run, loaded when it is first used. Raises UsageError for another run than
         the one that made the templates."""
         if self._search is None:
-            search = reidcore.load(self._run, device=self._device)
+            search = load(self._run, device=self._device)
             if search.made_by != self.facts.made_by:
                 raise UsageError(
                     f"the gallery {self.place} was made by {self.facts.made_by}, and {self._run} "
@@ -149,7 +149,7 @@ class Gallery:
         """
         entries = entries_of(pictures)
         _require_places(entries)
-        shown = _Progress(reporter or Silent())
+        shown = Progress(reporter or Silent())
         extra = make_columns(self.tables, self.facts, entries)
         with told(self.place):
             wanted = missing(self.tables.open(), entries)
@@ -166,7 +166,7 @@ class Gallery:
             with told(self.place):
                 shard = missing(self.tables.open(), shard)
             while shard:
-                with self.tables.lock(shared_files=True):
+                with self.tables.writing():
                     found = extractor.extract(shard, shown.at(start))
                     written = write(self.tables, self.facts, found)
                     late: list[Written] = commit(self.tables, self.facts, [written])
@@ -176,6 +176,7 @@ class Gallery:
                     break
                 with told(self.place):
                     shard = missing(self.tables.open(), shard)
+        compact(self.tables, self.facts, always=False)
         return Added(added, len(entries) - added - len(damaged), tuple(damaged))
 
     def search(
@@ -224,6 +225,10 @@ class Gallery:
                     raise
         raise AssertionError
 
+    def info(self) -> dict[str, Any]:
+        """Return counts, sizes and origin of the gallery: `pictures`, `fragments`, `bytes`, ..."""
+        return information(self.tables, self.facts)
+
     def _changed(self, view: View) -> bool:
         """Whether there is a newer version than a view's, whose files may have been removed."""
         current = self.tables.open().version != view.dataset.version
@@ -234,7 +239,7 @@ class Gallery:
 
     def view(self) -> View:
         """Return the tables as they are now."""
-        dataset = self.tables.open()
+        dataset = require_same(self.tables, self.facts)
         maps = self.tables.open_maps(self.facts)
         if maps is None:
             return View(dataset, self.facts, None)
@@ -248,21 +253,6 @@ class Gallery:
             return int(self.tables.open().count_rows())
 
 
-def facts_of(search: Search, half: bool, maps: str = MAPS) -> Facts:
-    """Return the facts of a new gallery for a run. maps: a name for the table of wide templates."""
-    names = dict.fromkeys(name for table in search.plan.rankings for name in table.matchers)
-    specs = {name: search.plan.matching(name).template for name in names}
-    unit = frozenset(name for name in names if ignores_length(search, name))
-    columns = template_columns(specs, unit, half)
-    return Facts(
-        search.plan.runfile.name,
-        str(search.folder.absolute()),
-        search.made_by,
-        columns,
-        maps if any(column.wide for column in columns) else "",
-    )
-
-
 def _require_places(entries: Sequence[Entry]) -> None:
     for entry in entries:
         if entry.row.path.startswith("memory-"):
@@ -270,27 +260,3 @@ def _require_places(entries: Sequence[Entry]) -> None:
                 "a gallery keeps where its pictures lie, so pictures in memory cannot be added; "
                 "save them first"
             )
-
-
-class _Progress:
-    """Tells how far adding is, with its rate and the time left."""
-
-    def __init__(self, reporter: Reporter):
-        self._reporter = reporter
-        self._total, self._since = 0, time.monotonic()
-
-    def start(self, total: int) -> None:
-        self._total, self._since = total, time.monotonic()
-
-    def at(self, before: int) -> Any:
-        """Return what is told how many pictures of a shard are done."""
-
-        def done(here: int) -> None:
-            count = before + here
-            rate = count / max(1e-9, time.monotonic() - self._since)
-            self._reporter.working(
-                f"{count} of {self._total} pictures  {rate:.0f} pictures/s  "
-                f"{duration((self._total - count) / max(rate, 1e-9))} left"
-            )
-
-        return done

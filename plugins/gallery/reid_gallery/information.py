@@ -11,40 +11,41 @@ import lance
 import pyarrow.compute as pc
 
 from reid_gallery.filters import cameras
-from reid_gallery.gallery import Gallery
+from reid_gallery.schema import Facts
+from reid_gallery.tables import Tables
 from reid_gallery.told import told
 
 
-def information(gallery: Gallery) -> dict[str, Any]:
+def information(tables: Tables, facts: Facts) -> dict[str, Any]:
     """Return counts, sizes and origin of a gallery, as JSON holds them."""
-    with told(gallery.place):
-        dataset = gallery.tables.open()
-        maps = gallery.tables.open_maps(gallery.facts)
+    with told(tables.place):
+        dataset = tables.open()
+        maps = tables.open_maps(facts)
         times = _range(dataset, "time")
         return {
-            "place": gallery.place,
-            "run": gallery.facts.run,
-            "run_folder": gallery.facts.folder,
-            "made_by": gallery.facts.made_by,
-            "precision": "float16" if gallery.facts.half else "float32",
+            "place": tables.place,
+            "run": facts.run,
+            "run_folder": facts.folder,
+            "made_by": facts.made_by,
+            "precision": "float16" if facts.half else "float32",
             "pictures": dataset.count_rows(),
             "identities": _distinct(dataset, "identity"),
             "labelled": dataset.count_rows(filter="identity IS NOT NULL"),
             "cameras": cameras(dataset),
             "first_time": times[0],
             "last_time": times[1],
-            "columns": [field.name for field in gallery.facts.extra(dataset.schema)],
+            "columns": [field.name for field in facts.extra(dataset.schema)],
             "fragments": len(dataset.get_fragments()),
             "map_fragments": 0 if maps is None else len(maps.get_fragments()),
             "versions": len(dataset.versions()),
-            "bytes": size_of(gallery),
-            "bytes_per_picture": sum(column.bytes for column in gallery.facts.columns),
+            "bytes": size_of(tables),
+            "bytes_per_picture": sum(column.bytes for column in facts.columns),
         }
 
 
-def size_of(gallery: Gallery) -> int | None:
+def size_of(tables: Tables) -> int | None:
     """Return the bytes of all files of a gallery in a local folder, None of one elsewhere."""
-    folder = gallery.tables.folder
+    folder = tables.folder
     if folder is None:
         return None
     return sum(_size(Path(root) / name) for root, _, names in os.walk(folder) for name in names)

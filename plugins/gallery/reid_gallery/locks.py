@@ -16,6 +16,9 @@ COMMIT = "commit.lock"
 FILES = "files.lock"
 """Shared by those who write files that are not committed yet; held alone by who removes such."""
 
+GATE = "gate.lock"
+"""Passed by those who begin to write files; held by who waits for all of them to be done."""
+
 
 @contextmanager
 def held(folder: Path | None, name: str, shared: bool = False) -> Iterator[bool]:

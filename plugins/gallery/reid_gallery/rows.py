@@ -19,7 +19,7 @@ from reidcore.api import Row
 from reidcore.errors import DataError
 from reidcore.tools import rows_of
 
-_KNOWN = ("path", "camera", "time", "modality", "box")
+_KNOWN = ("path", "camera", "time", "modality", "box", "added")
 _IDENTITY = {"pid": "identity"}
 """Columns of manifests by the gallery's names."""
 
@@ -41,6 +41,13 @@ class Entry:
     def box(self) -> str | None:
         """The box as a manifest writes it."""
         return None if self.row.box is None else " ".join(map(str, self.row.box))
+
+
+def row_of(cells: dict[str, Any]) -> Row:
+    """Return a row of the table of pictures as the run takes it."""
+    box: Any = tuple(int(side) for side in cells["box"].split()) if cells["box"] else None
+    camera, modality = cells["camera"] or "", cells["modality"] or ""
+    return Row(cells["source"], "", camera, "gallery", cells["time"], modality, box=box)
 
 
 def key_of(row: Row) -> bytes:

@@ -164,32 +164,3 @@ class Scorer:
             return distances.neg_().add_(1).mul_(weight / 2).clamp_(0, weight)
 
         return score
-
-
-def probabilities(scorer: Scorer, parts: Parts) -> Tensor | None:
-    """Return the probability, float32 [Q, N], that each query and each picture of templates are of
-    one identity, if pairs of one and of two were equally frequent.
-
-    It comes from the distances of the ranking's matchers, whatever postprocessors do to the order,
-    by scales fitted on the run's training pairs. None where the run has kept none.
-    """
-    table = scorer.table
-    total = sum(table.weights.values())
-    scale = table.scale if table.scale in ("logistic", "isotonic") else "logistic"
-    weights = {name: weight / total for name, weight in table.weights.items()}
-    model = scorer.search.model
-    try:
-        fitted = attrs.evolve(table, matcher="", fuse=weights, scale=scale, shortlist=None, post=[])
-        fusion = make_fusion(fitted, model, model.pairs)
-    except DataError:
-        return None
-    strangers = fusion.sum(
-        lambda share: compute_distances(
-            share.matcher,
-            share.matching,
-            scorer.query.parts[share.name],
-            parts[share.name],
-            device=model.device,
-        ).cpu()
-    )
-    return (1 - strangers).clamp(0, 1)

@@ -13,12 +13,11 @@ import torch
 
 from reid_gallery.answers import Answer, Match
 from reid_gallery.filters import Filter
-from reid_gallery.rows import key_of
+from reid_gallery.rows import key_of, row_of
 from reid_gallery.scan import Best, Nearest, fragments_of, merged, search_fragment, tiles
 from reid_gallery.schema import BASE, Facts
-from reid_gallery.scoring import MapRows, Scorer, probabilities, taken
-from reidcore.api import Row
-from reidcore.errors import UsageError, nearest
+from reid_gallery.scoring import MapRows, Scorer, taken
+from reidcore.errors import DataError, UsageError, nearest
 from reidcore.tools import Search, Templates
 
 MOST_CANDIDATES = 20_000
@@ -142,11 +141,10 @@ class Searcher:
         # One more, because a query's own picture is left out.
         best = self.scan(self.view, self._scorer(table, query, coarse=True), count + 1, condition)
         candidates = self._candidates(best, table)
-        scorer = self._scorer(table, query)
         lists = candidates.ranked(self, query, table, request.top) if ranked else None
         if lists is None:
             lists = candidates.as_found(best, query, request.top)
-        return candidates.answers(scorer, lists, request)
+        return candidates.answers(self, query, table, lists, request)
 
     def _scorer(self, table: Any, query: Templates, coarse: bool = False) -> Scorer:
         """coarse: score as the matcher of the shortlist does, if the ranking has one."""
@@ -232,35 +230,40 @@ class Candidates:
         some = self.rows.take(pa.array(places))
         scorer = searcher._scorer(table, query)
         parts = scorer.parts(some, some.column("id").to_numpy(), table.matchers)
-        rows = tuple(_row(cells) for cells in some.select(self.names).to_pylist())
+        rows = tuple(row_of(cells) for cells in some.select(self.names).to_pylist())
         return Templates(rows, {name: dict(part) for name, part in parts.items()}, query.made_by)
 
     def answers(
         self,
-        scorer: Scorer,
+        searcher: Searcher,
+        query: Templates,
+        table: Any,
         lists: Sequence[tuple[np.ndarray, np.ndarray]],
         request: Request,
     ) -> list[Answer]:
         """Return the answers with everything that is known of each match."""
         found = []
-        matchers = list(scorer.table.weights)
-        for at, (row, (places, distances)) in enumerate(zip(scorer.query.rows, lists, strict=True)):
-            some = self.rows.take(pa.array(places, pa.int64()))
-            one = attrs.evolve(scorer, query=_part(scorer.query, slice(at, at + 1)))
-            chances = None
-            if len(places):
-                parts = one.parts(some, some.column("id").to_numpy(), matchers)
-                chances = probabilities(one, parts)
-            likely = [None] * len(places) if chances is None else chances[0].tolist()
-            cells = some.select(self.names).to_pylist()
-            matches = tuple(
-                _match(number, *each)
-                for number, each in enumerate(
-                    zip(cells, distances.tolist(), likely, strict=True), 1
-                )
-            )
+        for at, (row, (places, distances)) in enumerate(zip(query.rows, lists, strict=True)):
+            likely = self._probabilities(searcher, _part(query, slice(at, at + 1)), table, places)
+            cells = self.rows.select(self.names).take(pa.array(places, pa.int64())).to_pylist()
+            each = zip(cells, distances.tolist(), likely, strict=True)
+            matches = tuple(_match(rank, *one) for rank, one in enumerate(each, 1))
             found.append(Answer(row.name, matches, _unknown(matches, request.unknown_above)))
         return found
+
+    def _probabilities(
+        self, searcher: Searcher, query: Templates, table: Any, places: np.ndarray
+    ) -> Sequence[float | None]:
+        """The probability that one query and each of its matches are of one identity, None where
+        the run has kept no training pairs."""
+        if not len(places):
+            return []
+        gallery = self._templates(searcher, query, table, places)
+        index = torch.arange(len(places))[None]
+        try:
+            return searcher.search.probabilities(query, gallery, index, table.name)[0].tolist()
+        except DataError:
+            return [None] * len(places)
 
 
 def _unknown(matches: Sequence[Match], above: float | None) -> bool:
@@ -281,20 +284,6 @@ def _part(query: Templates, some: slice) -> Templates:
         for name, template in query.parts.items()
     }
     return Templates(query.rows[some], parts, query.made_by)
-
-
-def _row(cells: dict[str, Any]) -> Row:
-    """Return a row of the table as the run's ranking takes it."""
-    box = tuple(int(side) for side in cells["box"].split()) if cells["box"] else None
-    return Row(
-        cells["source"],
-        "",
-        cells["camera"] or "",
-        "gallery",
-        cells["time"],
-        cells["modality"] or "",
-        box=box,  # type: ignore[arg-type]
-    )
 
 
 def _match(rank: int, cells: dict[str, Any], distance: float, likely: float | None) -> Match:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import lance
 import pyarrow as pa
 from lance.fragment import write_fragments
 
-from reid_gallery.locks import COMMIT, FILES, held
+from reid_gallery.locks import COMMIT, FILES, GATE, held
 from reid_gallery.schema import VERSION, Facts
 from reid_gallery.told import GONE, told
 from reidcore.errors import DataError, UsageError
@@ -45,12 +45,22 @@ class Tables:
         """The local folder, if it is one."""
         return None if "://" in self.place else Path(self.place)
 
-    def lock(self, shared_files: bool = False) -> AbstractContextManager[bool]:
-        """Hold the gallery against other commits or, with `shared_files`, keep files that this
-        process writes and has not committed from being removed."""
-        if shared_files:
-            return held(self.folder, FILES, shared=True)
+    def lock(self) -> AbstractContextManager[bool]:
+        """Hold the gallery against other commits."""
         return held(self.folder, COMMIT)
+
+    def gate(self) -> AbstractContextManager[bool]:
+        """Hold the place where those wait who are about to write files."""
+        return held(self.folder, GATE)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep files that are written in the `with` block, until they are committed in it, from
+        being removed as never committed ones."""
+        with ExitStack() as files:
+            with self.gate():
+                files.enter_context(held(self.folder, FILES, shared=True))
+            yield
 
     def lock_files(self) -> AbstractContextManager[bool]:
         """Wait until nobody writes files that are not committed, and keep others from it."""
@@ -116,10 +126,10 @@ class Tables:
             storage_options=self.options,
         )
 
-    def write(self, name: str, rows: pa.Table) -> list[Any]:
+    def write(self, name: str, rows: pa.Table | pa.RecordBatchReader) -> list[Any]:
         """Write rows into files of a table and return what commits them, Lance's metadata of
         fragments, which can be pickled. Until then nobody sees them."""
-        if not len(rows):
+        if isinstance(rows, pa.Table) and not len(rows):
             return []
         with told(self.uri(name)):
             return list(

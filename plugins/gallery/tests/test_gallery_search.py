@@ -51,8 +51,9 @@ def test_the_same_answers_as_reid_rank(work, trained, gallery, ranking):
         # Rounding may swap pictures that are equally near.
         ties = [at for at, (a, b) in enumerate(zip(paths, wanted, strict=True)) if a != b]
         assert sorted(paths) == sorted(wanted)
-        assert all(min(abs(own[at] - own[[k for k in range(len(own)) if k != at]])) < 2e-6
-                   for at in ties)  # fmt: skip
+        assert all(
+            min(abs(own[at] - own[[k for k in range(len(own)) if k != at]])) < 2e-6 for at in ties
+        )
 
 
 def test_a_shortlist_beyond_what_is_asked(work, trained, gallery):
@@ -270,7 +271,7 @@ def test_a_searcher_of_one_version(work, gallery):
             "pictures.lance",
             view.dataset.to_table()
             .slice(0, 3)
-            .set_column(0, view.dataset.schema.field("id"), pa.array([1, 2, 3])),  # fmt: skip
+            .set_column(0, view.dataset.schema.field("id"), pa.array([1, 2, 3])),
         ),
     )
     assert Searcher(gallery.search_run, view).answers(query, Request()) == before
