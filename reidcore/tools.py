@@ -12,6 +12,9 @@ quick where these are imported inside the function that computes.
         make_comparison, ComparisonRow, differing_settings, in_order, metric_of, number_of
     Pictures without labels
         load -> Search: templates, distances, rank, explain, index
+        rows_of lists what stands for pictures; make_fusion -> the matchers of a [[ranking]] with
+        weights and scales, whose sum of compute_distances between templates is the ranking's, for
+        galleries that are no list of pictures
     Scores, and every distance behind them
         open_evaluation -> Evaluation: test_sets, load_model, scores(model, reporter, watcher);
         DistanceBlock and Judgements, which a watcher is given; count_queries, TrueAccepts,
@@ -82,8 +85,11 @@ if TYPE_CHECKING:
     from reidcore.evaluation.relevance import Judgements
     from reidcore.evaluation.trial import DistanceBlock
     from reidcore.evaluation.verification import TrueAccepts
+    from reidcore.ranking.comparer import make_fusion
+    from reidcore.ranking.distances import compute_distances
     from reidcore.search.explain import Explained
     from reidcore.search.explain_files import draw_explanation
+    from reidcore.search.pictures import rows_of
     from reidcore.search.results import Ranked, Templates
     from reidcore.search.search import Search
     from reidcore.support.sorting import smallest
@@ -112,6 +118,7 @@ __all__ = [
     "aligned",
     "check_new",
     "check_output",
+    "compute_distances",
     "count_queries",
     "differing_settings",
     "draw_explanation",
@@ -120,6 +127,7 @@ __all__ = [
     "in_order",
     "load",
     "make_comparison",
+    "make_fusion",
     "metric_of",
     "number_of",
     "open_evaluation",
@@ -133,6 +141,7 @@ __all__ = [
     "read_scores",
     "repeats_of",
     "reporter",
+    "rows_of",
     "scores_of",
     "set_value",
     "settings_of",
@@ -154,10 +163,13 @@ _LATER = {
     "Search": "reidcore.search.search",
     "Templates": "reidcore.search.results",
     "TrueAccepts": "reidcore.evaluation.verification",
+    "compute_distances": "reidcore.ranking.distances",
     "count_queries": "reidcore.evaluation.fast_metrics",
     "draw_explanation": "reidcore.search.explain_files",
+    "make_fusion": "reidcore.ranking.comparer",
     "open_evaluation": "reidcore.evaluation.open_evaluation",
     "plan_run": "reidcore.training.train",
+    "rows_of": "reidcore.search.pictures",
     "smallest": "reidcore.support.sorting",
     "train": "reidcore.training.train",
 }

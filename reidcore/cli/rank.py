@@ -6,7 +6,9 @@ import csv
 import io
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reidcore.cli.data_sets import add_reader, pictures
 from reidcore.cli.options import (
@@ -17,6 +19,10 @@ from reidcore.cli.options import (
     add_run_folder,
 )
 from reidcore.contracts.commands import RunCommand
+from reidcore.errors import UsageError
+
+if TYPE_CHECKING:
+    from reidcore.search.results import Match, Ranked
 
 
 def add_arguments(parser: ArgumentParser) -> RunCommand:
@@ -32,6 +38,13 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
         "--top", type=int, default=10, metavar="N", help="matches listed of each query (default 10)"
     )
     add_ranking(parser)
+    parser.add_argument(
+        "--unknown-above",
+        type=float,
+        metavar="P",
+        help="give the probability, from 0 to 1, that two pictures show one identity, and answer "
+        "'unknown' for a query whose nearest picture has less than P",
+    )
     add_device(parser)
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="write CSV there, not to the terminal"
@@ -44,6 +57,9 @@ def rank_command(options: Namespace) -> int:
     from reidcore.support.files import check_output, write_atomically
 
     check_output(options.output)
+    least = options.unknown_above
+    if least is not None and not 0 <= least <= 1:
+        raise UsageError(f"--unknown-above is a probability from 0 to 1, got {least:g}")
     from reidcore.search.search import load
 
     run = load(options.folder, options.file, options.device)
@@ -52,10 +68,14 @@ def rank_command(options: Namespace) -> int:
     ranked = run.rank(query, gallery, options.top, options.ranking)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["query", "rank", "gallery", "distance"])
-    for match in ranked:
-        distance = f"{match.distance:.6g}"
-        writer.writerow([_shown(match.query), match.rank, _shown(match.gallery), distance])
+    header = ["query", "rank", "gallery", "distance"]
+    if least is None:
+        writer.writerow(header)
+        writer.writerows(map(_line, ranked))
+    else:
+        found = run.probabilities(query, gallery, ranked.index, options.ranking)
+        writer.writerow([*header, "probability"])
+        writer.writerows(_known(ranked, found.tolist(), least))
     if options.output is None:
         sys.stdout.write(text.getvalue())
         return 0
@@ -65,6 +85,28 @@ def rank_command(options: Namespace) -> int:
         f"pictures for {len(query)} queries"
     )
     return 0
+
+
+def _line(match: Match) -> list[str | int]:
+    distance = f"{match.distance:.6g}"
+    return [_shown(match.query), match.rank, _shown(match.gallery), distance]
+
+
+def _known(
+    ranked: Ranked, probabilities: Sequence[Sequence[float]], least: float
+) -> Iterator[list[str | int]]:
+    """Yield lines with a probability; of a query whose first one is below `least`, one line alone,
+    which names no picture."""
+    own = iter(ranked)
+    for places, found in zip(ranked.index.tolist(), probabilities, strict=True):
+        for place, probability in zip(places, found, strict=True):
+            if place < 0:
+                continue
+            line = [*_line(next(own)), f"{probability:.6g}"]
+            if found[0] >= least:
+                yield line
+            elif line[1] == 1:
+                yield [*line[:2], "unknown", *line[3:]]
 
 
 def _shown(path: str) -> str:

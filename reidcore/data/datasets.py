@@ -23,7 +23,8 @@ class Loaded:
 
     rows: those of the splits that are used, None if the data are absent; `facts` are then what the
     reader declares, and `missing` the absolute path that was tried. protocol: of a test set.
-    unfit: what a test set lacks for its protocol, "" if nothing.
+    unfit: what a test set lacks for its protocol, "" if nothing. held: pictures of a training set
+    that are held out; held_identities: the number of their identities, where the data are absent.
     """
 
     source: Source
@@ -34,6 +35,8 @@ class Loaded:
     splits: tuple[str, ...] = ()
     protocol: Protocol | None = None
     unfit: str = ""
+    held: tuple[Row, ...] = ()
+    held_identities: int = 0
 
     @property
     def columns(self) -> frozenset[str]:
@@ -73,7 +76,7 @@ class Loaded:
         if self.rows is not None:
             return len({row.pid for row in self.rows})
         assert self.facts is not None
-        return self.facts.identities_in(self.splits)
+        return self.facts.identities_in(self.splits) - self.held_identities
 
     @property
     def cameras(self) -> int:
@@ -129,7 +132,7 @@ class DataPlan:
         """The numbers of all cameras and modalities; for evaluation those of training, and further
         ones for what is new in the test data."""
         known = Numbering.of_training(self.trained)
-        rows = [row for one in self.loaded for row in one.rows or ()]
+        rows = [row for one in self.loaded for row in (*(one.rows or ()), *one.held)]
         return known.extended(rows, _modalities(self.loaded))
 
     @property
@@ -190,19 +193,25 @@ class DataPlan:
         for one in self.loaded:
             name = f"{one.source.role} {one.source.name}"
             same = sum(key == name or key.startswith(f"{name} (") for key in hashes)
-            hashes[f"{name} ({same + 1})" if same else name] = manifest_hash(one.rows or ())
+            rows = (*(one.rows or ()), *one.held)
+            hashes[f"{name} ({same + 1})" if same else name] = manifest_hash(rows)
         return hashes
 
     def training_rows(self) -> list[Row]:
         """Return the training rows; the identities of several data sets are kept apart."""
-        rows: list[Row] = []
-        for index, one in enumerate(self.train):
-            assert one.rows is not None
-            several = len(self.train) > 1
-            rows += [
-                attrs.evolve(row, pid=f"{index}:{row.pid}") if several else row for row in one.rows
-            ]
-        return rows
+        return self._apart([one.rows or () for one in self.train])
+
+    def held_out_rows(self) -> list[Row]:
+        """Return the rows of the training sets that are held out, likewise."""
+        return self._apart([one.held for one in self.train])
+
+    def _apart(self, sets: Sequence[Sequence[Row]]) -> list[Row]:
+        several = len(sets) > 1
+        return [
+            attrs.evolve(row, pid=f"{index}:{row.pid}") if several else row
+            for index, rows in enumerate(sets)
+            for row in rows
+        ]
 
 
 def _common(loaded: Sequence[Loaded]) -> frozenset[str]:

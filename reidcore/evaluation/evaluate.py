@@ -19,11 +19,13 @@ from reidcore.evaluation.query_scores import QueryScores
 from reidcore.evaluation.trial import PLAIN, Trial, TrialPictures, Watcher, streamed
 from reidcore.evaluation.trial_scores import TrialScores, over_trials
 from reidcore.protocols.base import SIDES, scored_name
+from reidcore.protocols.open_set import OpenSet
 from reidcore.ranking.blocks import rows_at_once
 from reidcore.ranking.comparer import Comparer
 from reidcore.ranking.kept_blocks import KeptBlocks
 from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.postprocess import Postprocessor
+from reidcore.ranking.probability import match_probability
 from reidcore.ranking.sides import Sides
 from reidcore.ranking.templates import Storage, take
 from reidcore.runfiles.tables import RankingTable
@@ -108,6 +110,8 @@ class _Evaluation:
             ranking = comparer.ranking(table, self._sides(labelled, pool, stored, table))
             # One trial of the whole pool needs no blocks to be held for others.
             alone = len(pool.trials) == 1
+            asked = isinstance(labelled.protocol, OpenSet)
+            probability = match_probability(table, comparer.model) if asked else None
             trials = [
                 Trial(
                     self._job,
@@ -115,6 +119,7 @@ class _Evaluation:
                     some,
                     ranking if alone else ranking.part(*places),
                     self._watcher,
+                    probability,
                 )
                 for some, places in zip(pictures, pool.trials, strict=True)
             ]

@@ -16,6 +16,7 @@ from reidcore.evaluation.relevance import Judgements, Relevance
 from reidcore.evaluation.trial_scores import TrialScores
 from reidcore.ranking.blocks import ROWS
 from reidcore.ranking.matcher_ranking import MatcherRanking
+from reidcore.ranking.scales import Scale
 
 PLAIN = "plain"
 """The stage before all postprocessors."""
@@ -65,16 +66,21 @@ Watcher = Callable[[DistanceBlock], None]
 
 @attrs.frozen(eq=False)
 class Trial:
-    """A trial under one ranking. name: the name that its scores stand under, and the ranking's."""
+    """A trial under one ranking.
+
+    name: the name that its scores stand under, and the ranking's. probability: of one identity,
+    from distances before postprocessors; None where it is not scored.
+    """
 
     job: EvaluationJob
     name: tuple[str, str]
     pictures: TrialPictures
     ranking: MatcherRanking
     watcher: Watcher | None = None
+    probability: Scale | None = None
 
-    def new_scores(self) -> TrialScores:
-        """Return scores to which nothing is added yet."""
+    def new_scores(self, stage: str) -> TrialScores:
+        """Return scores of a stage to which nothing is added yet."""
         pictures = self.pictures
         return TrialScores(
             self.job.settings,
@@ -82,6 +88,7 @@ class Trial:
             pictures.labelled.identity[pictures.gallery],
             len(pictures.query) * len(pictures.gallery),
             self.job.ranks,
+            self.probability if stage == PLAIN else None,
         )
 
     def add(self, scores: TrialScores, stage: str, distances: Tensor, start: int) -> None:
@@ -94,7 +101,7 @@ class Trial:
 
     def scored(self, stage: str, distances: Callable[[slice], Tensor]) -> TrialScores:
         """Return the scores of all queries. distances: gives some rows of distances."""
-        scores = self.new_scores()
+        scores = self.new_scores(stage)
         processes = sharing([scores], self.ranking.resources.processes)
         queries = len(self.pictures.query)
         for _, start in processes.share(range(0, queries, ROWS)):
@@ -116,7 +123,7 @@ def streamed(trials: list[Trial], queries: int, rows_at_once: int) -> list[Trial
 
     queries: the number of the task's queries.
     """
-    scores = [trial.new_scores() for trial in trials]
+    scores = [trial.new_scores(PLAIN) for trial in trials]
     processes = sharing(scores, trials[0].ranking.resources.processes)
     for _, start in processes.share(range(0, queries, rows_at_once)):
         for trial, found in zip(trials, scores, strict=True):

@@ -21,11 +21,14 @@ from reidcore.evaluation.metrics import (
     rank_queries,
     summarize,
 )
+from reidcore.evaluation.open_set_scores import OpenSetScores
 from reidcore.evaluation.relevance import Judgements
 from reidcore.evaluation.verification import TrueAccepts
 from reidcore.protocols.base import Protocol
 from reidcore.protocols.cross_camera import SingleGalleryShot
+from reidcore.protocols.open_set import OpenSet
 from reidcore.protocols.score_names import USUAL, Ways, tar_name
+from reidcore.ranking.scales import Scale
 from reidcore.runfiles.tables import Eval
 from reidcore.support.repeats import mean_scores
 
@@ -41,7 +44,8 @@ class TrialScores:
     block by block.
 
     identity: int64 [G], of the gallery. pairs: the number of pairs of a query and a gallery picture
-    that there will be at most. ranks: those of the CMC curve that are reported.
+    that there will be at most. ranks: those of the CMC curve that are reported. probability: see
+    `OpenSetScores`.
     """
 
     def __init__(
@@ -51,12 +55,14 @@ class TrialScores:
         identity: Tensor,
         pairs: int,
         ranks: Sequence[int],
+        probability: Scale | None = None,
     ):
         self.ways = Ways(settings.ap, settings.ties, settings.queries, protocol.cmc)
         self._identity = identity
         self._ranks = list(ranks)
         self._parts: dict[int, PerQuery] = {}
         self._accepts = TrueAccepts(settings.tar_at, pairs)
+        self._open = OpenSetScores(protocol, probability) if isinstance(protocol, OpenSet) else None
         self._shots = protocol if isinstance(protocol, SingleGalleryShot) else None
         # The generator of the program whose numbers these are.
         self._draw = np.random.RandomState(self._shots.seed if self._shots else 0)
@@ -77,6 +83,8 @@ class TrialScores:
             each = attrs.evolve(each, first=draw_shots(*shots).to(distances.device))
         self._parts[start] = each
         self._accepts.add(distances, judged)
+        if self._open is not None:
+            self._open.add(distances, judged, each.first, start)
 
     def _ranked(self, distances: Tensor, judged: Judgements) -> PerQuery:
         ways = self.ways.ties, self.ways.precision
@@ -105,6 +113,8 @@ class TrialScores:
             for start, *part in zip(torch.cat(starts), *fields, strict=True)
         }
         self._accepts.gather(processes)
+        if self._open is not None:
+            self._open.gather(processes)
 
     def per_query(self) -> PerQuery:
         """Return the scores of the single queries, in their order."""
@@ -113,7 +123,8 @@ class TrialScores:
     def scores(self) -> dict[str, Any]:
         """Return what scores.json holds of a stage. Raises DataError if no query has a match."""
         found = summarize([self.per_query()], max(50, *self._ranks), self.ways.counted)
-        return as_json(found, self._ranks, self.ways, self._accepts.shares())
+        more = {} if self._open is None else self._open.scores()
+        return as_json(found, self._ranks, self.ways, self._accepts.shares()) | more
 
 
 def as_json(

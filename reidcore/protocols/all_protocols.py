@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from reidcore.protocols.base import Protocol
 from reidcore.protocols.cross_camera import CrossCamera, SingleGalleryShot
 from reidcore.protocols.cross_modality import CrossModality, RegDBProtocol
+from reidcore.protocols.open_set import OpenSet
 from reidcore.protocols.sysu import SYSUProtocol
 from reidcore.protocols.vehicleid import VehicleIDProtocol
 
@@ -23,6 +24,7 @@ PROTOCOLS: Mapping[str, type[Protocol]] = {
         SYSUProtocol,
         RegDBProtocol,
         CrossModality,
+        OpenSet,
     )
 }
 """Class of each protocol by its name."""

@@ -24,7 +24,13 @@ METRICS = ("mAP", "mINP", "rank-1", "rank-5", "rank-10")
 
 CURVE = "cmc"
 """Entry of a test set's results that is a list, the CMC curve."""
-OTHERS = (CURVE, "queries", "queries_without_match")
+OPEN_SET_CURVES = ("far", "dir", "confidence", "observed", "weight")
+"""Entries of an open set's results that are lists: false alarm rates with the detection and
+identification rate at each; and the mean probability of every bin of pairs, the share of them that
+are matches, and the bin's weight."""
+CURVES = (CURVE, *OPEN_SET_CURVES)
+"""Entries of a test set's results that are lists."""
+OTHERS = (*CURVES, "queries", "queries_without_match")
 """Entries of a test set's results that are no scores."""
 
 _NAME = re.compile(r"(?P<metric>mAP|mINP|rank-(?P<rank>[1-9]\d*))(?:-[a-z_-]+)?")
@@ -89,3 +95,24 @@ USUAL = Ways()
 def tar_name(rate: float) -> str:
     """Return the name of a verification score, such as `TAR@FAR=0.0001`."""
     return f"TAR@FAR={rate:g}"
+
+
+def dir_name(rate: float) -> str:
+    """Return the name of the detection and identification rate, such as `DIR@FAR=0.01`."""
+    return f"DIR@FAR={rate:g}"
+
+
+def known_names(probability: float) -> tuple[str, str]:
+    """Return the names of both rates at a probability, such as `DIR@P=0.9` and `FAR@P=0.9`."""
+    return f"DIR@P={probability:g}", f"FAR@P={probability:g}"
+
+
+ECE = "ECE"
+"""Name of the calibration error of the probabilities of pairs."""
+ECE_FIRST = "ECE-first"
+"""Name of that of the probabilities of first answers."""
+
+
+def smaller_is_better(name: str) -> bool:
+    """Return whether a score is an error: a calibration error, or a rate of false alarms."""
+    return name in (ECE, ECE_FIRST) or name.startswith("FAR@")

@@ -38,6 +38,14 @@ class Data:
         "query and gallery pictures, or a pool `test` from which its protocol takes both.",
         default=[],
     )
+    hold_out: float = setting(
+        "Share of the identities of every training set that is not trained on, rounded to a whole "
+        "number of them: scales and probabilities are fitted on their pictures, which the network "
+        "has not seen.",
+        default=0.0,
+        at_least=0,
+        below=1,
+    )
     trial: int | None = setting(
         "The trial of data sets that divide their people in several ways: handed to every reader "
         "that has a setting `trial`.",

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from reidcore.protocols.score_names import in_order
+from reidcore.protocols.score_names import in_order, smaller_is_better
 from reidcore.runfolder.comparison import ComparisonRow, Difference
 from reidcore.runfolder.results import Score
 from reidcore.support.progress import duration
@@ -27,12 +27,16 @@ def _metrics(rows: Iterable[ComparisonRow]) -> list[str]:
 
 
 def _best(rows: Sequence[ComparisonRow], median: bool) -> dict[tuple[str, str], float]:
-    """Return {(test set, metric): the largest value as shown}, where there are several rows."""
+    """Return {(test set, metric): the best value as shown}, where there are several rows."""
     values: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         for name, score in row.scores.items():
             values.setdefault((row.place[0], name), []).append(_shown(score, median))
-    return {key: max(found) for key, found in values.items() if len(found) > 1}
+    return {
+        key: (min if smaller_is_better(key[1]) else max)(found)
+        for key, found in values.items()
+        if len(found) > 1
+    }
 
 
 def _shown(score: Score, median: bool) -> float:

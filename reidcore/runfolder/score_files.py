@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reidcore.errors import DataError
-from reidcore.protocols.score_names import CURVE
+from reidcore.protocols.score_names import CURVES
 from reidcore.support.files import read_text
 from reidcore.support.json_files import Found, read_found
 from reidcore.support.wording import one_line_of
@@ -22,8 +22,9 @@ COUNTED = ("epoch", "seconds")
 def read_scores(path: Path) -> dict[str, Any]:
     """Return {test set: {ranking: {stage: {metric: score}}}} of a file such as scores.json.
 
-    A score is a finite number, or a table of the mean, deviation and values of several; a list, the
-    CMC curve, stands under "cmc". Raises DataError naming the file and the key that is no score.
+    A score is a finite number, or a table of the mean, deviation and values of several; lists
+    stand under "cmc", the CMC curve, and the names of `OPEN_SET_CURVES`. Raises DataError naming
+    the file and the key that is no score.
     """
     found = read_found(path)
     check_scores(found)
@@ -46,7 +47,7 @@ def check_scores(found: Found) -> None:
         for stages in rankings.table().values():
             for numbers in stages.table().values():
                 for name, score in numbers.table().items():
-                    if name != CURVE:
+                    if name not in CURVES:
                         _check_score(score)
                         continue
                     for share in score.items():

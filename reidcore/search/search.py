@@ -30,6 +30,7 @@ from reidcore.model.model import Model
 from reidcore.ranking.comparer import Comparer, make_comparer
 from reidcore.ranking.matcher_ranking import MatcherRanking
 from reidcore.ranking.postprocess import build_postprocessor
+from reidcore.ranking.probability import probability_table
 from reidcore.ranking.sides import Sides
 from reidcore.ranking.templates import concatenate
 from reidcore.runfiles.tables import RankingTable
@@ -268,6 +269,48 @@ class Search:
                 found.append(smallest(distances, min(top, len(others))))
         index, distance = (torch.cat(parts) for parts in zip(*found, strict=True))
         return Ranked(queries.rows, others.rows, index, distance)
+
+    def probabilities(
+        self,
+        query: Templates | Pictures,
+        gallery: Templates | Pictures,
+        index: Tensor,
+        ranking: str | None = None,
+    ) -> Tensor:
+        """Return how probable it is that listed pairs show one identity.
+
+        The probability comes from the distances of the ranking's matchers, whatever postprocessors
+        do to the order, and is fitted on pairs of training pictures: of those that `data.hold_out`
+        keeps from training, or else of those trained on, of which the network is too sure. It holds
+        for a pair from as many pairs of one identity as of two.
+
+        Args:
+            query: the Q pictures to look for.
+            gallery: the pictures to look among.
+            index: int64 [Q, K], places in the gallery, as `Ranked.index`; -1 for none.
+            ranking: a ranking of the run, by default its first.
+
+        Returns:
+            float32 [Q, K] on the CPU, in [0, 1]; 0 where there is no picture.
+
+        Raises:
+            reidcore.errors.UsageError: as for `distances`.
+            reidcore.errors.DataError: for a run that has kept no training pairs.
+
+        Example::
+
+            ranked = run.rank(query, gallery, top=3)
+            print(run.probabilities(query, gallery, ranked.index))
+        """
+        queries, others = self._templates_of(query), self._templates_of(gallery)
+        found = self._ranking(probability_table(self._table(ranking)), queries, others, whole=False)
+        listed = index >= 0
+        row = torch.arange(len(index))[:, None].expand_as(index)[listed]
+        pairs = row.to(self.model.device), index[listed].to(self.model.device)
+        strangers = found.pairs("query", pairs[0], "gallery", pairs[1]).cpu()
+        result = torch.zeros(index.shape)
+        result[listed] = (1 - strangers).clamp(0, 1)
+        return result
 
     def explain(
         self,

@@ -16,11 +16,14 @@ from torch import Tensor
 from reidcore.contracts.pictures import Batch, Rows
 from reidcore.errors import PluginError
 from reidcore.evaluation.metrics import Scores
+from reidcore.evaluation.open_set_scores import OpenSetScores
+from reidcore.evaluation.relevance import Judgements
 from reidcore.evaluation.trial import PLAIN
 from reidcore.evaluation.trial_scores import as_json, wanted_ranks
 from reidcore.model.model import Model
 from reidcore.plugins.loading import Plugins
 from reidcore.protocols.base import Task, scored_name
+from reidcore.protocols.open_set import OpenSet
 from reidcore.protocols.score_names import Ways
 from reidcore.support.files import write_atomically
 from reidcore.support.repeats import mean_scores
@@ -122,6 +125,8 @@ def made_up_scores(plan: Plan) -> dict[str, Any] | None:
         curve = torch.ones(max(50, *ranks), dtype=torch.float64)
         accepts = dict.fromkeys(settings.tar_at, 0.5)
         stage = as_json(Scores(0.5, curve, 0.5, 1, 1), ranks, ways, accepts)
+        if isinstance(one.protocol, OpenSet):
+            stage |= _made_up_open_set(one.protocol)
         tasks = [Task("", ())] if one.rows is None else one.protocol.tasks(one.rows)
         for task in tasks:
             several = len(task.trials) > 1
@@ -130,6 +135,14 @@ def made_up_scores(plan: Plan) -> dict[str, Any] | None:
                 table.name: dict.fromkeys(_stages(table.post), stages) for table in plan.rankings
             }
     return found
+
+
+def _made_up_open_set(protocol: OpenSet) -> dict[str, Any]:
+    found = OpenSetScores(protocol, lambda distances: 1 - distances)
+    match = torch.tensor([[True], [False]])
+    judged = Judgements.of_masks(match, torch.zeros_like(match))
+    found.add(torch.tensor([[0.2], [0.4]]), judged, torch.tensor([1, 0]), 0)
+    return found.scores()
 
 
 def _stages(posts: list[str]) -> list[str]:

@@ -20,6 +20,7 @@ from reidcore.evaluation.evaluation_job import evaluation_job
 from reidcore.evaluation.query_scores import QueryScores
 from reidcore.model.building import build_part
 from reidcore.model.model import Model
+from reidcore.protocols.open_set import OpenSet
 from reidcore.ranking.comparer import make_comparer
 from reidcore.runfiles.tables import FITTED
 from reidcore.runfolder.folder import QUERIES
@@ -35,9 +36,10 @@ from reidcore.training.saves import Saves
 from reidcore.wiring.plan import Plan
 
 
-def training_rows(plan: Plan) -> Rows:
-    """Return the training pictures of a plan whose data are at hand."""
-    return make_rows(plan.data.training_rows(), plan.data.camera_numbers, plan.given.modalities)
+def training_rows(plan: Plan, held_out: bool = False) -> Rows:
+    """Return the training pictures of a plan whose data are at hand, or those held out of them."""
+    rows = plan.data.held_out_rows() if held_out else plan.data.training_rows()
+    return make_rows(rows, plan.data.camera_numbers, plan.given.modalities)
 
 
 class TrainingRun:
@@ -69,6 +71,7 @@ class TrainingRun:
         self.device = model.device
         self.seed = settings.train.seed
         self.train = train_rows
+        self._held_out = training_rows(plan, held_out=True)
         self._epochs = settings.train.epochs
         self._evaluate_every = settings.eval.every
         self._optim = settings.optim
@@ -216,7 +219,8 @@ class TrainingRun:
         if early:
             self._saves.write_weights()
             self._processes.wait()
-        if any(ranking.scale in FITTED for ranking in self.plan.rankings):
+        opened = any(isinstance(one.protocol, OpenSet) for one in self.plan.data.test)
+        if opened or any(ranking.scale in FITTED for ranking in self.plan.rankings):
             self._measure_pairs()
             if early:
                 self._saves.write_weights()
@@ -232,7 +236,8 @@ class TrainingRun:
 
     def _measure_pairs(self) -> None:
         """Keeps distances of training pairs under every matcher, as the model is now."""
-        self.model.pairs = self._comparer.training_pairs(self.train, self.seed)
+        rows = self._held_out if len(self._held_out) else self.train
+        self.model.pairs = self._comparer.training_pairs(rows, self.seed)
 
     def write(self, name: str, data: str | bytes) -> Path:
         path = self.folder / name

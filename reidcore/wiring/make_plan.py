@@ -15,6 +15,7 @@ from reidcore.contracts.component import BatchShape
 from reidcore.contracts.given import Given
 from reidcore.contracts.rows import OPTIONAL
 from reidcore.data.datasets import DataPlan, Loaded
+from reidcore.data.held_out import hold_out
 from reidcore.data.load_data import load_sources
 from reidcore.errors import ReidError, nearest
 from reidcore.plugins.loading import Plugins
@@ -139,7 +140,9 @@ def _load_data(
     else:
         loader.raise_problems()
     try:
-        return load_sources(entries, make=make, allow_missing=allow_missing)
+        data = load_sources(entries, make=make, allow_missing=allow_missing)
+        share = loader.run.data.hold_out
+        return attrs.evolve(data, train=tuple(hold_out(one, share) for one in data.train))
     except ReidError:
         loader.raise_problems()
         raise

@@ -110,7 +110,7 @@ def test_data_sets_of_the_pages_fit_the_demo(tmp_path, monkeypatch):
                 run = parse_runfile(text, Path("demo.toml"), again)
                 plan = make_plan(run, Plugins([]), allow_missing=True)
                 assert plan.data.trials == {"core.regdb": [trial]}
-    assert seen == {"cross_camera", "vehicleid", "sysu", "regdb"}
+    assert seen == {"cross_camera", "vehicleid", "sysu", "regdb", "open_set"}
 
 
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))

@@ -17,6 +17,7 @@ from reidcore.protocols.all_protocols import PROTOCOLS
 SETS = {
     "cross_camera": ["7,1,,query 7,2,,gallery", "7,1,,query 7,2,,gallery 8,2,,gallery"],
     "single_gallery_shot": ["7,1,,query 7,2,,gallery", "7,1,,query 8,1,,query 7,2,,gallery"],
+    "open_set": ["7,1,,query 8,1,,query 7,2,,gallery 8,2,,gallery"],
     "vehicleid": ["7,1,,test 7,2,,test"],
     "sysu": [
         "7,1,visible,test 7,3,infrared,test",

@@ -167,6 +167,52 @@ def test_queries_of_camera_3_need_other_rooms():
     require_matches([*rows, Row("/s/cam6/0001/1.jpg", "0001", "6", "test")], "s", protocol, "drop")
 
 
+def sides(people: int = 9) -> list[Row]:
+    """Two queries and three gallery pictures of each person, and a distractor."""
+    rows = [
+        Row(f"/o/{side}/{pid}-{n}.jpg", f"p{pid}", str(n), side)
+        for pid in range(people)
+        for side, count in (("query", 2), ("gallery", 3))
+        for n in range(count)
+    ]
+    return [*rows, Row("/o/gallery/nobody.jpg", "p99", "1", "gallery")]
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["sorted", "reversed"])
+def test_an_open_set_takes_identities_by_their_digest(order):
+    """In each trial the stated share of query identities, those of the least SHA-256, has no
+    picture in the gallery; all else is there, whatever the order of the rows."""
+    rows = sides()[::order]
+    (task,) = read_protocol({"use": "open_set", "unknown": 0.3, "trials": 3, "seed": 4})[0].tasks(
+        rows
+    )
+    drawn = []
+    for number, trial in enumerate(task.trials):
+        text = f"open-set-1 4 {number} "
+        pids = sorted(
+            (f"p{pid}" for pid in range(9)),
+            key=lambda pid: hashlib.sha256((text + pid).encode()).hexdigest(),
+        )
+        assert sorted(rows[n].path for n in trial.query) == sorted(
+            row.path for row in rows if row.split == "query"
+        )
+        assert sorted(rows[n].path for n in trial.gallery) == sorted(
+            row.path for row in rows if row.split == "gallery" and row.pid not in pids[:3]
+        )
+        drawn.append(frozenset(pids[:3]))
+    assert len(set(drawn)) > 1
+
+
+def test_an_open_set_may_be_that_of_the_data():
+    """Where queries have no match by themselves, none need be taken out, and there is one trial."""
+    rows = [*sides(), Row("/o/query/x.jpg", "stranger", "1", "query")]
+    (task,) = read_protocol({"use": "open_set", "unknown": 0})[0].tasks(rows)
+    (trial,) = task.trials
+    assert len(trial.query) == 19 and len(trial.gallery) == 28
+    with pytest.raises(UsageError, match="every query would have a match: 9 of 9 identities"):
+        read_protocol({"use": "open_set", "unknown": 0})[0].tasks(sides())
+
+
 def two_modalities(split: bool) -> list[Row]:
     rows = []
     for number in range(12):
@@ -240,7 +286,7 @@ def test_splits_that_do_not_fit_are_told_with_what_does(use, split, unfit, tmp_p
     assert text.startswith(unfit)
     has = "query 6, gallery 6" if split else "test 12"
     fits = (
-        "cross_camera, single_gallery_shot, cross_modality"
+        "cross_camera, single_gallery_shot, cross_modality, open_set"
         if split
         else "vehicleid, sysu, regdb, cross_modality"
     )

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from running import TINY, environment, reid
@@ -79,6 +80,41 @@ def test_two_folders_make_a_csv(work, run):
         found, place = float(row["distance"]), names.index(row["gallery"])
         assert found == pytest.approx(float(expected[place]), abs=1e-5)
         assert found == pytest.approx(float(expected.sort().values[number % 4]), abs=1e-5)
+
+
+@pytest.mark.parametrize("ranking", ["main", "both"])
+def test_answers_have_a_probability_or_are_unknown(work, run, ranking):
+    """Probabilities are those of the training pairs' scale, weights adding up to 1; a query whose
+    first answer is less probable than stated has one line, which names nobody."""
+    from reidcore.ranking.scales import fit
+
+    queries, gallery = run.templates(work / "new"), run.templates(work / "shots")
+    likely = {}
+    for name, others in (("look", {}), ("far", {"fuse": {"far": 1.0}, "scale": "none"})):
+        one = attrs.evolve(run.plan.rankings[0], matcher="" if others else "look", **others)
+        own = run._ranking(one, queries, gallery, whole=True).whole()
+        likely[name] = 1 - fit("logistic", run.model.pairs[name])(own)
+    expected = likely["look"] if ranking == "main" else (likely["look"] + likely["far"]) / 2
+    ranked = run.rank(queries, gallery, top=3, ranking=ranking)
+    found = run.probabilities(queries, gallery, ranked.index, ranking)
+    assert torch.allclose(found, expected.gather(1, ranked.index), atol=1e-5)
+    assert (found.diff(dim=1) <= 0).all()  # the nearer, the likelier
+    least = found[:, 0].median().item()
+    words = ["--query", "new", "--gallery", "shots", "--top", "3", "--ranking", ranking]
+    env = environment(work / "cache")
+    text = reid(env, work, "rank", "run", *words, "--unknown-above", f"{least:.9f}").stdout
+    rows = table(text)
+    known = [number for number, one in enumerate(found[:, 0].tolist()) if one >= least - 1e-6]
+    assert 0 < len(known) < len(queries)
+    assert len(rows) == 3 * len(known) + len(queries) - len(known)
+    for number in range(len(queries)):
+        lines = [row for row in rows if row["query"] == f"new/{number}.jpg"]
+        shown = [float(row["probability"]) for row in lines]
+        assert shown == pytest.approx(found[number, : len(lines)].tolist(), abs=1e-5)
+        if number not in known:
+            assert [row["gallery"] for row in lines] == ["unknown"] and lines[0]["rank"] == "1"
+    refused = reid(env, work, "rank", "run", *words, "--unknown-above", "7", code=2).stderr
+    assert "--unknown-above is a probability from 0 to 1, got 7" in refused
 
 
 def test_a_gallery_is_indexed_once_and_asked_twice(work):

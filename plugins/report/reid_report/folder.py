@@ -41,7 +41,8 @@ class Folder:
     """Everything that is read of a run folder, or of a folder of repeats.
 
     label: short, and no other run's of the report. lock: of the first repeat. settings: by dotted
-    key. queries: (with a match, without one). cmc: shares by rank. histories: lines of means.csv by
+    key. queries: (with a match, without one). cmc: shares by rank. open_set:
+    the other lists of scores.json. histories: lines of means.csv by
     repeat. tracked: curves of other files. scored: by repeat, ascending (epoch, {place: {metric:
     fraction}}). absent: what it does not hold, in words. runs: the folders of repeats, or the one
     folder.
@@ -55,6 +56,7 @@ class Folder:
     scores: Mapping[Place, Mapping[str, Score]]
     queries: Mapping[Place, tuple[float, float]]
     cmc: Mapping[Place, Sequence[float]]
+    open_set: Mapping[Place, Mapping[str, Sequence[float]]]
     histories: Sequence[Sequence[Mapping[str, float]]]
     tracked: Panels
     scored: Sequence[Sequence[tuple[int, Mapping[Place, Mapping[str, float]]]]]
@@ -117,6 +119,7 @@ def _read(path: Path, label: str) -> Folder:
         scores,
         {place: _queries(found) for place, found in whole.items()},
         {place: found["cmc"] for place, found in whole.items() if found.get("cmc")},
+        {place: lists for place, found in whole.items() if (lists := _lists(found))},
         histories,
         _tracked(runs),
         scored,
@@ -131,6 +134,12 @@ def _by_place(scores: Mapping[str, Any]) -> dict[Place, Mapping[str, Any]]:
         for test, rankings in scores.items()
         for ranking, stages in rankings.items()
         for stage, found in stages.items()
+    }
+
+
+def _lists(found: Mapping[str, Any]) -> dict[str, Sequence[float]]:
+    return {
+        name: values for name, values in found.items() if isinstance(values, list) and name != "cmc"
     }
 
 

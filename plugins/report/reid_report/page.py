@@ -11,6 +11,7 @@ import jinja2
 
 from reid_report import plots, tables
 from reid_report.folder import Folder, Line, Panels, Place
+from reid_report.open_set_plots import open_set_plots
 from reid_report.sections import (
     Changed,
     RankingSection,
@@ -78,6 +79,8 @@ class Page:
         if folder.cmc:
             curves = {" ".join(place): shares for place, shares in folder.cmc.items()}
             run.figures.append(self._studio.figure(plots.cmc(f"{run.key}-cmc", "", curves)))
+        lists = {" ".join(place): found for place, found in folder.open_set.items()}
+        run.figures += map(self._studio.figure, open_set_plots(run.key, lists))
         panels = [*training_panels(folder).items(), *score_panels(folder).items()]
         for panel, lines in panels:
             plot = plots.by_epoch(f"{run.key}-epochs-{panel}", panel, lines)
@@ -117,6 +120,15 @@ class Page:
             }
             plot = plots.cmc(f"compared-{test}-cmc", test, curves)
             figures.append(self._studio.figure(plot))
+        for test in dict.fromkeys(place[0] for folder in folders for place in folder.open_set):
+            lists = {
+                " ".join([folder.label, *place[1:]]): found
+                for folder in folders
+                for place, found in folder.open_set.items()
+                if place[0] == test
+            }
+            drawn = open_set_plots(f"compared-{test}", lists, test)
+            figures += map(self._studio.figure, drawn)
         losses = {folder.label: lines for folder in folders if (lines := _lines(folder, "loss"))}
         if losses:
             plot = plots.by_epoch("compared-loss", "loss", losses)

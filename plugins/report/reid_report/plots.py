@@ -93,13 +93,13 @@ def _style(ink: str, name: str) -> Any:
     }
 
 
-def _line(number: int) -> dict[str, Any]:
+def line_style(number: int) -> dict[str, Any]:
     """Colour and dashes of the n-th line, no two alike among the first 32."""
     dashes = DASHES[number // len(COLOURS) % len(DASHES)]
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": dashes}
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
@@ -110,7 +110,7 @@ def cmc(name: str, title: str, curves: Mapping[str, Sequence[float]]) -> Plot:
         axes = figure.subplots()
         for number, (label, shares) in enumerate(curves.items()):
             ranks = range(1, len(shares) + 1)
-            axes.plot(ranks, 100 * np.asarray(shares), label=label, **_line(number))
+            axes.plot(ranks, 100 * np.asarray(shares), label=label, **line_style(number))
         axes.set_title(title, loc="left")
         axes.set_xlabel("rank")
         axes.set_ylabel("queries with a match up to it, %")
@@ -121,10 +121,10 @@ def cmc(name: str, title: str, curves: Mapping[str, Sequence[float]]) -> Plot:
 
     words = [
         f"{label}: "
-        + ", ".join(f"rank-{k} {_percent(shares[k - 1])}" for k in (1, 5, 10) if k <= len(shares))
+        + ", ".join(f"rank-{k} {percent(shares[k - 1])}" for k in (1, 5, 10) if k <= len(shares))
         for label, shares in curves.items()
     ]
-    return Plot(name, "CMC curves. " + "; ".join(words), (4.8 + _legend_width(curves), 3), draw)
+    return Plot(name, "CMC curves. " + "; ".join(words), (4.8 + legend_width(curves), 3), draw)
 
 
 def by_epoch(name: str, panel: str, curves: Mapping[str, Sequence[Line]]) -> Plot:
@@ -141,7 +141,7 @@ def by_epoch(name: str, panel: str, curves: Mapping[str, Sequence[Line]]) -> Plo
                     markersize=3,
                     label=label if repeat == 0 else None,
                     alpha=1 if len(lines) == 1 else 0.6,
-                    **_line(number),
+                    **line_style(number),
                 )
         axes.set_title(panel, loc="left")
         axes.set_xlabel("epoch")
@@ -154,10 +154,10 @@ def by_epoch(name: str, panel: str, curves: Mapping[str, Sequence[Line]]) -> Plo
         for label, ((_, values), *_) in curves.items()
     ]
     alt = f"{panel} by epoch, from the first to the last: {', '.join(ends)}"
-    return Plot(name, alt, (3.4 + (_legend_width(curves) if len(curves) > 1 else 0), 2.3), draw)
+    return Plot(name, alt, (3.4 + (legend_width(curves) if len(curves) > 1 else 0), 2.3), draw)
 
 
-def _legend_width(labels: Iterable[str]) -> float:
+def legend_width(labels: Iterable[str]) -> float:
     """Inches."""
     return 0.6 + 0.066 * max(map(len, labels))
 
@@ -177,7 +177,7 @@ def distances(name: str, label: str, stage: Stage) -> Plot:
             axes.stairs(density, found.edges, color=colour, label=side, linewidth=1.1)
         for number, (rate, (limit, share)) in enumerate(stage.accepts.items()):
             if np.isfinite(limit):
-                said = f"TAR {_percent(share)} at FAR {rate:g}"
+                said = f"TAR {percent(share)} at FAR {rate:g}"
                 dashes = DASHES[(number + 1) % len(DASHES)]
                 axes.axvline(limit, color=COLOURS[4], linewidth=1.1, linestyle=dashes, label=said)
         axes.set_title(f"distances, {label}", loc="left")
@@ -187,7 +187,7 @@ def distances(name: str, label: str, stage: Stage) -> Plot:
         figure.legend(loc="outside lower center", ncols=2)
 
     points = [
-        f"TAR {_percent(share)} at FAR {rate:g} (distance below {limit:.4g})"
+        f"TAR {percent(share)} at FAR {rate:g} (distance below {limit:.4g})"
         for rate, (limit, share) in stage.accepts.items()
     ]
     found = stage.histogram
@@ -227,7 +227,7 @@ def cameras(name: str, pairs: Mapping[tuple[str, str], tuple[float, int]]) -> Pl
         axes.set_ylabel("query camera")
 
     words = [
-        f"{query} in {gallery}: {_percent(share)} of {count} queries"
+        f"{query} in {gallery}: {percent(share)} of {count} queries"
         for (query, gallery), (share, count) in pairs.items()
     ]
     inches = 1.6 + 0.62 * len(columns), 1.1 + 0.42 * len(rows)

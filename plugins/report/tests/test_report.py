@@ -445,3 +445,24 @@ def test_the_first_of_several_trials(work, rows):
 def test_a_run_is_named_once(work):
     with pytest.raises(UsageError, match="named twice"):
         read_folders([work / "run", work / "nothing" / ".." / "run"])
+
+
+def test_an_open_set_has_its_figures(work):
+    """The page of a run scored by `open_set` shows identification at rates of false alarms, and
+    the probabilities beside the shares of matches, with the numbers that scores.json has."""
+    shutil.copytree(work / "run", work / "open")
+    words = [
+        "--set",
+        'eval.protocol={use="open_set",trials=1,unknown=0.34}',
+        "--set",
+        "eval.every=0",
+    ]
+    assert main(["eval", "open", *words, "-o", "open/scores.json"]) == 0
+    assert main(["report", "open", "--no-data", "-o", "open.html"]) == 0
+    page = (work / "open.html").read_text()
+    found = json.loads((work / "open/scores.json").read_text())["demo"]["main"]
+    for stage, one in found.items():
+        at = dict(zip(one["far"], one["dir"], strict=True))
+        assert f"demo main {stage}: {100 * at[0.01]:.1f} % at 0.01, {100 * at[0.1]:.1f} %" in page
+    assert f"demo main plain: calibration error {100 * found['plain']['ECE']:.1f} %" in page
+    assert "calibration error" in page and "demo main rerank: calibration" not in page

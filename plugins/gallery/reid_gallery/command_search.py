@@ -1,0 +1,113 @@
+"""`reid gallery search` and `info`. Torch-free at import."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from reid_gallery.options import (
+    PICTURES,
+    add_filter,
+    add_gallery,
+    add_run,
+    opened,
+    show,
+    shown_path,
+)
+from reidcore.tools import aligned
+
+if TYPE_CHECKING:
+    from reid_gallery.answers import Answer
+
+
+def search_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
+    """Add what `search` takes; return what runs it."""
+    parser.description = (
+        "Find the nearest pictures of a gallery for each picture, by the rankings of its run. A "
+        "picture's own file is left out of its list. The probability that two pictures show one "
+        "identity is fitted on the run's training pairs, and holds where as many pairs are of one "
+        "identity as of two."
+    )
+    add_gallery(parser)
+    parser.add_argument("pictures", metavar="PICTURES", help=PICTURES)
+    add_filter(parser)
+    parser.add_argument(
+        "--top", type=int, default=10, metavar="N", help="matches of each picture (default 10)"
+    )
+    parser.add_argument(
+        "--ranking", metavar="NAME", help="a ranking of the run (default: its first)"
+    )
+    parser.add_argument(
+        "--candidates",
+        type=int,
+        default=200,
+        metavar="N",
+        help="nearest pictures of each that the ranking's postprocessors order (default 200)",
+    )
+    parser.add_argument(
+        "--unknown-above",
+        type=float,
+        metavar="P",
+        help="a picture is unknown unless a match has at least this probability",
+    )
+    add_run(parser)
+    return search
+
+
+def search(options: Namespace) -> int:
+    """Search; returns 0 or raises `ReidError`."""
+    answers = opened(options).search(
+        options.pictures,
+        options.cameras,
+        options.after,
+        options.before,
+        options.where,
+        options.top,
+        options.ranking,
+        options.candidates,
+        options.unknown_above,
+    )
+    for answer in answers:
+        print(json.dumps(answer.table(), ensure_ascii=False) if options.json else _text(answer))
+    return 0
+
+
+def _text(answer: Answer) -> str:
+    """The answer as a terminal shows it."""
+    head = shown_path(answer.query) + (": unknown" if answer.unknown else "")
+    if not answer.matches:
+        return f"{head}: no match"
+    names = ["rank", "source", "camera", "time", "identity", "distance", "probability"]
+    rows = [
+        [
+            str(match.rank),
+            shown_path(match.source) + (f"[{match.box}]" if match.box else ""),
+            match.camera or "-",
+            "-" if match.time is None else f"{match.time:.10g}",
+            match.identity or "-",
+            f"{match.distance:.6g}",
+            "-" if match.probability is None else f"{match.probability:.3f}",
+        ]
+        for match in answer.matches
+    ]
+    return f"{head}\n{aligned([names, *rows], left=2)}"
+
+
+def info_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
+    """Add what `info` takes; return what runs it."""
+    parser.description = "Show what a gallery holds, how large it is, and which run made it."
+    add_gallery(parser)
+    return info
+
+
+def info(options: Namespace) -> int:
+    """Show; returns 0 or raises `ReidError`."""
+    from reid_gallery.information import lines
+
+    found = opened(options).info()
+    width = max(map(len, found))
+    text = "\n".join(f"{name:<{width}}  {value}" for name, value in lines(found))
+    show(options, found, text)
+    return 0

@@ -1,0 +1,132 @@
+"""Keeps a gallery's files few and its disk free of what has been removed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
+from math import prod
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from reid_gallery.schema import Facts
+from reid_gallery.tables import Tables
+from reid_gallery.told import told
+from reidcore.errors import DataError
+
+FRAGMENT = 256 << 20
+"""Bytes of a fragment that compaction makes, of one column that is read at once. It bounds what
+compacting wide rows holds in memory."""
+FEW = 24
+"""Small fragments, or versions by hundreds, that wait for compaction by itself."""
+PAST = timedelta(minutes=10)
+"""Age from which versions that nobody can be reading are removed."""
+
+
+@contextmanager
+def alone(tables: Tables) -> Iterator[bool]:
+    """Hold the gallery against commits and against files that are not committed yet, once those
+    who write some are done. Yields whether it is held so."""
+    with ExitStack() as held:
+        # Who waits at the gate keeps others from writing on and on.
+        held.enter_context(tables.gate())
+        locked = held.enter_context(tables.lock_files())
+        held.enter_context(tables.lock())
+        yield locked
+
+
+def target_rows(schema: pa.Schema) -> int:
+    """Return the rows of a fragment that compaction makes."""
+    size = sum(
+        prod((kind.list_size, kind.value_type.bit_width // 8))
+        for kind in schema.types
+        if pa.types.is_fixed_size_list(kind)
+    )
+    return int(max(256, min(1 << 20, FRAGMENT // max(1, size))))
+
+
+def is_scattered(dataset: lance.LanceDataset) -> bool:
+    """Return whether a table has so many small fragments that compaction pays."""
+    most = target_rows(dataset.schema) // 2
+    small = sum(fragment.metadata.physical_rows < most for fragment in dataset.get_fragments())
+    return small > FEW
+
+
+def compact_table(dataset: lance.LanceDataset, whole: bool = False) -> None:
+    """Merge a table's small fragments. whole: also rewrite all that have a removed row."""
+    more: dict[str, Any] = {"materialize_deletions_threshold": 0.0} if whole else {}
+    dataset.optimize.compact_files(
+        target_rows_per_fragment=target_rows(dataset.schema), num_threads=1, batch_size=256, **more
+    )
+
+
+def compact(tables: Tables, facts: Facts, always: bool = True) -> None:
+    """Merge small fragments and remove versions older than ten minutes. always: also where there
+    are few of them."""
+    with tables.lock(), told(tables.place):
+        for dataset in every(tables, facts):
+            if always or is_scattered(dataset):
+                compact_table(dataset)
+                dataset.cleanup_old_versions(PAST)
+
+
+def every(tables: Tables, facts: Facts) -> list[lance.LanceDataset]:
+    """Return both tables, or the one."""
+    maps = tables.open_maps(facts)
+    return [tables.open(), *([maps] if maps is not None else [])]
+
+
+def sweep(tables: Tables, facts: Facts) -> None:
+    """Remove maps that no picture names: of removed pictures, and of killed programs. Hold the
+    gallery's lock."""
+    maps = tables.open_maps(facts)
+    if maps is None:
+        return
+    ids = tables.open().to_table(columns=["id"]).column("id").to_numpy()
+    own = maps.to_table(columns=["id"]).column("id").to_numpy()
+    lost = np.setdiff1d(own, ids)
+    for start in range(0, len(lost), 50_000):
+        maps.delete(listed(lost[start : start + 50_000]))
+
+
+def listed(ids: np.ndarray | list[int]) -> str:
+    """Return the condition that a row has one of these ids."""
+    return f"id IN ({', '.join(map(str, ids))})" if len(ids) else "false"
+
+
+def purge(tables: Tables, facts: Facts, locked: bool) -> None:
+    """Remove from disk everything but the rows that are there: rows that were removed, old
+    versions, files that were never committed, and what an upgrade has left. Hold the gallery by
+    `alone`. locked: whether it is held; if not, files that were never committed stay a week, since
+    somebody may be writing them."""
+    sweep(tables, facts)
+    for dataset in every(tables, facts):
+        indexes = [index.name for index in dataset.describe_indices()]
+        for name in indexes:  # they hold copies of what was removed
+            dataset.drop_index(name)
+        compact_table(dataset, whole=True)
+        # The last change says what was removed, so another takes its place.
+        dataset.checkout_latest()
+        dataset.update_config({"reid.purged": datetime.now(UTC).isoformat()})
+        dataset.cleanup_old_versions(
+            timedelta(0), delete_unverified=locked, error_if_tagged_old_versions=False
+        )
+    if tables.folder is not None:
+        for folder in tables.folder.glob("*.lance"):
+            if folder.name not in (tables.pictures, facts.maps):
+                shutil.rmtree(folder)
+
+
+def require_same(tables: Tables, facts: Facts) -> lance.LanceDataset:
+    """Return the table of pictures. Raises DataError where another program has upgraded the gallery
+    since it was opened."""
+    dataset = tables.open()
+    if Facts.read(dataset.schema, tables.place) != facts:
+        raise DataError(
+            f"the gallery {tables.place} has been upgraded to another run meanwhile; open it again"
+        )
+    return dataset

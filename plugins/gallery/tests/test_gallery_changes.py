@@ -1,0 +1,404 @@
+"""What is added, labelled, removed, forgotten, compacted, exported and extracted anew."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from gallery_runs import write_csv
+
+pytest.importorskip("lance", reason="needs `uv run --all-groups`")
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+import reidcore
+from reid_gallery import Gallery
+from reidcore.cli.main import main
+from reidcore.errors import DataError, ReidError, UsageError
+
+
+@pytest.fixture
+def gallery(work, trained, tmp_path):
+    """A gallery of a copy of the gallery's pictures, which tests may damage."""
+    shutil.copytree(work / "drawn", tmp_path / "drawn")
+    for name in ("people.csv", "query.csv", "gallery.csv"):
+        shutil.copy(work / name, tmp_path / name)
+    made = Gallery.create(work / "run", tmp_path / "g", device="cpu")
+    made._search = trained
+    made.add(tmp_path / "gallery.csv")
+    return made
+
+
+def table(gallery, name="pictures.lance"):
+    return lance.dataset(gallery.tables.uri(name)).to_table()
+
+
+def sources(gallery):
+    return sorted(table(gallery).column("source").to_pylist())
+
+
+def holding(gallery, content: bytes) -> list[str]:
+    """The files of a gallery that hold some bytes."""
+    files = [path for path in Path(gallery.place).rglob("*") if path.is_file()]
+    return [path.name for path in files if content in path.read_bytes()]
+
+
+def test_adding_is_idempotent(gallery, tmp_path):
+    """The same pictures are skipped, be they named by a folder or a file; new ones come in."""
+    before = sources(gallery)
+    again = gallery.add(tmp_path / "gallery.csv")
+    assert (again.added, again.skipped) == (0, len(before)) and sources(gallery) == before
+    folder = gallery.add(tmp_path / "drawn")
+    assert folder.skipped == len(before) and folder.added > 0
+    assert len(set(sources(gallery))) == len(gallery) == folder.added + folder.skipped
+    twice = gallery.add([before[0], before[0]])
+    assert (twice.added, twice.skipped) == (0, 1)
+
+
+def test_damaged_pictures_are_told_and_left_out(work, trained, tmp_path):
+    made = Gallery.create(work / "run", tmp_path / "g", device="cpu")
+    made._search = trained
+    good = sorted((work / "drawn" / "gallery").glob("*.jpg"))[:5]
+    cut, empty = tmp_path / "cut.jpg", tmp_path / "empty.jpg"
+    cut.write_bytes(good[0].read_bytes()[:300])
+    empty.write_bytes(b"")
+    absent = tmp_path / "absent.jpg"
+    done = made.add([good[0], cut, good[1], empty, absent, *good[2:]])
+    assert (done.added, done.skipped) == (5, 0)
+    assert [name for name, _ in done.damaged] == [str(cut), str(empty), str(absent)]
+    assert all(name in why for name, why in done.damaged)
+    vectors = table(made).column("look__vector").combine_chunks().flatten().to_numpy()
+    own = trained.templates(good).parts["look"]["vector"]
+    own = (own / own.norm(dim=1, keepdim=True)).numpy()
+    np.testing.assert_allclose(vectors.reshape(5, -1), own, atol=1e-6)
+    assert made.add([cut]).damaged and len(made) == 5
+
+
+def test_columns_of_the_user(gallery, tmp_path):
+    """They keep their types; new ones are empty in earlier rows; a cell of another type is told
+    with its row, and nothing of that file is added."""
+    schema = lance.dataset(gallery.tables.uri("pictures.lance")).schema
+    assert [schema.field(name).type for name in ("speed", "note")] == [pa.int64(), pa.string()]
+    with open(tmp_path / "query.csv", newline="") as file:
+        cells = list(csv.DictReader(file))
+    for place, one in enumerate(cells):
+        one["weight"] = str(place / 2)
+    write_csv(tmp_path / "more.csv", cells)
+    before = len(gallery)
+    gallery.add(tmp_path / "more.csv")
+    found = table(gallery)
+    assert found.column("weight").null_count == before
+    assert found.column("weight").type == pa.float64()
+    bad = [dict(cells[0], path=str(tmp_path / "new.jpg"), speed="fast")]
+    shutil.copy(tmp_path / cells[0]["path"], tmp_path / "new.jpg")
+    write_csv(tmp_path / "bad.csv", bad)
+    with pytest.raises(DataError, match=r"bad\.csv row 2: speed is 'fast', expected a whole"):
+        gallery.add(tmp_path / "bad.csv")
+    assert len(gallery) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("id", "the column 'id' has the name of one of the gallery's own"),
+        ("look__vector", "the name of one of the gallery's own"),
+        ("a.b", "the column 'a.b' cannot be asked for in SQL"),
+    ],
+)
+def test_names_that_no_column_can_have(gallery, tmp_path, name, message):
+    write_csv(tmp_path / "odd.csv", [{"path": "a.jpg", name: "1"}])
+    with pytest.raises(DataError) as refused:
+        gallery.add(tmp_path / "odd.csv")
+    assert message in str(refused.value)
+
+
+def test_labels(gallery, tmp_path):
+    """By condition, by pictures and by each one's own cell; nothing else of a row changes."""
+    before = {row["id"]: row for row in table(gallery).to_pylist()}
+    assert gallery.label("Ann's", where="speed = 3") == sum(
+        r["speed"] == 3 for r in before.values()
+    )
+    one = next(iter(before.values()))
+    assert gallery.label("Bob", [one["source"], str(tmp_path / "nobody.jpg")]) == 1
+    write_csv(
+        tmp_path / "names.csv",
+        [
+            {"path": row["source"], "identity": f"p{row['id']}", "tracklet": "t"}
+            for row in list(before.values())[1:4]
+        ],
+    )
+    assert gallery.label(pictures=tmp_path / "names.csv") == 3
+    own = {row["id"] for row in list(before.values())[1:4]}
+    after = {row["id"]: row for row in table(gallery).to_pylist()}
+    assert set(after) == set(before)
+    for number, row in after.items():
+        wanted = dict(before[number])
+        if number in own:
+            wanted |= {"identity": f"p{number}", "tracklet": "t"}
+        elif number == one["id"]:
+            wanted["identity"] = "Bob"
+        elif row["speed"] == 3:
+            wanted["identity"] = "Ann's"
+        assert row == wanted
+    assert gallery.label("", where="speed = 3 OR identity = 'Bob'") > 0
+    assert table(gallery).column("identity").null_count > 0
+    with pytest.raises(UsageError, match="name the rows"):
+        gallery.label("Eve")
+    with pytest.raises(UsageError, match="have no identity"):
+        gallery.label(pictures=[one["source"]])
+
+
+def test_what_is_removed_is_not_found(gallery, tmp_path):
+    """Neither its row nor its maps are there, and the rest is."""
+    gone = [row["source"] for row in table(gallery).to_pylist() if row["speed"] == 2]
+    before = sources(gallery)
+    assert gallery.remove(where="speed = 2") == len(gone) > 0
+    assert sources(gallery) == [one for one in before if one not in gone]
+    assert len(table(gallery, "maps.lance")) == len(gallery)
+    found = gallery.search(tmp_path / "query.csv", top=99, ranking="short")
+    assert not set(gone) & {match.source for answer in found for match in answer.matches}
+    with pytest.raises(UsageError, match="name the rows"):
+        gallery.remove()
+    assert gallery.remove(pictures=gone) == 0
+    assert gallery.add(gone).added == len(gone) and len(gallery) == len(before)
+
+
+def test_what_is_forgotten_is_gone_from_disk(gallery, tmp_path):
+    """No file holds its path, its note or its vectors, though versions, labels, an uncommitted file
+    and an upgrade had copies; the rest stays."""
+    rows = table(gallery).to_pylist()
+    row = rows[3]
+    gallery.label("Zachariah", [row["source"]])
+    maps = {m["id"]: m["pairs__map"] for m in table(gallery, "maps.lance").to_pylist()}
+    traces = {
+        "source": Path(row["source"]).name.encode(),
+        "note": row["note"].encode(),
+        "identity": b"Zachariah",
+        "vector": np.array(row["look__vector"], np.float32).tobytes(),
+        "map": np.array(maps[row["id"]][:512], np.float32).tobytes(),
+    }
+    # What a program that was killed before its commit, and an upgrade, leave behind.
+    whole = lance.dataset(gallery.tables.uri("pictures.lance"))
+    gallery.tables.write("pictures.lance", whole.to_table(filter=f"id = {row['id']}"))
+    shutil.copytree(f"{gallery.place}/pictures.lance", f"{gallery.place}/upgrade-ab.lance")
+    gallery.remove(where="speed = 6")
+    for name, content in traces.items():
+        assert holding(gallery, content), name
+    assert gallery.forget(identity="Zachariah") == 1
+    for name, content in traces.items():
+        assert holding(gallery, content) == [], name
+    kept = {row["id"]: row for row in table(gallery).to_pylist()}
+    expected = {r["id"]: r for r in rows if r["speed"] != 6 and r["id"] != row["id"]}
+    assert kept == expected
+    assert set(table(gallery, "maps.lance").column("id").to_pylist()) == set(kept)
+    assert gallery.search(tmp_path / "query.csv", ranking="short")[0].matches
+
+
+def test_forgetting_by_time(gallery):
+    """Everything before a moment; and where nothing meets the condition, what was removed earlier
+    still goes."""
+    gone = [row["note"].encode() for row in table(gallery).to_pylist() if row["time"] < 400]
+    assert gallery.remove(before=400) == len(gone) > 0
+    assert any(holding(gallery, note) for note in gone)
+    assert gallery.forget(before="400") == 0
+    assert not any(holding(gallery, note) for note in gone) and len(gallery) > 0
+
+
+def test_fragments_are_merged(gallery, tmp_path, monkeypatch):
+    """By `compact`, and by adding when there are many; rows and their order stay."""
+    rest = [str(path) for path in sorted((tmp_path / "drawn" / "query").glob("*.jpg"))]
+    for one in rest[:4]:
+        gallery.add([one])
+    assert gallery.info()["fragments"] == 5
+    before = table(gallery).column("id").to_pylist()
+    maps = table(gallery, "maps.lance").to_pylist()
+    gallery.compact()
+    assert gallery.info()["fragments"] == gallery.info()["map_fragments"] == 1
+    assert table(gallery).column("id").to_pylist() == before == sorted(before)
+    assert table(gallery, "maps.lance").to_pylist() == maps
+    monkeypatch.setattr("reid_gallery.keeping.FEW", 2)
+    for one in rest[4:7]:
+        gallery.add([one])
+    assert gallery.info()["fragments"] <= 2
+
+
+def test_export_and_back(gallery, trained, work, tmp_path):
+    """A CSV file makes the same rows in another gallery; Parquet has the types and vectors."""
+    gallery.label("Ann", where="speed = 1")
+    count = gallery.export(tmp_path / "all.csv")
+    assert count == len(gallery)
+    other = Gallery.create(work / "run", tmp_path / "other", device="cpu")
+    other._search = trained
+    assert other.add(tmp_path / "all.csv").added == count
+    own = ("id", "added")
+    rows, copies = (
+        sorted(
+            ({k: v for k, v in row.items() if k not in own} for row in table(one).to_pylist()),
+            key=lambda row: row["source"],
+        )
+        for one in (gallery, other)
+    )
+    assert rows == copies
+    assert gallery.export(tmp_path / "some.parquet", where="speed = 1", vectors=True) > 0
+    found = pa.parquet.read_table(tmp_path / "some.parquet")
+    assert set(found.column("identity").to_pylist()) == {"Ann"}
+    assert found.column("time").type == pa.float64() and "look__vector" in found.column_names
+    for name, message in (("a.txt", "exported as .csv or .parquet"), ("no/a.csv", "no folder")):
+        with pytest.raises(UsageError, match=message):
+            gallery.export(tmp_path / name)
+    with pytest.raises(UsageError, match="holds no vectors"):
+        gallery.export(tmp_path / "a.csv", vectors=True)
+
+
+def other_run(work, folder):
+    """The run with other weights."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(work / "run", folder)
+    weights = load_file(folder / "weights.safetensors")
+    name = next(name for name in weights if name.endswith("conv1.weight"))
+    weights[name] = weights[name] * 1.5 + 0.01
+    from safetensors import safe_open
+
+    with safe_open(folder / "weights.safetensors", "pt") as file:
+        metadata = file.metadata()
+    save_file(weights, folder / "weights.safetensors", metadata)
+    return folder
+
+
+def test_another_run_is_refused_and_an_upgrade_extracts_anew(work, gallery, tmp_path):
+    """After it, everything is as if the pictures had been added by the new run, and what was known
+    of them stays."""
+    new = other_run(work, tmp_path / "new-run")
+    other = Gallery.open(gallery.place, new, device="cpu")
+    for call in (
+        lambda: other.search(tmp_path / "query.csv"),
+        lambda: other.add(tmp_path / "drawn"),
+    ):
+        with pytest.raises(UsageError, match="templates cannot be compared"):
+            call()
+    gallery.label("Ann", where="speed = 1")
+    before = table(gallery).to_pylist()
+    assert gallery.upgrade(new) == len(before)
+    after = table(gallery).to_pylist()
+    vectors = {column.name for column in gallery.facts.columns}
+    assert [{k: v for k, v in row.items() if k not in vectors} for row in after] == [
+        {k: v for k, v in row.items() if k not in vectors} for row in before
+    ]
+    fresh = Gallery.create(new, tmp_path / "fresh", device="cpu")
+    fresh.add(tmp_path / "gallery.csv")
+    for ranking in ("plain", "short"):
+        a, b = (
+            one.search(tmp_path / "query.csv", ranking=ranking, top=5) for one in (gallery, fresh)
+        )
+        for one, two in zip(a, b, strict=True):
+            assert [m.source for m in one.matches] == [m.source for m in two.matches]
+            assert [m.distance for m in one.matches] == [m.distance for m in two.matches]
+    names = sorted(path.name for path in Path(gallery.place).glob("*.lance"))
+    assert names == sorted(["pictures.lance", gallery.facts.maps])
+    with pytest.raises(UsageError, match="already"):
+        gallery.upgrade(new)
+    reopened = Gallery.open(gallery.place, device="cpu")
+    assert reopened.facts == gallery.facts and reopened.add(tmp_path / "drawn").added
+
+
+def test_an_upgrade_without_all_sources(work, gallery, tmp_path):
+    """It stops with the gallery as it was, unless the pictures are given up."""
+    new = other_run(work, tmp_path / "new-run")
+    stale = Gallery.open(gallery.place, device="cpu")
+    before = table(gallery)
+    lost = Path(sources(gallery)[0])
+    lost.unlink()
+    with pytest.raises(DataError, match=r"1 pictures .* cannot be extracted anew") as refused:
+        gallery.upgrade(new)
+    assert lost.name in str(refused.value) and table(gallery).equals(before)
+    assert gallery.upgrade(new, drop_missing=True) == len(before) - 1
+    assert str(lost) not in sources(gallery)
+    stale._search = reidcore.load(work / "run", device="cpu")
+    for call in (
+        lambda: stale.search(tmp_path / "query.csv"),
+        lambda: stale.add(tmp_path / "drawn"),
+        lambda: stale.remove(where="speed = 1"),
+    ):
+        with pytest.raises(DataError, match="upgraded to another run meanwhile"):
+            call()
+
+
+def test_a_table_of_another_program(tmp_path):
+    """It is told, not read; so are a newer layout and a place without a gallery."""
+    lance.write_dataset(pa.table({"v": [1, 2]}), str(tmp_path / "pictures.lance"))
+    with pytest.raises(DataError, match="did not write"):
+        Gallery.open(tmp_path)
+    with pytest.raises(DataError, match="there is no gallery at"):
+        Gallery.open(tmp_path / "nowhere")
+
+
+def test_creating_twice_and_a_newer_layout(work, gallery):
+    with pytest.raises(UsageError, match="there is a gallery"):
+        Gallery.create(work / "run", gallery.place)
+    dataset = lance.dataset(gallery.tables.uri("pictures.lance"))
+    facts = json.loads(dataset.schema.metadata[b"reid_gallery"])
+    dataset.update_schema_metadata({"reid_gallery": json.dumps(facts | {"layout": 2})})
+    with pytest.raises(UsageError, match="layout 2, and this program reads layout 1"):
+        Gallery.open(gallery.place)
+    dataset.update_schema_metadata({"reid_gallery": "{"})
+    with pytest.raises(DataError, match="is damaged"):
+        Gallery.open(gallery.place)
+
+
+def test_vectors_that_are_not_finite(gallery, tmp_path, monkeypatch):
+    """Nothing of them is stored."""
+    import torch
+
+    before = len(gallery)
+    matcher = gallery.search_run.model.matchers["far"]
+    monkeypatch.setattr(
+        matcher, "template", lambda features: {"vector": features["neck.bn"] * torch.nan}
+    )
+    with pytest.raises(ReidError, match="is not finite"):
+        gallery.add(tmp_path / "query.csv")
+    assert len(gallery) == before
+
+
+def test_vectors_beyond_half_precision(work, trained, tmp_path, monkeypatch):
+    """They are told with what would fit."""
+    half = Gallery.create(work / "run", tmp_path / "h", "float16", device="cpu")
+    half._search = trained
+    matcher = trained.model.matchers["far"]
+    monkeypatch.setattr(matcher, "template", lambda features: {"vector": features["neck.bn"] * 1e9})
+    with pytest.raises(ReidError, match=r"not finite as float16.*--precision float32"):
+        half.add(work / "query.csv")
+    assert len(half) == 0
+
+
+def test_pictures_in_memory_have_no_place(gallery):
+    with pytest.raises(UsageError, match="save them first"):
+        gallery.add([np.zeros((8, 4, 3), np.uint8)])
+
+
+def test_the_commands(gallery, tmp_path, capsys, monkeypatch):
+    """Each prints a sentence, or JSON; a mistake is a sentence and a code."""
+    monkeypatch.chdir(tmp_path)
+
+    def told(*words, code=0):
+        assert main(["gallery", *map(str, words)]) == code
+        return capsys.readouterr()
+
+    assert json.loads(told("info", "g", "--json").out)["pictures"] == len(gallery)
+    assert "float32" in told("info", "g").out
+    assert "labelled" in told("label", "g", "--identity", "Ann", "--where", "speed = 1").out
+    assert json.loads(told("remove", "g", "--where", "speed = 2", "--json").out)["removed"] > 0
+    assert "forgot" in told("forget", "g", "--identity", "Ann").out
+    assert "files" in told("compact", "g").out
+    assert "wrote" in told("export", "g", "-o", "all.csv").out
+    assert (
+        "column 'spede', did you mean 'speed'"
+        in told("remove", "g", "--where", "spede = 2", code=2).err
+    )
+    assert "there is no gallery" in told("info", "nowhere", code=4).err

@@ -1,0 +1,115 @@
+"""A tiny run with a vector and a pairwise matcher, and pictures with what a CSV file says."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from running import TINY
+
+from reidcore.builtin.readers.demo import Demo
+
+MORE = """
+[[head]]
+name = "local"
+use = "qaconv.local"
+source = "backbone.layer3"
+channels = 512
+
+[[matcher]]
+name = "pairs"
+use = "qaconv.matcher"
+feature = "local.map"
+
+[[matcher]]
+name = "far"
+use = "core.euclidean"
+features = ["neck.bn"]
+
+[[loss]]
+name = "memory"
+use = "qaconv.memory"
+feature = "local.map"
+matcher = "pairs"
+
+[[post]]
+name = "again"
+use = "core.rerank"
+k1 = 5
+
+[[post]]
+name = "lift"
+use = "qaconv.tlift"
+tau = 100
+sigma = 200
+
+[[ranking]]
+name = "plain"
+matcher = "look"
+
+[[ranking]]
+name = "fused"
+fuse = { look = 0.5, far = 0.5 }
+scale = "logistic"
+
+[[ranking]]
+name = "stretched"
+fuse = { look = 1.0, far = 1.0 }
+scale = "row_minmax"
+
+[[ranking]]
+name = "pairs"
+matcher = "pairs"
+
+[[ranking]]
+name = "short"
+matcher = "pairs"
+shortlist = { by = "look", top = 7 }
+
+[[ranking]]
+name = "again"
+matcher = "look"
+post = ["again"]
+
+[[ranking]]
+name = "lifted"
+matcher = "look"
+post = ["lift"]
+"""
+
+
+def run_text() -> str:
+    """The run file: one epoch, larger pictures so that QAConv's maps are wide."""
+    text = TINY.replace("epochs = 6", "epochs = 1").replace("image = [32, 16]", "image = [64, 32]")
+    return text + MORE
+
+
+def draw(folder: Path, identities: int = 10) -> list[dict[str, str]]:
+    """Draws pictures into a folder; returns what people.csv in it says of each."""
+    rows = Demo(train_identities=2, test_identities=identities, pictures=6, cameras=3).rows(
+        folder / "drawn"
+    )
+    cells = [
+        {
+            "path": str(Path(row.path).relative_to(folder)),
+            "pid": row.pid,
+            "camera": row.camera,
+            "split": row.split,
+            "time": str(100 + 10 * place),
+            "speed": str(place % 7),
+            "note": f"note-{place:04d}",
+        }
+        for place, row in enumerate(row for row in rows if row.split != "train")
+    ]
+    write_csv(folder / "people.csv", cells)
+    for split in ("query", "gallery"):
+        write_csv(folder / f"{split}.csv", [one for one in cells if one["split"] == split])
+    return cells
+
+
+def write_csv(path: Path, cells: list[dict[str, str]]) -> None:
+    """Writes cells as a CSV file."""
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(cells[0]))
+        writer.writeheader()
+        writer.writerows(cells)
