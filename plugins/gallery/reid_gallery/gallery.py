@@ -24,7 +24,7 @@ from reid_gallery.searching import Request, Searcher, View
 from reid_gallery.tables import Tables, located
 from reid_gallery.told import GONE, told
 from reidcore.errors import DataError, UsageError
-from reidcore.tools import Reporter, Search, Silent, load
+from reidcore.tools import Reporter, Search, Silent, Templates, load
 
 SHARD = 1024
 """Pictures that are committed together: what a kill can cost of the work done."""
@@ -213,7 +213,7 @@ class Gallery(Changes):
         request = Request(chosen, top, ranking, candidates, unknown_above)
         request.check()
         run = self.search_run
-        query = run.templates(pictures)
+        query = self._query(pictures)
         for attempt in range(ATTEMPTS):
             view = self.view()
             try:
@@ -236,6 +236,18 @@ class Gallery(Changes):
         return current or (
             maps is not None and view.maps is not None and maps.version != view.maps.dataset.version
         )
+
+    def _query(self, pictures: Any) -> Templates:
+        """The templates of what is looked for."""
+        run = self.search_run
+        if not isinstance(pictures, Templates):
+            return run.templates(pictures)
+        if pictures.made_by != run.made_by:
+            raise UsageError(
+                f"these templates were made by {pictures.made_by}, and the gallery's by "
+                f"{run.made_by}: they cannot be compared"
+            )
+        return pictures
 
     def view(self) -> View:
         """Return the tables as they are now."""
