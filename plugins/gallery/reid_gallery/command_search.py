@@ -52,6 +52,11 @@ def search_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
         metavar="P",
         help="a picture is unknown unless a match has at least this probability",
     )
+    parser.add_argument(
+        "--ann",
+        action="store_true",
+        help="take approximate neighbours, for tens of millions; see compact --ann",
+    )
     add_run(parser)
     return search
 
@@ -68,6 +73,7 @@ def search(options: Namespace) -> int:
         options.ranking,
         options.candidates,
         options.unknown_above,
+        options.ann,
     )
     for answer in answers:
         print(json.dumps(answer.table(), ensure_ascii=False) if options.json else _text(answer))
