@@ -11,12 +11,15 @@ quick where these are imported inside the function that computes.
     Several runs side by side, without torch
         make_comparison, ComparisonRow, differing_settings, in_order, metric_of, number_of
     Pictures without labels
-        load -> Search: templates, distances, rank, explain, index
+        load -> Search: templates, distances, rank, explain, index; rows_of lists what is in a
+        folder, a zip or a CSV file
     Scores, and every distance behind them
         open_evaluation -> Evaluation: test_sets, load_model, scores(model, reporter, watcher);
         DistanceBlock and Judgements, which a watcher is given; count_queries, TrueAccepts,
         smallest.
         Search(folder, evaluation.plan, model) explains with the same model
+    A ranking as torch modules, of which graphs can be made
+        ranking_modules -> TemplateModule, DistanceModule, and that of a shortlist
     Why pictures match
         Search.explain, Search.explain_pairs, Explained, draw_explanation
     A picture to draw, as a viewer shows it, of a row or a path; never open files with Pillow alone,
@@ -31,7 +34,7 @@ quick where these are imported inside the function that computes.
     What a long job shows
         reporter, Reporter, Silent, duration
     Files and tables of text
-        check_output, check_new, write_atomically, read_json, write_json, aligned
+        check_output, check_new, new_folder, write_atomically, read_json, write_json, aligned
 
 A command that ranks, complete but for its arguments:
 
@@ -68,7 +71,7 @@ from reidcore.runfolder.results import (
     settings_of,
 )
 from reidcore.runfolder.score_files import read_means, read_scored_epochs, read_scores
-from reidcore.support.files import check_new, check_output, write_atomically, write_json
+from reidcore.support.files import check_new, check_output, new_folder, write_atomically, write_json
 from reidcore.support.json_files import read_json
 from reidcore.support.progress import Reporter, Silent, duration, reporter
 from reidcore.support.repeats import number_of
@@ -82,8 +85,10 @@ if TYPE_CHECKING:
     from reidcore.evaluation.relevance import Judgements
     from reidcore.evaluation.trial import DistanceBlock
     from reidcore.evaluation.verification import TrueAccepts
+    from reidcore.ranking.as_modules import DistanceModule, TemplateModule, ranking_modules
     from reidcore.search.explain import Explained
     from reidcore.search.explain_files import draw_explanation
+    from reidcore.search.pictures import rows_of
     from reidcore.search.results import Ranked, Templates
     from reidcore.search.search import Search
     from reidcore.support.sorting import smallest
@@ -94,6 +99,7 @@ __all__ = [
     "RESUME_FREE",
     "ComparisonRow",
     "DistanceBlock",
+    "DistanceModule",
     "Evaluation",
     "Explained",
     "Judgements",
@@ -105,6 +111,7 @@ __all__ = [
     "Score",
     "Search",
     "Silent",
+    "TemplateModule",
     "Templates",
     "Ties",
     "TrueAccepts",
@@ -121,10 +128,12 @@ __all__ = [
     "load",
     "make_comparison",
     "metric_of",
+    "new_folder",
     "number_of",
     "open_evaluation",
     "open_picture",
     "plan_run",
+    "ranking_modules",
     "read_json",
     "read_means",
     "read_record",
@@ -133,6 +142,7 @@ __all__ = [
     "read_scores",
     "repeats_of",
     "reporter",
+    "rows_of",
     "scores_of",
     "set_value",
     "settings_of",
@@ -146,18 +156,22 @@ __all__ = [
 
 _LATER = {
     "DistanceBlock": "reidcore.evaluation.trial",
+    "DistanceModule": "reidcore.ranking.as_modules",
     "Evaluation": "reidcore.evaluation.open_evaluation",
     "Explained": "reidcore.search.explain",
     "Judgements": "reidcore.evaluation.relevance",
     "Plan": "reidcore.wiring.plan",
     "Ranked": "reidcore.search.results",
     "Search": "reidcore.search.search",
+    "TemplateModule": "reidcore.ranking.as_modules",
     "Templates": "reidcore.search.results",
     "TrueAccepts": "reidcore.evaluation.verification",
     "count_queries": "reidcore.evaluation.fast_metrics",
     "draw_explanation": "reidcore.search.explain_files",
     "open_evaluation": "reidcore.evaluation.open_evaluation",
     "plan_run": "reidcore.training.train",
+    "ranking_modules": "reidcore.ranking.as_modules",
+    "rows_of": "reidcore.search.pictures",
     "smallest": "reidcore.support.sorting",
     "train": "reidcore.training.train",
 }
