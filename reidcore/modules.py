@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from reidcore.contracts.exporting import is_exporting
 from reidcore.contracts.fused import Fused, Unfit
 from reidcore.contracts.parts import Context, Extract, Loss, Matcher, Template, Unowned
 from reidcore.contracts.pictures import Batch, Images, Meta, Rows
@@ -33,6 +34,7 @@ __all__ = [
     "Unowned",
     "at_least_float32",
     "grad_cam",
+    "is_exporting",
     "open_run",
 ]
 

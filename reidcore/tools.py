@@ -11,15 +11,17 @@ quick where these are imported inside the function that computes.
     Several runs side by side, without torch
         make_comparison, ComparisonRow, differing_settings, in_order, metric_of, number_of
     Pictures without labels
-        load -> Search: templates, distances, rank, explain, index
-        rows_of lists what stands for pictures; make_fusion -> the matchers of a [[ranking]] with
-        weights and scales, whose sum of compute_distances between templates is the ranking's, for
-        galleries that are no list of pictures
+        load -> Search: templates, distances, rank, explain, index; rows_of lists what is in a
+        folder, a zip or a CSV file; make_fusion -> the matchers of a [[ranking]] with weights and
+        scales, whose sum of compute_distances between templates is the ranking's, for galleries
+        that are no list of pictures
     Scores, and every distance behind them
         open_evaluation -> Evaluation: test_sets, load_model, scores(model, reporter, watcher);
         DistanceBlock and Judgements, which a watcher is given; count_queries, TrueAccepts,
         smallest.
         Search(folder, evaluation.plan, model) explains with the same model
+    A ranking as torch modules, of which graphs can be made
+        ranking_modules -> TemplateModule, DistanceModule, and that of a shortlist
     Why pictures match
         Search.explain, Search.explain_pairs, Explained, draw_explanation
     A picture to draw, as a viewer shows it, of a row or a path; never open files with Pillow alone,
@@ -34,7 +36,7 @@ quick where these are imported inside the function that computes.
     What a long job shows
         reporter, Reporter, Silent, duration
     Files and tables of text
-        check_output, check_new, write_atomically, read_json, write_json, aligned
+        check_output, check_new, new_folder, write_atomically, read_json, write_json, aligned
 
 A command that ranks, complete but for its arguments:
 
@@ -71,7 +73,7 @@ from reidcore.runfolder.results import (
     settings_of,
 )
 from reidcore.runfolder.score_files import read_means, read_scored_epochs, read_scores
-from reidcore.support.files import check_new, check_output, write_atomically, write_json
+from reidcore.support.files import check_new, check_output, new_folder, write_atomically, write_json
 from reidcore.support.json_files import read_json
 from reidcore.support.progress import Reporter, Silent, duration, reporter
 from reidcore.support.repeats import number_of
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     from reidcore.evaluation.relevance import Judgements
     from reidcore.evaluation.trial import DistanceBlock
     from reidcore.evaluation.verification import TrueAccepts
+    from reidcore.ranking.as_modules import DistanceModule, TemplateModule, ranking_modules
     from reidcore.ranking.comparer import make_fusion
     from reidcore.ranking.distances import compute_distances
     from reidcore.search.explain import Explained
@@ -100,6 +103,7 @@ __all__ = [
     "RESUME_FREE",
     "ComparisonRow",
     "DistanceBlock",
+    "DistanceModule",
     "Evaluation",
     "Explained",
     "Judgements",
@@ -111,6 +115,7 @@ __all__ = [
     "Score",
     "Search",
     "Silent",
+    "TemplateModule",
     "Templates",
     "Ties",
     "TrueAccepts",
@@ -129,10 +134,12 @@ __all__ = [
     "make_comparison",
     "make_fusion",
     "metric_of",
+    "new_folder",
     "number_of",
     "open_evaluation",
     "open_picture",
     "plan_run",
+    "ranking_modules",
     "read_json",
     "read_means",
     "read_record",
@@ -155,12 +162,14 @@ __all__ = [
 
 _LATER = {
     "DistanceBlock": "reidcore.evaluation.trial",
+    "DistanceModule": "reidcore.ranking.as_modules",
     "Evaluation": "reidcore.evaluation.open_evaluation",
     "Explained": "reidcore.search.explain",
     "Judgements": "reidcore.evaluation.relevance",
     "Plan": "reidcore.wiring.plan",
     "Ranked": "reidcore.search.results",
     "Search": "reidcore.search.search",
+    "TemplateModule": "reidcore.ranking.as_modules",
     "Templates": "reidcore.search.results",
     "TrueAccepts": "reidcore.evaluation.verification",
     "compute_distances": "reidcore.ranking.distances",
@@ -169,6 +178,7 @@ _LATER = {
     "make_fusion": "reidcore.ranking.comparer",
     "open_evaluation": "reidcore.evaluation.open_evaluation",
     "plan_run": "reidcore.training.train",
+    "ranking_modules": "reidcore.ranking.as_modules",
     "rows_of": "reidcore.search.pictures",
     "smallest": "reidcore.support.sorting",
     "train": "reidcore.training.train",

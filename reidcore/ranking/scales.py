@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reidcore.contracts.exporting import is_exporting
 from reidcore.errors import DataError
 from reidcore.model.training_pairs import Pairs
 
@@ -127,10 +128,24 @@ def _interpolated(z: Tensor, at: Tensor, share: Tensor) -> Tensor:
     """Interpolate linearly between the knots (at, share), level beyond the first and the last."""
     at, share = at.to(z.device), share.to(z.device)
     last = len(at) - 1
-    right = torch.searchsorted(at, z).clamp(min(1, last), last)
+    right = (_places(at, z) if is_exporting() else torch.searchsorted(at, z)).clamp(
+        min(1, last), last
+    )
     left = (right - 1).clamp(min=0)
     width = (at[right] - at[left]).clamp(min=1e-300)
     return share[left] + (share[right] - share[left]) * ((z - at[left]) / width).clamp(0, 1)
+
+
+def _places(at: Tensor, z: Tensor) -> Tensor:
+    """Return `torch.searchsorted(at, z)` in operations that every graph format has."""
+    found = torch.zeros_like(z, dtype=torch.int64)
+    step = 1 << (len(at).bit_length() - 1)
+    while step:
+        further = (found + step).clamp(max=len(at))
+        below = at[further - 1] < z
+        found = torch.where(below & (found + step <= len(at)), further, found)
+        step //= 2
+    return found
 
 
 def row_minmax(distances: Tensor) -> Tensor:

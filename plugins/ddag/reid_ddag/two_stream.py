@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from reid_ddag.settings_two_stream import TwoStream as TwoStreamSettings
-from reidcore.modules import Context, Images
+from reidcore.modules import Context, Images, is_exporting
 from reidcore.networks import ResNet, Staged, initial_weights, load_weights, read_weights
 from reidcore.sizes import RESNET_STAGES
 
@@ -51,6 +51,8 @@ class TwoStream(nn.Module):
         """{stage: [B, C, h, w]} in the order of the pictures. Stages of a modality without a
         picture in the batch are not used."""
         which = self.which[images.modality]
+        if is_exporting():
+            return self._chosen(images.pixels, which)
         listed = which.tolist()  # the only time that the host waits for a GPU
         counts = [listed.count(number) for number in range(len(self.names))]
         # Samplers put one modality behind the other, which spares copying.
@@ -70,6 +72,21 @@ class TwoStream(nn.Module):
                 joined = torch.cat([part for _, part in streams])
                 outputs[stage] = joined if back is None else joined[back]
         maps = outputs[self.own[-1]]
+        for stage in self.common:
+            maps = outputs[stage] = self.shared[stage](maps)
+        return {stage: maps for stage, maps in outputs.items() if stage in self.wanted}
+
+    def _chosen(self, pixels: Tensor, which: Tensor) -> dict[str, Tensor]:
+        """`forward` for graphs, which cannot ask how many pictures a modality has: every picture
+        goes through the stages of all modalities, and its own are taken."""
+        streams = [(getattr(self, OWN + name), pixels) for name in self.names]
+        outputs: dict[str, Tensor] = {}
+        for stage in self.own:
+            streams = [(stages, stages[stage](part)) for stages, part in streams]
+            maps = streams[0][1]
+            for number, (_, part) in enumerate(streams[1:], start=1):
+                maps = torch.where((which == number)[:, None, None, None], part, maps)
+            outputs[stage] = maps
         for stage in self.common:
             maps = outputs[stage] = self.shared[stage](maps)
         return {stage: maps for stage, maps in outputs.items() if stage in self.wanted}

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from reid_ddag import two_stream
 from reid_ddag.plugin import SAMPLE
 from reid_ddag.settings_two_stream import TwoStream as Settings
 from reid_ddag.two_stream import TwoStream, build_two_stream
@@ -262,3 +263,16 @@ def test_test_pictures_of_a_modality_that_nobody_trains_are_told(work, capsys):
     assert "no gradient reaches backbone.own_infrared.stem" in capsys.readouterr().out
     assert main(["run", "two.toml", "--out", "run"]) == 0
     assert json.loads(Path("run/scores.json").read_text())
+
+
+@pytest.mark.parametrize("modality", [[0, 1, 1, 0, 1], [1, 1], [0]])
+@pytest.mark.parametrize("own", ["stem", "layer1"])
+def test_graphs_give_every_picture_its_own_stages(modality, own, monkeypatch):
+    """What is traced for export, all stages for all pictures, beside the division of the batch."""
+    network, images = made(own=own).eval(), pictures(modality)
+    divided = network(images)
+    monkeypatch.setattr(two_stream, "is_exporting", lambda: True)
+    whole = network(images)
+    assert whole.keys() == divided.keys()
+    for stage, maps in whole.items():
+        torch.testing.assert_close(maps, divided[stage])

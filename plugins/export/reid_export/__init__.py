@@ -1,1 +1,1 @@
-"""Reid export: trained re-identification runs as ONNX or torch.export graphs, pairwise matchers included."""
+"""Trained re-identification runs as ONNX or torch.export graphs, pairwise matchers included."""

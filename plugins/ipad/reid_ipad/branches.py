@@ -102,7 +102,7 @@ class Controller(nn.Module):
     def forward(self, maps: Tensor) -> Tensor:
         entries = self.entries(maps)
         with torch.autocast(maps.device.type, enabled=False):
-            kernels = at_least_float32(entries).reshape(len(maps), self.channels, self.channels)
+            kernels = at_least_float32(entries).flatten(1).unflatten(1, (self.channels, -1))
             if self.layout == "in_out":
                 kernels = kernels.transpose(1, 2)
             return normalised(kernels, self.norm)

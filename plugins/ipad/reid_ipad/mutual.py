@@ -11,7 +11,7 @@ from torch import Tensor
 from reid_ipad.branches import EPSILON
 from reid_ipad.settings_matchers import Mutual as MutualSettings
 from reidcore.api import Table
-from reidcore.modules import Context, Fused, Matcher, Template, at_least_float32
+from reidcore.modules import Context, Fused, Matcher, Template, at_least_float32, is_exporting
 
 CACHED = (256, 512)
 """Queries and gallery pictures of a tile on a CPU: 1 MiB, about a core's second cache."""
@@ -134,7 +134,7 @@ class Mutual(Matcher):
         with torch.autocast(kernels[0].device.type, enabled=False):
             vectors = self._vectors(a), self._vectors(b)
             learnt = any(x.requires_grad for x in (*kernels, *vectors))
-            if torch.is_grad_enabled() and learnt:
+            if is_exporting() or (torch.is_grad_enabled() and learnt):
                 return differentiable_distances(kernels, vectors, post)
             own = 'feature_norm = "post" adds in float64' if post else ""
             if not self.training and self.fused.applies(vectors[0], own):

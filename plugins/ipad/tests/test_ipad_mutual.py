@@ -354,3 +354,21 @@ def test_figure_6():
     before = (vectors - more).norm().item()
     assert table.columns == ("before", "after")
     assert table.rows == ((pytest.approx(before), pytest.approx(after)),)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_graphs_have_the_distances_of_tiles(norm, monkeypatch):
+    """What is traced for export, one product for all pairs, beside the tiles of an evaluation."""
+    matcher = build(6, 5, feature_norm=norm)
+    matcher.eval()
+    draw = torch.Generator().manual_seed(0)
+    a, b = (
+        {
+            "kernel": torch.randn(count, 5, 6, generator=draw),
+            "vector": torch.randn(count, 6, generator=draw),
+        }
+        for count in (4, 9)
+    )
+    tiled = matcher.distance(a, b)
+    monkeypatch.setattr(mutual, "is_exporting", lambda: True)
+    torch.testing.assert_close(matcher.distance(a, b), tiled, rtol=1e-5, atol=1e-6)

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from reid_qaconv.local import unit_locations
 from reid_qaconv.settings_matching import Matcher as MatcherSettings
 from reidcore.api import Lines
-from reidcore.modules import Context, Fused, Matcher, Template, at_least_float32
+from reidcore.modules import Context, Fused, Matcher, Template, at_least_float32, is_exporting
 
 CACHED = 2**17
 """Responses computed at a time on a CPU: 512 KiB, about what a core's second cache holds."""
@@ -33,6 +33,8 @@ def best_matches(a: Tensor, b: Tensor) -> Tensor:
     once in both; where several locations match equally, the first takes the gradient. The responses
     [A, B, L, L] never exist at once, and for the backward pass only the maxima's places are kept.
     """
+    if is_exporting():
+        return plain_matches(a, b)
     if torch.is_grad_enabled() and (a.requires_grad or b.requires_grad):
         best: Tensor = _BestMatches.apply(a, b)
         return best
@@ -41,6 +43,15 @@ def best_matches(a: Tensor, b: Tensor) -> Tensor:
         torch.amax(responses, 3, out=gallery)
         torch.amax(responses, 2, out=query)
     return best
+
+
+def plain_matches(a: Tensor, b: Tensor) -> Tensor:
+    """`best_matches` without tiles, for graphs that hold for any number of pictures: the responses
+    of all pairs exist at once."""
+    length = a.shape[1]
+    responses = b.flatten(0, 1) @ a.flatten(0, 1).T
+    responses = responses.view(b.shape[0], length, a.shape[0], length)
+    return torch.stack((responses.amax(3).permute(2, 0, 1), responses.amax(1).transpose(0, 1)))
 
 
 @torch.no_grad()

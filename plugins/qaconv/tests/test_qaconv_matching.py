@@ -14,7 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from reid_qaconv import matching
 from reid_qaconv.local import Local as LocalHead
 from reid_qaconv.local import build_local
-from reid_qaconv.matching import QAConv, best_matches, build_matcher, pixel_centres
+from reid_qaconv.matching import (
+    QAConv,
+    best_matches,
+    build_matcher,
+    pixel_centres,
+    plain_matches,
+)
 from reid_qaconv.settings_matching import Local, Matcher
 from reidcore.api import Feature, Given, Matching, TensorSpec, WiringError
 from reidcore.builtin.query_expansion import Expand
@@ -566,3 +572,18 @@ def test_costs_are_those_of_the_published_size():
     assert promise.pair_flops == pytest.approx(9.44e6, rel=1e-3)
     assert promise.template["map"].bytes == 96 * 1024
     assert sum(value.numel() for value in build(shape).parameters()) == 389
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2, 4), (5, 3, 18, 16), (2, 7, 6, 128), (70, 80, 18, 8)])
+def test_graphs_match_as_tiles_do(shape):
+    """Whole numbers, whose products have no rounding: every bit is the same, however they are
+    added up. (70, 80) pictures take several tiles."""
+    queries, gallery, length, depth = shape
+    draw = torch.Generator().manual_seed(0)
+    a, b = (
+        torch.randint(-9, 10, (count, length, depth), generator=draw).float()
+        for count in (queries, gallery)
+    )
+    assert torch.equal(plain_matches(a, b), best_matches(a, b))
+    a, b = F.normalize(a, dim=2), F.normalize(b, dim=2)
+    torch.testing.assert_close(plain_matches(a, b), best_matches(a, b), rtol=0, atol=1e-6)
