@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import warm_python
 from distributions import ROOT
 
 TINY = """\
@@ -113,18 +114,25 @@ def environment(cache: Path, site: Path | None = None, **more: str) -> dict[str,
     }
 
 
+NEED_TORCH = ("run", "eval", "check", "rank", "index", "explain", "report")
+"""Commands that import torch in any case. Others are started by a Python that has not."""
+
+
 def reid(
     env: Mapping[str, str], folder: Path, *arguments: object, code: int = 0, timeout: float = 200
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command to its end in `folder`; its exit code must be `code`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "reidcore", *map(str, arguments)],
-        env=env,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+    if arguments[0] in NEED_TORCH:
+        done = warm_python.run(["-m", "reidcore", *arguments], env, folder, timeout)
+    else:
+        done = subprocess.run(
+            [sys.executable, "-m", "reidcore", *map(str, arguments)],
+            env=env,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
     assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
     return done
 
@@ -135,7 +143,7 @@ def torchrun(count: int, *arguments: object) -> list[str]:
     return [*command, "--nproc-per-node", str(count), *map(str, arguments)]
 
 
-def shared(
+def by_torchrun(
     env: Mapping[str, str], folder: Path, count: int, *arguments: object, code: int = 0
 ) -> subprocess.CompletedProcess[str]:
     """Runs python in `count` processes to their end; torchrun's exit code must be `code`."""
@@ -147,6 +155,16 @@ def shared(
         text=True,
         timeout=500,
     )
+    assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def shared(
+    env: Mapping[str, str], folder: Path, count: int, *arguments: object, code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Runs python in `count` processes, started as torchrun does, but with torch imported already;
+    the exit code of the first that ends badly must be `code`."""
+    done = warm_python.run(arguments, env, folder, 500, together=count)
     assert done.returncode == code, f"{done.args}\n{done.stdout}\n{done.stderr}"
     return done
 
@@ -165,13 +183,9 @@ def kill_when(
     process must not have ended before the moment; if it ends in the pause, that is its end.
     """
     with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "reidcore", *map(str, arguments)],
-            env=env,
-            cwd=folder,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
+        words = ["-m", "reidcore", *arguments]
+        # Its hashes of texts are others than those of the run that it is compared with.
+        program = warm_python.Program(words, env, folder, output, output, server=1)
 
         def printed() -> str:
             return os.pread(output.fileno(), 1 << 20, 0).decode(errors="replace")
@@ -179,23 +193,21 @@ def kill_when(
         deadline = time.monotonic() + 100
         try:
             while True:
-                assert process.poll() is None, f"it ended before the moment:\n{printed()}"
+                assert not program.ended(), f"it ended before the moment:\n{printed()}"
                 assert time.monotonic() < deadline, f"the moment did not come:\n{printed()}"
                 if not moment(printed()):
                     continue
                 if pause:
                     time.sleep(pause)
                     break
-                process.send_signal(signal.SIGSTOP)
-                # Signals take a while: until then the moment may pass.
-                os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+                program.stop()  # signals take a while: until then the moment may pass
                 if moment(printed()):
                     break
-                process.send_signal(signal.SIGCONT)
+                program.go_on()
         finally:
-            process.kill()
-            process.wait()
-        assert process.returncode == -signal.SIGKILL or (pause and process.returncode == 0)
+            program.kill()
+            code = program.code()
+        assert code == -signal.SIGKILL or (pause and code == 0)
         return printed()
 
 

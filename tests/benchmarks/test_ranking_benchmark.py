@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
+import warm_python
 from distributions import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
@@ -23,13 +22,7 @@ with StandIn(), patch("torch.cuda.is_available", lambda: True):
 
 
 def run(*arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
+    done = warm_python.run(arguments, {**os.environ, "CUDA_VISIBLE_DEVICES": ""}, ROOT, 200)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 

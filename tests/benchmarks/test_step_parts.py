@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 
+import warm_python
+from distributions import ROOT
 from running import environment
-
-from distributions import ROOT  # isort: skip
 
 
 def test_the_parts_of_a_step_are_told(tmp_path):
     """Every part of the demo's step has a line, parts and rest add up to the step, and the table
     has the run's row."""
-    env = environment(tmp_path)
-    done = subprocess.run(
-        [sys.executable, os.path.join(ROOT, "benchmarks", "step_parts.py"), "--small", "demo"],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    words = [ROOT / "benchmarks" / "step_parts.py", "--small", "demo"]
+    done = warm_python.run(words, environment(tmp_path), ROOT, 200)
     assert done.returncode == 0, done.stderr
     found = dict(re.findall(r"^  (\S.*?) +(-?[\d.]+) ms", done.stdout, re.MULTILINE))
     assert list(found) == [

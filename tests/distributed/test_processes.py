@@ -1,4 +1,4 @@
-"""Several processes, started by torchrun, share an evaluation and give the scores of one."""
+"""Several processes, started as torchrun does, share an evaluation and give the scores of one."""
 
 from __future__ import annotations
 

@@ -7,14 +7,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+import warm_python
 from distributions import ROOT
-from running import SEARCH, TINY, environment, reid, results, shared, torchrun
+from running import SEARCH, TINY, by_torchrun, environment, reid, results, shared, torchrun
 from safetensors.torch import load_file
 
 from reidcore.distributed.processes import Processes
@@ -48,8 +48,8 @@ def env(work) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def whole(work, env) -> Path:
-    """The folder of an uninterrupted run of two processes."""
-    shared_run(env, work, 2, "tiny.toml", "--out", "two")
+    """The folder of an uninterrupted run of two processes that torchrun has started."""
+    by_torchrun(env, work, 2, "-m", "reidcore", "run", "tiny.toml", "--out", "two")
     return work / "two"
 
 
@@ -90,23 +90,11 @@ def test_every_component_trains_as_in_one_process(work, env, count):
 def test_a_run_is_that_of_one_process(work, env, name, count, sets):
     """Plain training, a sampler that asks for distances, and a procedure with two losses and
     optimizers: the course of the losses and the weights are those of one process, in float64."""
-    script, out = ROOT / "tests" / "in_float64.py", f"{name}-{count}-"
-    command = ["run", f"{name}.toml", *sets, "--out"]
-    started = {
-        "one": [sys.executable, script, *command, out + "one"],
-        "several": torchrun(count, script, *command, out + "several"),
-    }
-    for arguments in started.values():
-        done = subprocess.run(
-            list(map(str, arguments)),
-            env=env,
-            cwd=work,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+    one, other = (work / f"{name}-{count}-{which}" for which in ("one", "several"))
+    for processes, folder in ((0, one), (count, other)):
+        words = [ROOT / "tests" / "in_float64.py", "run", f"{name}.toml", *sets, "--out", folder]
+        done = warm_python.run(words, env, work, 300, together=processes)
         assert done.returncode == 0, done.stdout + done.stderr
-    one, other = (work / (out + which) for which in started)
     for row, expected in zip(means(other), means(one), strict=True):
         assert row == pytest.approx(expected, rel=1e-6)
     found, expected = (load_file(at / "weights.safetensors") for at in (other, one))
@@ -155,7 +143,8 @@ def test_resumed_by_another_number(work, env):
 def test_one_that_fails_ends_all(work, env, whole):
     """What is wrong with the folder is said by the process that looks, and the others end."""
     before = results(whole)
-    done = shared_run(env, work, 2, "tiny.toml", "--out", "two", code=1)
+    again = ["-m", "reidcore", "run", "tiny.toml", "--out", "two"]
+    done = by_torchrun(env, work, 2, *again, code=1)
     assert "process 0 of 2: error: " in done.stderr
     assert "already holds a finished run. Nothing was changed" in done.stderr
     assert f'File "{ROOT / "reidcore"}{os.sep}' not in done.stderr  # no traceback of ours

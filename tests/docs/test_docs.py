@@ -10,17 +10,31 @@ import shlex
 import shutil
 import sqlite3
 import subprocess
-import sys
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import warm_python
 from distributions import install_built, write_distribution
-from distributions import python as installed
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-REID = (sys.executable, "-m", "reidcore")
+REID = ("-m", "reidcore")
+
+
+def python(
+    folder: Path, *arguments: str, site: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """What Python does in a folder, with the distributions in `site` installed."""
+    path = os.pathsep.join(str(one) for one in (site, ROOT) if one is not None)
+    return warm_python.run(
+        arguments, {**os.environ, "PYTHONPATH": path, **(env or {})}, folder, 200
+    )
+
+
+def installed(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return python(site, *arguments, site=site)
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -52,11 +66,7 @@ def test_the_example_plugin_of_the_contracts_works(tmp_path: Path):
     file.write_text(run)
 
     def reid(*arguments: str) -> subprocess.CompletedProcess[str]:
-        path = os.pathsep.join([str(site), str(ROOT)])
-        environment = {**os.environ, "PYTHONPATH": path, "REID_CACHE": str(tmp_path)}
-        return subprocess.run(
-            [*REID, *arguments], env=environment, capture_output=True, text=True, check=False
-        )
+        return python(tmp_path, *REID, *arguments, site=site, env={"REID_CACHE": str(tmp_path)})
 
     assert "example.stripes" in reid("plugins", "example").stdout
     checked = reid("check", str(file))
@@ -98,14 +108,7 @@ def test_the_walk_from_own_pictures_to_scores(tmp_path: Path):
         assert name == "reid", command
         if arguments[0] == "run":
             arguments += ["--set", "train.epochs=1", "--set", "backbone.width=0.125"]
-        done = subprocess.run(
-            [*REID, *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "REID_DATA": ""},
-        )
+        done = python(tmp_path, *REID, *arguments, env={"REID_DATA": ""})
         assert done.returncode == 0, f"{command}: {done.stderr}"
         outputs[command] = done.stdout
     assert "mAP" in outputs["reid run own-pictures.toml"]
@@ -131,14 +134,7 @@ def python_block(
 ) -> list[str]:
     """The lines that a block prints in a folder. other: a text, and what stands there instead."""
     code = blocks(document, "python")[place].replace(*other)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "REID_DATA": ""},
-    )
+    done = python(folder, "-c", code, env={"REID_DATA": ""})
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -164,7 +160,7 @@ def test_the_reader_of_the_data_page_works(tmp_path: Path):
                 colour = tuple(draw.randrange(256) for _ in range(3))
                 Image.new("RGB", (24, 16), colour).save(folder / f"{number:06d}.jpg")
     (harbour / "test.txt").write_text("boat-0004\nboat-0005\n")
-    checked = installed(site, *REID[1:], "data", "check", str(harbour), "--read", "harbour.boats")
+    checked = installed(site, *REID, "data", "check", str(harbour), "--read", "harbour.boats")
     assert "no errors" in checked.stdout, checked.stderr
     split = {"train": 24, "query": 4, "gallery": 8}
     for name, pictures in split.items():
@@ -173,7 +169,7 @@ def test_the_reader_of_the_data_page_works(tmp_path: Path):
     boats = f'{{ read = "harbour.boats", root = "{harbour.as_posix()}" }}'
     run = demo.replace('{ read = "core.demo" }', boats).replace("ids = 8", "ids = 4")
     (tmp_path / "boats.toml").write_text(run)
-    command = [*REID[1:], "run", str(tmp_path / "boats.toml"), "--set", "train.epochs=1"]
+    command = [*REID, "run", str(tmp_path / "boats.toml"), "--set", "train.epochs=1"]
     done = installed(site, *command)
     assert "4 identities" in done.stdout and done.returncode == 0, done.stderr
     (harbour / "test.txt").unlink()
@@ -198,14 +194,14 @@ def test_the_reader_with_openers_of_the_data_page_works(tmp_path: Path):
             row = (number, f"boat {boat}", gate, split, content.getvalue(), 3.5, 2, 20, 24)
             database.execute("insert into shots values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     words = ("data", "check", str(table), "--read", "harbour.table")
-    checked = installed(site, *REID[1:], *words)
+    checked = installed(site, *REID, *words)
     assert "no errors" in checked.stdout, checked.stdout + checked.stderr
-    refused = installed(site, *REID[1:], "data", "index", *words[2:], "-o", str(tmp_path / "m.csv"))
+    refused = installed(site, *REID, "data", "index", *words[2:], "-o", str(tmp_path / "m.csv"))
     assert refused.returncode == 2
     assert "can be opened by the reader only" in " ".join(refused.stderr.split())
     demo = (ROOT / "reidcore" / "runs" / "demo.toml").read_text()
     boats = f'{{ read = "harbour.table", root = "{table.as_posix()}" }}'
     run = demo.replace('{ read = "core.demo" }', boats).replace("ids = 8", "ids = 4")
     (tmp_path / "boats.toml").write_text(run)
-    done = installed(site, *REID[1:], "check", "--no-dry", str(tmp_path / "boats.toml"))
+    done = installed(site, *REID, "check", "--no-dry", str(tmp_path / "boats.toml"))
     assert "5 training identities" in done.stdout, done.stderr

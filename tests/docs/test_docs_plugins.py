@@ -13,8 +13,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import warm_python
 from distributions import FINE, ROOT, install_built, write_distribution
-from running import TINY, environment, reid
+from running import NEED_TORCH, TINY, environment, reid
 
 from reidcore import hookspecs
 from reidcore.plugins.registration import HOOKS
@@ -73,14 +74,18 @@ class Reader:
         if arguments[:1] == ["run"]:
             arguments += [word for item in SHORT for word in ("--set", item)]
         module = {"reid": "reidcore", "pytest": "pytest"}.get(name)
-        done = subprocess.run(
-            [sys.executable, "-m", module, *arguments] if module else command,
-            env=environment(self.cache, Path(f"{self.here}:{self.site}")),
-            cwd=self.here,
-            capture_output=True,
-            text=True,
-            shell=module is None,
-        )
+        env = environment(self.cache, Path(f"{self.here}:{self.site}"))
+        if module and arguments[0] in (*NEED_TORCH, "test-plugin", "-q"):
+            done = warm_python.run(["-m", module, *arguments], env, self.here, 200)
+        else:
+            done = subprocess.run(
+                [sys.executable, "-m", module, *arguments] if module else command,
+                env=env,
+                cwd=self.here,
+                capture_output=True,
+                text=True,
+                shell=module is None,
+            )
         assert (done.returncode != 0) == failing, f"{command}\n{done.stdout}\n{done.stderr}"
         return (done.stdout + done.stderr if failing else done.stderr + done.stdout).replace(
             str(ROOT), "..."

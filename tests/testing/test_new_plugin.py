@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm_python
 from distributions import ROOT, install_built
 from running import environment, reid
 
@@ -83,13 +84,7 @@ def test_a_plugin_of_one_kind_passes_its_own_tests(env, projects, name):
 
 
 def _pass_tests(env, project: Path, at_least: int) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        env=env,
-        cwd=project,
-        capture_output=True,
-        text=True,
-    )
+    done = warm_python.run(["-m", "pytest", "-q", "-p", "no:cacheprovider"], env, project, 200)
     # A reader whose data are not there is not checked against them.
     passed = re.search(r"(\d+) passed(, 1 skipped)? in", done.stdout)
     assert done.returncode == 0 and passed, done.stdout + done.stderr

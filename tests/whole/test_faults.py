@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import faults
 import pytest
-from distributions import write_distribution
+import warm_python
+from distributions import ROOT, write_distribution
 from running import environment
 
 
@@ -18,12 +17,8 @@ def injected(folder: Path, every: int, first: int = 0) -> dict[str, dict[str, li
     write_distribution(folder / "site", "watch", faults.WATCH)
     work = folder / "work"
     work.mkdir()
-    done = subprocess.run(
-        [sys.executable, faults.__file__, work, str(every), str(first)],
-        env=environment(folder / "cache", folder / "site"),
-        capture_output=True,
-        text=True,
-    )
+    env = environment(folder / "cache", folder / "site")
+    done = warm_python.run([faults.__file__, work, every, first], env, ROOT, 7200)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     # Every kind of file is written, so every kind of point is there.

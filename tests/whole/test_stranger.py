@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm_python
 from distributions import ROOT, write_distribution
 from running import ended, environment, kill_when, reid, results
 
@@ -288,9 +289,7 @@ def test_a_procedure_draws_its_own_weights_from_the_seed(inside):
 
 def test_ranking_in_tiles_is_ranking_at_once(env, work, finished):
     """One pair at a time gives the distances of the whole matrix, and the same scores."""
-    done = subprocess.run(
-        [sys.executable, "-c", SCORES, finished], env=env, cwd=work, capture_output=True, text=True
-    )
+    done = warm_python.run(["-c", SCORES, finished], env, work, 200)
     assert done.returncode == 0, done.stderr
     assert json.loads((work / "tiny.json").read_text()) == json.loads(
         (finished / "scores.json").read_text()
@@ -305,12 +304,7 @@ def test_it_conforms(env, work):
         "def test_conformance(check):\n    check()\n"
     )
     (work / "test_conformance.py").write_text(six)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_conformance.py"],
-        env=env,
-        cwd=work,
-        capture_output=True,
-        text=True,
-    )
+    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_conformance.py"]
+    done = warm_python.run(words, env, work, 200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"\b[3-9]\d passed", done.stdout), done.stdout

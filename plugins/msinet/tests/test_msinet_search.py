@@ -376,11 +376,15 @@ def test_a_damaged_genotype_is_told(tmp_path, text):
 @pytest.mark.parametrize(
     "sets",
     [
-        (),
-        ("procedure.order=code", "procedure.memory_init=zeros"),
-        ("procedure.loss=softmax", "procedure.overlap=1", "procedure.train_only=0"),
+        # The conformance kit resumes such a search, too.
+        pytest.param((), id="paper", marks=pytest.mark.slow),
+        pytest.param(("procedure.order=code", "procedure.memory_init=zeros"), id="code"),
+        pytest.param(
+            ("procedure.loss=softmax", "procedure.overlap=1", "procedure.train_only=0"),
+            id="softmax",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["paper", "code", "softmax"],
 )
 def test_broken_off_and_resumed_it_ends_with_the_same_bits(tmp_path, sets):
     """Weights, genotype and the whole table of alpha."""
