@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from reidcore.cli.as_json import add_json
 from reidcore.contracts.commands import RunCommand
 from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.runfolder.comparison import ComparisonRow, make_comparison
@@ -38,9 +39,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
         "--median", action="store_true", help="of repeats, show the median in place of the mean"
     )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write a CSV file")
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON in place of the table, scores as fractions"
-    )
+    add_json(parser, ", scores as fractions")
     return compare_command
 
 

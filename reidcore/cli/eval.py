@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from reidcore.cli.as_json import add_json, print_json
 from reidcore.cli.options import add_evaluation, add_run_folder, add_set
 from reidcore.contracts.commands import RunCommand
 
@@ -18,6 +20,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     add_evaluation(parser)
     add_set(parser)
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write scores as JSON")
+    add_json(parser, ", scores as fractions; progress goes to stderr")
     return evaluate_command
 
 
@@ -28,19 +31,23 @@ def evaluate_command(options: Namespace) -> int:
     from reidcore.support.progress import Silent, reporter
 
     check_output(options.output)
+    stream = sys.stderr if options.json else sys.stdout
     evaluation = open_evaluation(options.folder, options.file, options.sets)
     from reidcore.distributed.processes import together
     from reidcore.evaluation.score_table import score_table
 
     with together() as processes:
-        shown = reporter() if processes.first else Silent()
+        shown = reporter(stream) if processes.first else Silent()
         try:
             scores = evaluation.scores(evaluation.load_model(), shown, processes=processes)
         finally:
             shown.close()
         if not processes.first:
             return 0
-    print(score_table(scores))
+    if options.json:
+        print_json(scores)
+    else:
+        print(score_table(scores))
     if options.output is not None:
         write_json(options.output, scores)
     return 0
