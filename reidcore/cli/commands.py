@@ -58,6 +58,16 @@ COMMANDS = (
         "check that a plugin keeps what plugins promise",
     ),
     Command("data", "reidcore.cli.data:add_arguments", "list, check or make a data set"),
+    Command(
+        "schema",
+        "reidcore.cli.schema:add_arguments",
+        "print the JSON schema of run files, for editors",
+    ),
+    Command(
+        "completion",
+        "reidcore.cli.completion:add_arguments",
+        "print the script by which a shell completes `reid`",
+    ),
 )
 CORE_NAMES = frozenset(command.name for command in COMMANDS)
 ELSEWHERE = {"report": ("report", "reidcore[report]"), "tune": ("tune", "reidcore[tune]")}

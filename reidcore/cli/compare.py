@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from reidcore.cli.as_json import add_json
 from reidcore.contracts.commands import RunCommand
 from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.runfolder.comparison import ComparisonRow, make_comparison
@@ -44,9 +45,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
         help="add how mAP and rank-1 differ from those of each test set's first row, with 95%% "
         "intervals and p, from a paired bootstrap over identities",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON in place of the table, scores as fractions"
-    )
+    add_json(parser, ", scores as fractions")
     return compare_command
 
 

@@ -8,14 +8,25 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
-from reidcore.cli.data_sets import add_reader, check_sets, counted, locate, print_counts, read_rows
+from reidcore.cli.as_json import add_json, print_json
+from reidcore.cli.data_sets import (
+    add_reader,
+    check_sets,
+    counted,
+    counts_as_data,
+    locate,
+    print_counts,
+    read_rows,
+)
 from reidcore.contracts.commands import RunCommand
 from reidcore.support.wording import readable
 
 if TYPE_CHECKING:
-    from reidcore.data.check import Findings
+    from reidcore.contracts.component import Row
+    from reidcore.data.check import Finding, Findings
 
 SHOWN = 10
 """Findings of one kind that are printed without --all."""
@@ -46,6 +57,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     parser.add_argument(
         "--all", action="store_true", help=f"list all findings, not the first {SHOWN} of a kind"
     )
+    add_json(parser, ", with all findings; progress goes to stderr")
     return check_command
 
 
@@ -71,16 +83,45 @@ def check_command(options: Namespace) -> int:
         )
     read = options.read is not None
     rows = read_rows(options.read, options.reader_sets, path) if read else read_manifest(path)
-    with _progress(len({row.name for row in rows})) as advance:
+    stream = sys.stderr if options.json else sys.stdout
+    with _progress(len({row.name for row in rows}), stream) as advance:
         report = check_rows(rows, decode=not options.fast, advance=advance)
+    warnings = [] if read else list(nobody_warnings(rows))
+    if not read and (unused := unused_columns(path)):
+        warnings.insert(0, f"columns that are not used: {'; '.join(unused)}")
+    if options.json:
+        print_json(_as_data(path, report, warnings))
+        return DataError.exit_code if report.failed else 0
     print(path)
     print_counts(report.counts)
-    if not read and (unused := unused_columns(path)):
-        _print_line(f"warning: columns that are not used: {'; '.join(unused)}")
-    for text in () if read else nobody_warnings(rows):
+    for text in warnings:
         _print_line(f"warning: {text}")
     _print_report(report, None if options.all else SHOWN)
     return DataError.exit_code if report.failed else 0
+
+
+def _as_data(path: Path, report: Findings, warnings: Sequence[str]) -> dict[str, Any]:
+    """All findings as plain data; rows by where they are listed."""
+
+    def listed(row: Row) -> dict[str, str]:
+        return {"listed": row.listed, "picture": row.name, "pid": row.pid, "split": row.split}
+
+    def findings(found: Sequence[Finding]) -> list[dict[str, str]]:
+        return [{**listed(one.row), "reason": one.reason} for one in found]
+
+    return {
+        "manifest": str(path),
+        "splits": counts_as_data(report.counts),
+        "warnings": [*warnings, *report.labels],
+        "converted": {what: [*map(listed, rows)] for what, rows in report.converted.items()},
+        "in_train_and_test": list(report.overlap),
+        "seen_by_one_camera": list(report.one_camera),
+        "identical_of_several_identities": [[*map(listed, rows)] for rows in report.duplicates],
+        "identical_query_and_gallery": [[*map(listed, rows)] for rows in report.copies],
+        "without_match": findings(report.unmatched),
+        "damaged": findings(report.damaged),
+        "usable": not report.failed,
+    }
 
 
 def _print_report(report: Findings, most: int | None) -> None:
@@ -149,8 +190,9 @@ def _print_line(text: str) -> None:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Progress with rate and time left: a bar in a terminal, else a line every few seconds."""
+def _progress(total: int, stream: TextIO) -> Iterator[Callable[[int], None]]:
+    """Progress in a stream, with rate and time left: a bar in a terminal, else a line every few
+    seconds."""
     start = said = time.monotonic()
     done = 0
 
@@ -159,7 +201,8 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         done += count
         return done / max(time.monotonic() - start, 1e-6)
 
-    if sys.stdout.isatty():
+    if stream.isatty():
+        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -170,7 +213,10 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
 
         speed = TextColumn("{task.fields[rate]:,.0f}/s")
         columns = (BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn())
-        with Progress(TextColumn("pictures"), *columns, transient=True) as bar:
+        shown = Progress(
+            TextColumn("pictures"), *columns, console=Console(file=stream), transient=True
+        )
+        with shown as bar:
             task = bar.add_task("", total=total, rate=0.0)
             yield lambda count: bar.update(task, advance=count, rate=rate(count))
         return
@@ -182,6 +228,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
         if now - said >= BETWEEN and done < total:
             said = now
             left = (total - done) / speed
-            print(f"{done:,} of {total:,} pictures, {speed:,.0f}/s, {left:.0f} s left", flush=True)
+            text = f"{done:,} of {total:,} pictures, {speed:,.0f}/s, {left:.0f} s left"
+            print(text, file=stream, flush=True)
 
     yield advance

@@ -9,7 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reidcore.cli.data_sets import add_reader, check_sets, counted, locate, print_counts, read_rows
+from reidcore.cli.as_json import add_json, print_json
+from reidcore.cli.data_sets import (
+    add_reader,
+    check_sets,
+    counted,
+    counts_as_data,
+    locate,
+    print_counts,
+    read_rows,
+)
 from reidcore.contracts.commands import RunCommand
 
 if TYPE_CHECKING:
@@ -68,6 +77,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     )
     add_reader(parser)
     parser.add_argument("--force", action="store_true", help="replace an existing manifest")
+    add_json(parser)
     return index_command
 
 
@@ -101,7 +111,12 @@ def index_command(options: Namespace) -> int:
     else:
         rows, notes = _rows_of_folder(options, folder, pattern)
     write_manifest(output, rows)
-    print_counts(count_rows(rows))
+    counts = count_rows(rows)
+    if options.json:
+        found = {"manifest": str(output), "splits": counts_as_data(counts), "notes": notes}
+        print_json(found)
+        return 0
+    print_counts(counts)
     for note in notes:
         print(note)
     print(f"wrote {output}")

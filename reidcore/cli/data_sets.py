@@ -101,6 +101,14 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def counts_as_data(counts: Mapping[str, Counts]) -> dict[str, dict[str, int]]:
+    """Return the numbers of every split as plain data."""
+    return {
+        split: {"pictures": one.pictures, "identities": one.identities, "cameras": one.cameras}
+        for split, one in counts.items()
+    }
+
+
 def print_counts(counts: Mapping[str, Counts]) -> None:
     """Print a line for every split."""
     print(f"{'split':<8}{'pictures':>11}{'identities':>12}{'cameras':>9}")

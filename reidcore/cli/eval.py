@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from reidcore.cli.as_json import add_json, print_json
 from reidcore.cli.options import add_evaluation, add_run_folder, add_set
 from reidcore.contracts.commands import RunCommand
 
@@ -21,6 +23,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     parser.add_argument(
         "--queries", type=Path, metavar="FILE", help="write the scores of every query as CSV"
     )
+    add_json(parser, ", scores as fractions; progress goes to stderr")
     return evaluate_command
 
 
@@ -32,13 +35,14 @@ def evaluate_command(options: Namespace) -> int:
 
     check_output(options.output)
     check_output(options.queries)
+    stream = sys.stderr if options.json else sys.stdout
     evaluation = open_evaluation(options.folder, options.file, options.sets)
     from reidcore.distributed.processes import together
     from reidcore.evaluation.query_scores import QueryScores
     from reidcore.evaluation.score_table import score_table
 
     with together() as processes:
-        shown = reporter() if processes.first else Silent()
+        shown = reporter(stream) if processes.first else Silent()
         try:
             model, queries = evaluation.load_model(), QueryScores()
             scores = evaluation.scores(model, shown, processes=processes, queries=queries)
@@ -46,7 +50,10 @@ def evaluate_command(options: Namespace) -> int:
             shown.close()
         if not processes.first:
             return 0
-    print(score_table(scores))
+    if options.json:
+        print_json(scores)
+    else:
+        print(score_table(scores))
     if options.output is not None:
         write_json(options.output, scores)
     if options.queries is not None:

@@ -30,6 +30,10 @@ SHARED = ("run", "eval")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Returns its exit code: 0 fine, 2 the run file or command can cure it, 3 a
     plugin is broken, 4 data or weights are missing or damaged, 1 the rest."""
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks
+        from reidcore.cli.completion import complete
+
+        return complete()
     code = _main(sys.argv[1:] if argv is None else list(argv))
     if os.environ.get("WORLD_SIZE", "1") != "1" and "torch" in sys.modules:
         leave(code)

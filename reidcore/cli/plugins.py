@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import textwrap
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
+from reidcore.cli.as_json import add_json, print_json
 from reidcore.cli.commands import refused_commands
 from reidcore.contracts.commands import RunCommand
 from reidcore.plugins.finding import CORE
@@ -29,11 +30,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
         "Without NAME: every installed plugin and how it stands. With NAME: the plugin's "
         "components, with their settings, defaults and documentation, and its commands."
     )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print JSON, whose form docs/contracts.md describes, in place of the table",
-    )
+    add_json(parser, "; docs/contracts.md describes its form")
     parser.add_argument("name", nargs="?", metavar="NAME", help="a plugin, such as core")
     return plugins_command
 
@@ -46,7 +43,7 @@ def plugins_command(options: Namespace) -> int:
     plugins = Plugins()
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     if options.json:
-        print(_as_json(plugins, options.name))
+        print_json(_as_data(plugins, options.name))
         return 0
     if options.name is None:
         lines = listing(plugins.rows(), width)
@@ -58,7 +55,7 @@ def plugins_command(options: Namespace) -> int:
     return 0
 
 
-def _as_json(plugins: Plugins, name: str | None) -> str:
+def _as_data(plugins: Plugins, name: str | None) -> Any:
     from reidcore.plugins.listing import plugin_listing
 
     if name is None:
@@ -66,8 +63,7 @@ def _as_json(plugins: Plugins, name: str | None) -> str:
     else:
         plugins.load(name)
         rows, notes = [plugins.status(name)], []
-    found = plugin_listing(plugins, rows, notes)
-    return json.dumps(found, indent=1, ensure_ascii=False, default=str)
+    return plugin_listing(plugins, rows, notes)
 
 
 def _notes(plugins: Plugins) -> list[str]:

@@ -8,8 +8,9 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from reidcore.cli.as_json import as_text
 from reidcore.cli.data_sets import add_reader, pictures
 from reidcore.cli.options import (
     add_device,
@@ -49,6 +50,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="write CSV there, not to the terminal"
     )
+    parser.add_argument("--json", action="store_true", help="JSON in place of CSV")
     return rank_command
 
 
@@ -66,25 +68,37 @@ def rank_command(options: Namespace) -> int:
     query = run.templates(pictures(options, options.query, "query"))
     gallery = run.templates(pictures(options, options.gallery, "gallery"))
     ranked = run.rank(query, gallery, options.top, options.ranking)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    header = ["query", "rank", "gallery", "distance"]
-    if least is None:
-        writer.writerow(header)
-        writer.writerows(map(_line, ranked))
-    else:
-        found = run.probabilities(query, gallery, ranked.index, options.ranking)
-        writer.writerow([*header, "probability"])
-        writer.writerows(_known(ranked, found.tolist(), least))
+    found = None
+    if least is not None:
+        found = run.probabilities(query, gallery, ranked.index, options.ranking).tolist()
+    text = as_text(_lists(ranked, found, least)) if options.json else _csv(ranked, found, least)
     if options.output is None:
-        sys.stdout.write(text.getvalue())
+        sys.stdout.write(text)
         return 0
-    write_atomically(options.output, text.getvalue())
+    write_atomically(options.output, text)
     print(
         f"wrote {options.output}: the first {ranked.index.shape[1]} of {len(gallery)} gallery "
         f"pictures for {len(query)} queries"
     )
     return 0
+
+
+Probabilities = Sequence[Sequence[float]] | None
+"""Of each query's matches, that they show its identity; None where they are not asked for."""
+
+
+def _csv(ranked: Ranked, probabilities: Probabilities, least: float | None) -> str:
+    """A line for every match."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    header = ["query", "rank", "gallery", "distance"]
+    if probabilities is None:
+        writer.writerow(header)
+        writer.writerows(map(_line, ranked))
+    else:
+        writer.writerow([*header, "probability"])
+        writer.writerows(_known(ranked, probabilities, least or 0.0))
+    return text.getvalue()
 
 
 def _line(match: Match) -> list[str | int]:
@@ -107,6 +121,29 @@ def _known(
                 yield line
             elif line[1] == 1:
                 yield [*line[:2], "unknown", *line[3:]]
+
+
+def _lists(
+    ranked: Ranked, probabilities: Probabilities, least: float | None
+) -> list[dict[str, Any]]:
+    """A query with the list of its matches, for every query; paths are whole. With probabilities,
+    also whether the query is unknown."""
+    names = [row.name for row in ranked.gallery]
+    rows = zip(ranked.query, ranked.index.tolist(), ranked.distance.tolist(), strict=True)
+    lists = []
+    for number, (query, places, distances) in enumerate(rows):
+        matches: list[dict[str, Any]] = [
+            {"rank": rank, "gallery": names[place], "distance": distance}
+            for rank, (place, distance) in enumerate(zip(places, distances, strict=True), 1)
+            if place >= 0
+        ]
+        listed: dict[str, Any] = {"query": query.name, "matches": matches}
+        if probabilities is not None:
+            for match, probability in zip(matches, probabilities[number], strict=False):
+                match["probability"] = probability
+            listed["unknown"] = probabilities[number][0] < (least or 0.0)
+        lists.append(listed)
+    return lists
 
 
 def _shown(path: str) -> str:

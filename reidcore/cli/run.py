@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 
+from reidcore.cli.as_json import add_json, print_json
 from reidcore.cli.options import add_file
 from reidcore.cli.repeats import check_folder_of_repeats, check_repeats
 from reidcore.contracts.commands import RunCommand
@@ -33,6 +35,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
         "--resume", action="store_true", help="go on with the run in the folder, if there is one"
     )
     parser.add_argument("--no-dry", action="store_true", help="skip the dry run on a random batch")
+    add_json(parser, ", scores as fractions; progress goes to stderr")
     return run_command
 
 
@@ -48,9 +51,11 @@ def run_command(options: Namespace) -> int:
     with _together() as processes:
         training = _Training(options, plugins, processes)
         if run.repeat:
-            training.run_repeats(run, folder)
+            scores = training.run_repeats(run, folder)
         else:
-            training.run_one(run, folder, options.sets)
+            scores = training.run_one(run, folder, options.sets) or {}
+        if options.json and training.first:
+            print_json(scores)
     return 0
 
 
@@ -69,15 +74,16 @@ def _together() -> Iterator[Processes | None]:
 class _LateReporter:
     """The reporter of a run, made when torch and rich are needed anyway."""
 
-    def __init__(self, silent: bool) -> None:
+    def __init__(self, silent: bool, stream: TextIO) -> None:
         self._silent = silent
+        self._stream = stream
         self._made: Any = None
 
     def __call__(self) -> Any:
         if self._made is None:
             from reidcore.support.progress import Silent, reporter
 
-            self._made = Silent() if self._silent else reporter()
+            self._made = Silent() if self._silent else reporter(self._stream)
         return self._made
 
     def close(self) -> None:
@@ -98,6 +104,11 @@ class _Training:
         """True in the process that prints and writes."""
         return self.processes is None or self.processes.first
 
+    @property
+    def _stream(self) -> TextIO:
+        """Where progress and tables go; with --json all of standard output is the JSON."""
+        return sys.stderr if self.options.json else sys.stdout
+
     def run_one(self, run: RunFile, folder: Path, sets: Sequence[str]) -> dict[str, Any] | None:
         """Trains a run file, which the changes `sets` have made, and prints its scores."""
         from reidcore.training.options import TrainingOptions
@@ -107,16 +118,17 @@ class _Training:
         plan = plan_training(run, self.plugins, resume)
         check, traceback = not self.options.no_dry, self.options.traceback
         options = TrainingOptions(folder, sets, resume, check, traceback)
-        with closing(_LateReporter(not self.first)) as reporter:
+        with closing(_LateReporter(not self.first, self._stream)) as reporter:
             scores = train_plan(plan, self.plugins, options, reporter, self.processes)
         if scores and self.first:
             from reidcore.evaluation.score_table import score_table
 
-            print(score_table(scores))
+            print(score_table(scores), file=self._stream)
         return scores
 
-    def run_repeats(self, run: RunFile, folder: Path) -> None:
-        """Trains every repeat in a folder of its own, and prints means and deviations."""
+    def run_repeats(self, run: RunFile, folder: Path) -> dict[str, Any]:
+        """Trains every repeat in a folder of its own, and prints and returns means and
+        deviations."""
         from reidcore.support.files import write_json
 
         repeats = check_repeats(self.plugins, run, self.options.sets)
@@ -125,11 +137,12 @@ class _Training:
         results = []
         for index, (own, repeat) in enumerate(repeats):
             if self.first:
-                print(f"repeat {index + 1} of {len(repeats)}: {', '.join(own)}", flush=True)
+                text = f"repeat {index + 1} of {len(repeats)}: {', '.join(own)}"
+                print(text, file=self._stream, flush=True)
             scores = self.run_one(repeat, folder / str(index), [*self.options.sets, *own])
             results.append(scores or {})
         if not self.first:
-            return
+            return {}
         from reidcore.evaluation.score_table import score_table
         from reidcore.support.repeats import mean_scores
 
@@ -139,5 +152,6 @@ class _Training:
         except OutputError as error:
             error.args = (f"{error}. The repeats are finished: with --resume it is written anew.",)
             raise
-        print(f"mean and deviation of {len(repeats)} repeats")
-        print(score_table(summary))
+        print(f"mean and deviation of {len(repeats)} repeats", file=self._stream)
+        print(score_table(summary), file=self._stream)
+        return summary

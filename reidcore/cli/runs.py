@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from reidcore.cli.as_json import add_json, print_json
 from reidcore.contracts.commands import RunCommand
 
 
@@ -15,6 +16,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
     )
     parser.add_argument("plugin", nargs="?", metavar="PLUGIN")
     parser.add_argument("--copy", metavar="NAME", help="write PLUGIN:NAME into the current folder")
+    add_json(parser)
     return runs_command
 
 
@@ -36,6 +38,14 @@ def runs_command(options: Namespace) -> int:
         print(f"wrote {target}")
         return 0
     found = list(packaged_runs(plugins, options.plugin))
+    if options.json:
+        print_json(
+            [
+                {"name": run.full_name, "summary": run.summary, "problem": run.problem}
+                for run in found
+            ]
+        )
+        return 0
     width = max((len(run.full_name) for run in found), default=0)
     for run in found:
         print(f"{run.full_name:{width}}  {run.summary}".rstrip())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 import time
 import traceback
 from argparse import ArgumentParser, Namespace
 from collections import Counter
+from functools import partial
+from typing import Any
 
+from reidcore.cli.as_json import add_json, print_json
 from reidcore.contracts.commands import RunCommand
 
 FAILED = 3
@@ -27,6 +31,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
         metavar="TEXT",
         help="checks with this in their name, such as a component's name or 'run file'",
     )
+    add_json(parser, ", at the end; the report goes to stderr")
     return run_checks
 
 
@@ -39,13 +44,14 @@ def run_checks(options: Namespace) -> int:
     checks = [check for check in iter_checks(options.name) if options.only in check.name]
     if not checks:
         raise UsageError(f"no check of {options.name} has {options.only!r} in its name")
-    counts: Counter[str] = Counter()
+    say = partial(print, file=sys.stderr if options.json else sys.stdout, flush=True)
+    found: list[dict[str, Any]] = []
     subject = ""
     for check in checks:
         about, _, promise = check.name.partition(": ")
         if about != subject:
             subject = about
-            print(subject)
+            say(subject)
         start = time.monotonic()
         cause: BaseException | None = None
         try:
@@ -56,13 +62,19 @@ def run_checks(options: Namespace) -> int:
             cause = error.__cause__ or error.__context__
         except NotChecked as error:
             state, text = "skip", str(error).removeprefix(f"{check.name}: ")
-        counts[state] += 1
-        print(f"  {state:6} {promise} ({time.monotonic() - start:.1f} s)", flush=True)
+        seconds = round(time.monotonic() - start, 3)
+        found.append(
+            {"of": about, "check": promise, "state": state, "message": text, "seconds": seconds}
+        )
+        say(f"  {state:6} {promise} ({seconds:.1f} s)")
         if text:
-            print(textwrap.fill(text, 96, initial_indent=" " * 9, subsequent_indent=" " * 9))
+            say(textwrap.fill(text, 96, initial_indent=" " * 9, subsequent_indent=" " * 9))
         if cause is not None and getattr(options, "traceback", False):
             shown = "".join(traceback.format_exception(cause))
-            print(textwrap.indent(shown, " " * 9), flush=True)
+            say(textwrap.indent(shown, " " * 9))
+    counts = Counter(one["state"] for one in found)
     skipped = f", {counts['skip']} skipped" if counts["skip"] else ""
-    print(f"{len(checks)} checks, {counts['FAILED']} failed{skipped}")
+    say(f"{len(checks)} checks, {counts['FAILED']} failed{skipped}")
+    if options.json:
+        print_json(found)
     return FAILED if counts["FAILED"] else 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TextIO
 
 BETWEEN = 30.0
 """Seconds between two lines about a long job in a log."""
+LEFT, BAR = 12, 8
+"""Columns of a terminal for the epoch, at least, and for the bar behind it."""
 
 
 class Reporter(Protocol):
@@ -51,10 +53,21 @@ class Silent:
     def close(self) -> None: ...
 
 
-def shown_means(means: Mapping[str, float]) -> str:
-    """Return the means for a line of progress, such as `loss 1.234  id 1.100`."""
+def shown_means(means: Mapping[str, float]) -> list[str]:
+    """Return the means for a line of progress, such as `loss 1.234` and `id 1.100`."""
     hidden = ("epoch", "seconds", "lr", "pictures_per_second")
-    return "  ".join(f"{key} {value:.3f}" for key, value in means.items() if key not in hidden)
+    return [f"{key} {value:.3f}" for key, value in means.items() if key not in hidden]
+
+
+def fitting(words: Sequence[str], width: int) -> str:
+    """Return the first words as one line of at most this width, with dots where some are left
+    out."""
+    line = "  ".join(words)
+    shown = len(words)
+    while len(line) > width and shown:
+        shown -= 1
+        line = "  ".join([*words[:shown], "..."])
+    return line[: max(0, width)]
 
 
 def duration(seconds: float) -> str:
@@ -92,26 +105,31 @@ class Plain:
         spent = time.monotonic() - self._started
         left = spent / (done - self._first) * (self._epochs - done)
         rate = means.get("pictures_per_second", 0.0)
-        self.say(
-            f"epoch {done}/{self._epochs}  {shown_means(means)}  {rate:.0f} pictures/s  "
-            f"{duration(left)} left"
-        )
+        pace = [f"{rate:.0f} pictures/s", f"{duration(left)} left"]
+        self._say_epoch(f"epoch {done}/{self._epochs}", pace, shown_means(means))
+
+    def _say_epoch(self, epoch: str, pace: Sequence[str], terms: Sequence[str]) -> None:
+        self.say("  ".join([epoch, *terms, *pace]))
 
     def close(self) -> None: ...
 
 
 class Live(Plain):
-    """A reporter for terminals: a progress line by rich, above which finished epochs scroll."""
+    """A reporter for terminals: a progress line by rich, above which finished epochs scroll. Rate
+    and time left come first, then as many means as fit into a line; means.csv has all of them."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, stream: Any = None) -> None:
+        super().__init__(stream)
+        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
         from rich.table import Column
 
         # In a narrow terminal the end of the text is cut, never the epoch.
-        epoch = TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=12))
-        text = TextColumn("{task.fields[text]}", markup=False)
-        self._progress = Progress(epoch, BarColumn(bar_width=8), text)
+        epoch = TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=LEFT))
+        text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
+        self._progress = Progress(
+            epoch, BarColumn(bar_width=BAR), text, console=Console(file=self._stream)
+        )
         self._task = self._progress.add_task("", total=None, text="", visible=False)
         self._progress.start()
         self._seen = self._per_epoch = 0
@@ -144,9 +162,13 @@ class Live(Plain):
             left = (self._epochs - self._epoch - done_here) * self._per_epoch / rate
             words.append(f"{duration(left)} left")
             self._progress.update(self._task, completed=self._epoch + done_here)
-        if terms:
-            words.append(shown_means(terms))
-        self._progress.update(self._task, text="  ".join(words))
+        words += shown_means(terms or {})
+        before = max(LEFT, len(f"epoch {self._epoch + 1}/{self._epochs}")) + BAR + 2
+        text = fitting(words, self._progress.console.width - before)
+        self._progress.update(self._task, text=text)
+
+    def _say_epoch(self, epoch: str, pace: Sequence[str], terms: Sequence[str]) -> None:
+        self.say(fitting([epoch, *pace, *terms], self._progress.console.width))
 
     def epoch_ended(self, means: Mapping[str, float]) -> None:
         super().epoch_ended(means)
@@ -157,6 +179,8 @@ class Live(Plain):
         self._progress.stop()
 
 
-def reporter() -> Plain:
-    """Return a reporter: live in a terminal, plain lines elsewhere."""
-    return Live() if sys.stdout.isatty() else Plain()
+def reporter(stream: TextIO | None = None) -> Plain:
+    """Return a reporter that writes into a stream, standard output if not given: live in a
+    terminal, plain lines elsewhere."""
+    stream = stream or sys.stdout
+    return Live(stream) if stream.isatty() else Plain(stream)

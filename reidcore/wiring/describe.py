@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import attrs
 
+from reidcore.contracts.component import Feature
 from reidcore.data.datasets import Loaded
 from reidcore.protocols.base import SIDES, scored_name
 from reidcore.runfiles.tables import RankingTable
@@ -30,6 +32,53 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def plan_as_data(plan: Plan) -> dict[str, Any]:
+    """Return the plan as plain data, with its settings as the run record has them."""
+    readers = _readers(plan)
+    return {
+        "run": plan.runfile.name,
+        "file": str(plan.runfile.path),
+        "data": [
+            {
+                "role": one.source.role,
+                "name": one.source.name,
+                "splits": dict(one.counts),
+                "assumed": one.rows is None,
+            }
+            for one in plan.data.loaded
+        ],
+        "identities": plan.given.identities,
+        "parts": [{"role": one.part.role, "use": one.part.use} for one in plan.parts],
+        "features": [
+            {
+                "name": name,
+                "kind": feature.kind,
+                "shape": list(feature.shape),
+                "read_by": readers.get(name, []),
+            }
+            for name, feature in _features(plan)
+        ],
+        "weights": [{"part": part, "file": path} for part, path in plan.weights],
+        "notes": list(plan.notes),
+        "settings": plan.resolved(),
+    }
+
+
+def _readers(plan: Plan) -> dict[str, list[str]]:
+    """Return the roles of the parts that read a feature, by its name."""
+    readers: dict[str, list[str]] = {}
+    for wired in plan.parts:
+        for _, name in wired.reads:
+            readers.setdefault(name, []).append(wired.part.role)
+    return readers
+
+
+def _features(plan: Plan) -> Iterator[tuple[str, Feature]]:
+    for provider in (plan.backbone, *plan.heads):
+        for output, feature in provider.outputs.items():
+            yield f"{provider.instance}.{output}", feature
+
+
 def _data_lines(plan: Plan) -> Iterator[str]:
     for one in plan.data.loaded:
         counts = ", ".join(f"{split} {count}" for split, count in one.counts.items())
@@ -47,15 +96,10 @@ def _data_lines(plan: Plan) -> Iterator[str]:
 
 
 def _feature_lines(plan: Plan) -> Iterator[str]:
-    readers: dict[str, list[str]] = {}
-    for wired in plan.parts:
-        for _, name in wired.reads:
-            readers.setdefault(name, []).append(wired.part.role)
-    for provider in (plan.backbone, *plan.heads):
-        for output, feature in provider.outputs.items():
-            name = f"{provider.instance}.{output}"
-            who = ", ".join(readers.get(name, [])) or "nobody (not computed)"
-            yield f"  {name:24} {feature!s:20} read by {who}"
+    readers = _readers(plan)
+    for name, feature in _features(plan):
+        who = ", ".join(readers.get(name, [])) or "nobody (not computed)"
+        yield f"  {name:24} {feature!s:20} read by {who}"
 
 
 def _ranking_lines(plan: Plan, ranking: RankingTable, tests: Mapping[str, _Sizes]) -> Iterator[str]:
