@@ -113,6 +113,12 @@ def test_answers_have_a_probability_or_are_unknown(work, run, ranking):
         assert shown == pytest.approx(found[number, : len(lines)].tolist(), abs=1e-5)
         if number not in known:
             assert [row["gallery"] for row in lines] == ["unknown"] and lines[0]["rank"] == "1"
+    asked = [*words, "--unknown-above", f"{least:.9f}", "--json"]
+    lists = json.loads(reid(env, work, "rank", "run", *asked).stdout)
+    assert [n for n, one in enumerate(lists) if not one["unknown"]] == known
+    for one, chances in zip(lists, found.tolist(), strict=True):
+        given = [match["probability"] for match in one["matches"]]
+        assert given == pytest.approx(chances, abs=1e-5)
     refused = reid(env, work, "rank", "run", *words, "--unknown-above", "7", code=2).stderr
     assert "--unknown-above is a probability from 0 to 1, got 7" in refused
 
