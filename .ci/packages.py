@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import email.message
 import email.parser
+import os
 import re
 import subprocess
 import sys
@@ -92,7 +93,10 @@ class Distribution:
 
 def run(*command: object, cwd: Path = ROOT) -> str:
     """Return what a command prints. Raises Wrong with its last lines where it fails."""
-    done = subprocess.run([str(word) for word in command], cwd=cwd, capture_output=True, text=True)
+    # Nothing but what is installed may be found.
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    words = [str(word) for word in command]
+    done = subprocess.run(words, cwd=cwd, env=kept, capture_output=True, text=True)
     if done.returncode:
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-15:])
         raise Wrong(f"{' '.join(map(str, command))[:200]}\n{last}")
@@ -201,7 +205,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("-o", "--output", type=Path, help="an empty folder for wheels and sdists")
     parser.add_argument("--tag", default="", help="the git tag, which must name the version")
-    parser.add_argument("--python", nargs="+", default=[], help="Pythons to install for")
+    parser.add_argument("--python", nargs="+", default=[], help="Pythons, or paths of them")
     parser.add_argument("--bounds", choices=[*BOUNDS, "both"], default="newest")
     parser.add_argument("--only", nargs="+", default=[], help="distributions to install")
     parser.add_argument("--conformance", action="store_true", help="run `reid test-plugin` too")

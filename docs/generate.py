@@ -67,11 +67,12 @@ def _in_words(type_name: str) -> str:
     return type_name.replace(" | ", ", ").replace(" of any values", "")
 
 
-def components() -> str:
-    """Every component of the plugin `core` with its keys, by kind."""
+def components(plugin: str = "core") -> str:
+    """Every component of a plugin with its keys, by kind; "" where it has none."""
     text = []
+    plugins = Plugins([] if plugin == "core" else None)
     for kind, rule in KINDS.items():
-        found = Plugins([]).components(kind, "core")
+        found = plugins.components(kind, plugin)
         if found:
             text.append(f"### {rule.plural.capitalize()}\n")
         for one in found:
