@@ -11,6 +11,7 @@ from reid_gallery.options import (
     PICTURES,
     add_filter,
     add_gallery,
+    add_ray,
     add_run,
     opened,
     show,
@@ -53,12 +54,18 @@ def search_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
         help="a picture is unknown unless a match has at least this probability",
     )
     add_run(parser)
+    add_ray(parser)
     return search
 
 
 def search(options: Namespace) -> int:
     """Search; returns 0 or raises `ReidError`."""
-    answers = opened(options).search(
+    gallery = opened(options)
+    if options.ray:
+        from reid_gallery.ray_search import RayScan
+
+        gallery.scan = RayScan(gallery, options.ray)
+    answers = gallery.search(
         options.pictures,
         options.cameras,
         options.after,

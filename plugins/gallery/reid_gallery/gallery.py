@@ -20,7 +20,7 @@ from reid_gallery.progress import Progress
 from reid_gallery.rows import Entry, entries_of
 from reid_gallery.schema import Facts
 from reid_gallery.scoring import MapRows
-from reid_gallery.searching import Request, Searcher, View
+from reid_gallery.searching import Request, Scan, Searcher, View, scan
 from reid_gallery.tables import Tables, located
 from reid_gallery.told import GONE, told
 from reidcore.errors import DataError, UsageError
@@ -50,6 +50,7 @@ class Gallery(Changes):
     Attributes:
         place: the absolute path of the folder, or the URI.
         facts: the run, and the columns of templates.
+        scan: finds each query's nearest rows; set `RayScan` or `StoreScan` in its place.
     """
 
     def __init__(self, tables: Tables, run: Place | None = None, device: str = "auto"):
@@ -59,6 +60,7 @@ class Gallery(Changes):
             self.facts = Facts.read(tables.open().schema, tables.place)
         self._run = Path(run) if run is not None else Path(self.facts.folder)
         self._device = device
+        self.scan: Scan = scan
         self._search: Search | None = None
         self._maps: tuple[int, MapRows] | None = None
 
@@ -218,7 +220,7 @@ class Gallery(Changes):
             view = self.view()
             try:
                 with told(self.place):
-                    return Searcher(run, view).answers(query, request)
+                    return Searcher(run, view, self.scan).answers(query, request)
             except DataError as error:
                 gone = GONE.search(str(error.__cause__ or ""))
                 if not gone or attempt == ATTEMPTS - 1 or not self._changed(view):
