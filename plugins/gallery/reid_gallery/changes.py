@@ -8,11 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from reid_gallery.approximate import build_index
 from reid_gallery.changing import forget, label, label_each, remove
 from reid_gallery.exporting import export
 from reid_gallery.extraction import facts_of
 from reid_gallery.filters import Filter, quoted
-from reid_gallery.keeping import compact
+from reid_gallery.keeping import compact, require_same
 from reid_gallery.progress import Progress
 from reid_gallery.rows import entries_of
 from reid_gallery.schema import Facts
@@ -124,10 +125,22 @@ class Changes:
         entries = None if pictures is None else entries_of(pictures)
         return forget(self.tables, self.facts, rows, entries)
 
-    def compact(self) -> None:
+    def compact(self, ann: bool = False) -> None:
         """Merge small fragments, and remove versions older than ten minutes. `add` does it by
-        itself when there are many."""
+        itself when there are many.
+
+        Args:
+            ann: whether to build, or build anew, the index of approximate neighbours of the first
+                matcher that has vectors, for `search(..., ann=True)`. Pictures that are added later
+                are found without it; forgetting drops it.
+
+        Raises:
+            reidcore.errors.UsageError: there are too few pictures for an index, or no vectors.
+        """
         compact(self.tables, self.facts)
+        if ann:
+            with self.tables.lock(), told(self.place):
+                build_index(require_same(self.tables, self.facts), self.facts)
 
     def upgrade(
         self, run: Place, drop_missing: bool = False, reporter: Reporter | None = None

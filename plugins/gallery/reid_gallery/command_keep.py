@@ -16,13 +16,16 @@ def compact_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
         "Adding does it by itself when there are many."
     )
     add_gallery(parser)
+    parser.add_argument(
+        "--ann", action="store_true", help="build the index for reid gallery search --ann"
+    )
     return compact
 
 
 def compact(options: Namespace) -> int:
     """Compact; returns 0 or raises `ReidError`."""
     gallery = opened(options)
-    gallery.compact()
+    gallery.compact(options.ann)
     found = gallery.info()
     kept = {key: found[key] for key in ("pictures", "fragments", "map_fragments", "bytes")}
     fragments = found["fragments"] + found["map_fragments"]

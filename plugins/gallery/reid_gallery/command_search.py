@@ -17,6 +17,7 @@ from reid_gallery.options import (
     show,
     shown_path,
 )
+from reidcore.errors import UsageError
 from reidcore.tools import aligned
 
 if TYPE_CHECKING:
@@ -53,6 +54,11 @@ def search_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
         metavar="P",
         help="a picture is unknown unless a match has at least this probability",
     )
+    parser.add_argument(
+        "--ann",
+        action="store_true",
+        help="take approximate neighbours, for tens of millions; see compact --ann",
+    )
     add_run(parser)
     add_ray(parser)
     return search
@@ -61,6 +67,8 @@ def search_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
 def search(options: Namespace) -> int:
     """Search; returns 0 or raises `ReidError`."""
     gallery = opened(options)
+    if options.ray and options.ann:
+        raise UsageError("--ray searches exactly and --ann does not; name one of them")
     if options.ray:
         from reid_gallery.ray_search import RayScan
 
@@ -75,6 +83,7 @@ def search(options: Namespace) -> int:
         options.ranking,
         options.candidates,
         options.unknown_above,
+        options.ann,
     )
     for answer in answers:
         print(json.dumps(answer.table(), ensure_ascii=False) if options.json else _text(answer))

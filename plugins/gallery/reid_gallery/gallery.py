@@ -11,6 +11,7 @@ import attrs
 
 from reid_gallery.adding import Written, commit, make_columns, missing, write
 from reid_gallery.answers import Answer
+from reid_gallery.approximate import approximate
 from reid_gallery.changes import Changes, Place
 from reid_gallery.extraction import Damaged, Extractor, facts_of
 from reid_gallery.filters import Filter
@@ -19,12 +20,12 @@ from reid_gallery.keeping import compact, require_same
 from reid_gallery.progress import Progress
 from reid_gallery.rows import Entry, entries_of
 from reid_gallery.schema import Facts
-from reid_gallery.scoring import MapRows
+from reid_gallery.scoring import LostMaps, MapRows
 from reid_gallery.searching import Request, Scan, Searcher, View, scan
 from reid_gallery.tables import Tables, located
 from reid_gallery.told import GONE, told
 from reidcore.errors import DataError, UsageError
-from reidcore.tools import Reporter, Search, Silent, load
+from reidcore.tools import Reporter, Search, Silent, Templates, load
 
 SHARD = 1024
 """Pictures that are committed together: what a kill can cost of the work done."""
@@ -192,6 +193,7 @@ class Gallery(Changes):
         ranking: str | None = None,
         candidates: int = 200,
         unknown_above: float | None = None,
+        ann: bool = False,
     ) -> list[Answer]:
         """Return the nearest pictures of the gallery for each picture. A picture's own file is left
         out of its list.
@@ -206,6 +208,8 @@ class Gallery(Changes):
             ranking: a ranking of the run, by default its first.
             candidates: nearest pictures of each that the ranking's postprocessors order.
             unknown_above: a picture that has no match of at least this probability is unknown.
+            ann: whether candidates come from the index of approximate neighbours that
+                `compact(ann=True)` built, in place of all rows.
 
         Raises:
             reidcore.errors.UsageError: for an unknown column, camera or ranking.
@@ -215,15 +219,19 @@ class Gallery(Changes):
         request = Request(chosen, top, ranking, candidates, unknown_above)
         request.check()
         run = self.search_run
-        query = run.templates(pictures)
+        query = self._query(pictures)
+        way = approximate if ann else self.scan
         for attempt in range(ATTEMPTS):
-            view = self.view()
+            view = None
             try:
+                view = self.view()
                 with told(self.place):
-                    return Searcher(run, view, self.scan).answers(query, request)
+                    return Searcher(run, view, way).answers(query, request)
             except DataError as error:
-                gone = GONE.search(str(error.__cause__ or ""))
-                if not gone or attempt == ATTEMPTS - 1 or not self._changed(view):
+                # Files of this version, or maps of its rows, may have been removed meanwhile.
+                gone = isinstance(error, LostMaps) or GONE.search(str(error.__cause__ or ""))
+                stale = view is None or self._changed(view)
+                if not gone or not stale or attempt == ATTEMPTS - 1:
                     raise
         raise AssertionError
 
@@ -238,6 +246,18 @@ class Gallery(Changes):
         return current or (
             maps is not None and view.maps is not None and maps.version != view.maps.dataset.version
         )
+
+    def _query(self, pictures: Any) -> Templates:
+        """The templates of what is looked for."""
+        run = self.search_run
+        if not isinstance(pictures, Templates):
+            return run.templates(pictures)
+        if pictures.made_by != run.made_by:
+            raise UsageError(
+                f"these templates were made by {pictures.made_by}, and the gallery's by "
+                f"{run.made_by}: they cannot be compared"
+            )
+        return pictures
 
     def view(self) -> View:
         """Return the tables as they are now."""

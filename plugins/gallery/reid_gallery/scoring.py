@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -12,13 +13,21 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from reid_gallery.scan import Parts, Score, tensors
+from reid_gallery.scan import TILE, Parts, Score, tensors
 from reid_gallery.schema import Column, Facts
 from reidcore.errors import DataError
 from reidcore.tools import Search, Templates, compute_distances, make_fusion
 
+FEW = 8
+"""Queries whose products with a tile take less time than reading it."""
+PIECE = 1024
+"""Rows that become float32 together where queries are few, so that they stay in a core's cache."""
 Range = tuple[Tensor, Tensor]
 """Each query's smallest and largest distance by a matcher, float32 [Q, 1] each."""
+
+
+class LostMaps(DataError):
+    """A row has no maps: the gallery is damaged, or was changed between two looks at it."""
 
 
 @attrs.frozen(eq=False)
@@ -38,14 +47,14 @@ class MapRows:
         return cls(dataset, ids[order], found.column("_rowid").to_numpy()[order])
 
     def take(self, ids: np.ndarray, columns: Sequence[Column]) -> pa.Table:
-        """Return the columns of the rows with these ids, in their order. Raises DataError for one
+        """Return the columns of the rows with these ids, in their order. Raises LostMaps for one
         that is missing."""
         place = np.searchsorted(self.ids, ids)
         there = place < len(self.ids)
         there[there] = self.ids[place[there]] == ids[there]
         lost = ids[~there]
         if len(lost):
-            raise DataError(
+            raise LostMaps(
                 f"the gallery is damaged: {self.dataset.uri} lacks the maps of the row with id "
                 f"{lost[0]}; `reid gallery upgrade` extracts all anew"
             )
@@ -68,6 +77,15 @@ class Scorer:
     table: Any
     maps: MapRows | None
     query: Templates
+
+    def of(self, place: int) -> Scorer:
+        """Return the scorer of one of the queries."""
+        parts = {
+            name: {key: value[place : place + 1] for key, value in template.items()}
+            for name, template in self.query.parts.items()
+        }
+        rows = self.query.rows[place : place + 1]
+        return attrs.evolve(self, query=Templates(rows, parts, self.query.made_by))
 
     @property
     def _names(self) -> dict[str, float]:
@@ -151,16 +169,34 @@ class Scorer:
             own = matcher.descriptor(self.query.parts[column.matcher])
             query = torch.nn.functional.normalize(own.float(), dim=1).cpu()
         weight = self._names[column.matcher]
-        buffer = torch.empty(0)
+        narrow = torch.empty(PIECE, query.shape[1])
+        buffer = narrow if len(query) <= FEW else torch.empty(TILE, query.shape[1])
 
         def score(batch: pa.RecordBatch) -> Tensor:
-            nonlocal buffer
             vectors = tensors(batch, [column])[column.matcher][column.key]
-            if vectors.dtype != torch.float32:
-                if len(buffer) < len(vectors):
-                    buffer = torch.empty(vectors.shape)  # reused: new memory is slow memory
-                vectors = buffer[: len(vectors)].copy_(vectors)
-            distances = query @ vectors.T
-            return distances.neg_().add_(1).mul_(weight / 2).clamp_(0, weight)
+            if vectors.dtype == torch.float32:
+                products = query @ vectors.T
+            elif len(query) > FEW:
+                products = query @ buffer[: len(vectors)].copy_(vectors).T
+            else:
+                products = torch.empty(len(vectors), len(query))
+                with one_thread():
+                    for start in range(0, len(vectors), PIECE):
+                        some = vectors[start : start + PIECE]
+                        own = buffer[: len(some)].copy_(some)
+                        torch.mm(own, query.T, out=products[start : start + PIECE])
+                products = products.T
+            return products.neg_().add_(1).mul_(weight / 2).clamp_(0, weight).contiguous()
 
         return score
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: what stays in a core's cache costs less than waking others."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

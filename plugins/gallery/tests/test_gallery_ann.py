@@ -1,0 +1,87 @@
+"""Approximate neighbours, on rows of random vectors."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("lance", reason="needs `uv run --all-groups`")
+
+import pyarrow as pa
+import torch
+
+from reid_gallery import Gallery
+from reid_gallery.adding import commit, write
+from reid_gallery.extraction import Extractor
+from reid_gallery.rows import Entry
+from reidcore.api import Row
+from reidcore.errors import UsageError
+from reidcore.tools import Templates
+
+ROWS = 600
+
+
+def random_templates(trained, count, seed):
+    """Rows without pictures, and random templates of theirs."""
+    draw = torch.Generator().manual_seed(seed)
+    rows = tuple(
+        Row(f"/none/{seed}-{n}.jpg", "", str(n % 4), "gallery", float(n)) for n in range(count)
+    )
+    parts = {
+        name: {
+            key: torch.randn(count, *spec.shape, generator=draw)
+            for key, spec in trained.plan.matching(name).template.items()
+        }
+        for name in ("look", "far", "pairs")
+    }
+    return Templates(rows, parts, trained.made_by)
+
+
+def put(gallery, templates):
+    extractor = Extractor(gallery.search_run, gallery.facts, pa.schema([]))
+    entries = [Entry(row) for row in templates.rows]
+    found = write(gallery.tables, gallery.facts, extractor.rows(entries, templates.parts))
+    assert not commit(gallery.tables, gallery.facts, [found])
+
+
+def test_approximate_neighbours(work, trained, tmp_path):
+    """Most are those of the exact search, with its distances; conditions hold, rows that were added
+    after the index are found, and forgetting drops the index."""
+    gallery = Gallery.create(work / "run", tmp_path / "g", device="cpu")
+    gallery._search = trained
+    put(gallery, random_templates(trained, 100, 1))
+    query = random_templates(trained, 8, 2)
+    with pytest.raises(UsageError, match=r"no index .* compact --ann"):
+        gallery.search(query, ann=True)
+    with pytest.raises(UsageError, match="takes at least 256"):
+        gallery.compact(ann=True)
+    put(gallery, random_templates(trained, ROWS, 3))
+    gallery.compact(ann=True)
+    late = random_templates(trained, 8, 2)
+    moved = {name: {k: v + 1e-3 for k, v in part.items()} for name, part in late.parts.items()}
+    rows = tuple(Row(f"/late/{n}.jpg", "", "9", "gallery", 1.0) for n in range(8))
+    put(gallery, Templates(rows, moved, trained.made_by))
+    for given in ({}, {"camera": "2"}, {"ranking": "short"}):
+        exact = gallery.search(query, top=10, **given)
+        found = gallery.search(query, top=10, ann=True, **given)
+        hits = 0
+        for one, other in zip(exact, found, strict=True):
+            known = {match.id: match.distance for match in one.matches}
+            hits += len(known.keys() & {match.id for match in other.matches})
+            if given.get("ranking") is None:
+                for match in other.matches:
+                    assert known.get(match.id, match.distance) == pytest.approx(
+                        match.distance, abs=1e-6
+                    )
+            if "camera" in given:
+                assert {match.camera for match in other.matches} == {"2"}
+            elif not given:
+                assert other.matches[0].source == one.matches[0].source
+                assert other.matches[0].source.startswith("/late/")
+        assert hits >= 0.7 * sum(len(one.matches) for one in exact)
+    with pytest.raises(UsageError, match="fuses look and far"):
+        gallery.search(query, ann=True, ranking="fused")
+    with pytest.raises(UsageError, match="are no single vectors"):
+        gallery.search(query, ann=True, ranking="pairs")
+    assert gallery.forget(camera="9") == 8
+    with pytest.raises(UsageError, match="no index"):
+        gallery.search(query, ann=True)
