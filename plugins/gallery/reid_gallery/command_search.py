@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reid_gallery.options import (
@@ -101,7 +102,7 @@ def _text(answer: Answer) -> str:
             str(match.rank),
             shown_path(match.source) + (f"[{match.box}]" if match.box else ""),
             match.camera or "-",
-            "-" if match.time is None else f"{match.time:.10g}",
+            _time(match.time),
             match.identity or "-",
             f"{match.distance:.6g}",
             "-" if match.probability is None else f"{match.probability:.3f}",
@@ -109,6 +110,15 @@ def _text(answer: Answer) -> str:
         for match in answer.matches
     ]
     return f"{head}\n{aligned([names, *rows], left=2)}"
+
+
+def _time(seconds: float | None) -> str:
+    """Seconds as they are or, where they count from 1970, as a date and time in UTC."""
+    if seconds is None:
+        return "-"
+    if 1e8 <= seconds < 1e11:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{seconds:.10g}"
 
 
 def info_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
