@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 
 from running import TINY
@@ -113,3 +114,24 @@ def write_csv(path: Path, cells: list[dict[str, str]]) -> None:
         writer = csv.DictWriter(file, list(cells[0]))
         writer.writeheader()
         writer.writerows(cells)
+
+
+def draw_day(folder: Path, identities: int = 50) -> None:
+    """Draws what docs/gallery.md begins with: a folder `seen` of walkers, seen.csv with their
+    cameras and times on one day, and one of them as new.jpg."""
+    rows = Demo(train_identities=2, test_identities=identities, pictures=5, cameras=4, seed=7).rows(
+        folder / "drawn"
+    )
+    shown = sorted((row for row in rows if row.split != "train"), key=lambda row: row.path)
+    (folder / "seen").mkdir()
+    cells = []
+    for place, row in enumerate(shown):
+        name = f"{place:04d}.jpg"
+        if place == len(shown) // 2:
+            shutil.copy(row.path, folder / "new.jpg")
+            continue
+        shutil.copy(row.path, folder / "seen" / name)
+        noon = 1_796_040_000 + 37 * (place * 61 % len(shown))  # 2026-11-30, from 12:00 on
+        cells.append({"path": f"seen/{name}", "camera": row.camera, "time": str(noon)})
+    write_csv(folder / "seen.csv", cells)
+    shutil.rmtree(folder / "drawn")

@@ -15,6 +15,7 @@ COUNT = 3
 RUN = (
     TINY.replace("epochs = 6", "epochs = 1").replace("test_identities = 3", "test_identities = 9")
     + "tar_at = [0.05]\nbatch = 5\nmemory = 4e-6\n"
+    'protocol = { use = "open_set", trials = 1 }\n'
     '\n[[post]]\nname = "rerank"\nuse = "core.rerank"\nk1 = 4\nk2 = 2\n'
     '\n[[ranking]]\nname = "whole"\nmatcher = "look"\n'
     '\n[[ranking]]\nname = "reranked"\nmatcher = "look"\npost = ["rerank"]\n'

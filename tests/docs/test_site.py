@@ -131,7 +131,7 @@ class TestSite:
         assert opened(tmp_path, built / "index.html").requests == []
 
     @needs_chromium
-    @pytest.mark.parametrize("page", ["index", "gallery", "run-files", "reference/reidcore.api"])
+    @pytest.mark.parametrize("page", ["index", "pictures", "run-files", "reference/reidcore.api"])
     def test_pages_fit_a_narrow_screen(self, built, tmp_path, page):
         """What is too wide, such as code and tables, scrolls in itself."""
         file = built / f"{page}.html"

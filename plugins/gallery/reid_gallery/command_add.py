@@ -6,7 +6,7 @@ import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
-from reid_gallery.options import PICTURES, add_device, add_gallery, add_run, opened, show
+from reid_gallery.options import PICTURES, add_device, add_gallery, add_ray, add_run, opened, show
 from reidcore.tools import Silent, reporter
 
 MOST_SHOWN = 20
@@ -52,6 +52,7 @@ def add_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
     add_gallery(parser)
     parser.add_argument("pictures", metavar="PICTURES", help=PICTURES)
     add_run(parser)
+    add_ray(parser)
     return add
 
 
@@ -61,7 +62,12 @@ def add(options: Namespace) -> int:
     shown = Silent() if options.json else reporter()
     started = time.monotonic()
     try:
-        done = gallery.add(options.pictures, shown)
+        if options.ray:
+            from reid_gallery.ray_adding import add_with_ray
+
+            done = add_with_ray(gallery, options.pictures, options.ray, shown)
+        else:
+            done = gallery.add(options.pictures, shown)
     finally:
         shown.close()
     seconds = time.monotonic() - started

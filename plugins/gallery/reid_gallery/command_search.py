@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from reid_gallery.options import (
     PICTURES,
     add_filter,
     add_gallery,
+    add_ray,
     add_run,
     opened,
     show,
     shown_path,
 )
+from reidcore.errors import UsageError
 from reidcore.tools import aligned
 
 if TYPE_CHECKING:
@@ -58,12 +61,20 @@ def search_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
         help="take approximate neighbours, for tens of millions; see compact --ann",
     )
     add_run(parser)
+    add_ray(parser)
     return search
 
 
 def search(options: Namespace) -> int:
     """Search; returns 0 or raises `ReidError`."""
-    answers = opened(options).search(
+    gallery = opened(options)
+    if options.ray and options.ann:
+        raise UsageError("--ray searches exactly and --ann does not; name one of them")
+    if options.ray:
+        from reid_gallery.ray_search import RayScan
+
+        gallery.scan = RayScan(gallery, options.ray)
+    answers = gallery.search(
         options.pictures,
         options.cameras,
         options.after,
@@ -91,7 +102,7 @@ def _text(answer: Answer) -> str:
             str(match.rank),
             shown_path(match.source) + (f"[{match.box}]" if match.box else ""),
             match.camera or "-",
-            "-" if match.time is None else f"{match.time:.10g}",
+            _time(match.time),
             match.identity or "-",
             f"{match.distance:.6g}",
             "-" if match.probability is None else f"{match.probability:.3f}",
@@ -99,6 +110,15 @@ def _text(answer: Answer) -> str:
         for match in answer.matches
     ]
     return f"{head}\n{aligned([names, *rows], left=2)}"
+
+
+def _time(seconds: float | None) -> str:
+    """Seconds as they are or, where they count from 1970, as a date and time in UTC."""
+    if seconds is None:
+        return "-"
+    if 1e8 <= seconds < 1e11:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{seconds:.10g}"
 
 
 def info_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:

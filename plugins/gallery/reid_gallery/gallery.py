@@ -21,7 +21,7 @@ from reid_gallery.progress import Progress
 from reid_gallery.rows import Entry, entries_of
 from reid_gallery.schema import Facts
 from reid_gallery.scoring import LostMaps, MapRows
-from reid_gallery.searching import Request, Searcher, View, scan
+from reid_gallery.searching import Request, Scan, Searcher, View, scan
 from reid_gallery.tables import Tables, located
 from reid_gallery.told import GONE, told
 from reidcore.errors import DataError, UsageError
@@ -51,6 +51,7 @@ class Gallery(Changes):
     Attributes:
         place: the absolute path of the folder, or the URI.
         facts: the run, and the columns of templates.
+        scan: finds each query's nearest rows; set `RayScan` or `StoreScan` in its place.
     """
 
     def __init__(self, tables: Tables, run: Place | None = None, device: str = "auto"):
@@ -60,6 +61,7 @@ class Gallery(Changes):
             self.facts = Facts.read(tables.open().schema, tables.place)
         self._run = Path(run) if run is not None else Path(self.facts.folder)
         self._device = device
+        self.scan: Scan = scan
         self._search: Search | None = None
         self._maps: tuple[int, MapRows] | None = None
 
@@ -218,7 +220,7 @@ class Gallery(Changes):
         request.check()
         run = self.search_run
         query = self._query(pictures)
-        way = approximate if ann else scan
+        way = approximate if ann else self.scan
         for attempt in range(ATTEMPTS):
             view = None
             try:

@@ -79,7 +79,7 @@ def lines(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _shown(name: str, value: Any) -> str:
-    if value is None:
+    if value is None or value == []:
         return "-"
     if isinstance(value, list):
         return ", ".join(value[:20]) + (f" and {len(value) - 20} more" if len(value) > 20 else "")

@@ -39,6 +39,16 @@ def add_device(parser: ArgumentParser) -> None:
     )
 
 
+def add_ray(parser: ArgumentParser) -> None:
+    """Add `--ray`."""
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="work on the machines of a Ray cluster: auto for the one that runs here, local for "
+        "this machine's processors, or its address",
+    )
+
+
 def add_filter(parser: ArgumentParser) -> None:
     """Add the conditions on rows."""
     parser.add_argument(
