@@ -79,10 +79,15 @@ def _untranslated(program: ExportedProgram, error: BaseException) -> UsageError:
     missing = re.search(r"OpOverload\(op='([^']+)'", str(deepest))
     if missing is None:
         return UsageError(f"the run cannot be exported to ONNX: {one_line(deepest)}")
-    nodes = (node for node in program.graph.nodes if str(node.target) == missing[1])
+    # What is missing may be a piece of the operation that stands in the program.
+    operation = missing[1].split(".")[1]
+    nodes = (node for node in program.graph.nodes if operation in str(node.target))
     stacks = (node.meta.get("nn_module_stack", {}).values() for node in nodes)
     paths = next(([path for path, _ in stack if path] for stack in stacks), [])
     role = paths[-1].removeprefix("module.").removeprefix("model.") if paths else "the run"
+    kind, _, name = role.partition("_")
+    if kind in ("head", "matcher"):
+        role = f"{kind} {name.partition('.')[0]!r}"
     return UsageError(
         f"{role} cannot be exported to ONNX, which has no operation for torch's {missing[1]}; "
         "--format torch keeps it"
