@@ -110,7 +110,8 @@ class Calibration:
 
 def quantize(path: Path, batches: Sequence[dict[str, np.ndarray]]) -> None:
     """Make the convolutions and products of an ONNX file 8-bit, in its place: weights by channel,
-    activations by the ranges that these batches have."""
+    activations by the ranges that these batches have. The first convolution and depthwise ones,
+    which are few of the weights and most of the error, keep their 32 bits."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -123,13 +124,24 @@ def quantize(path: Path, batches: Sequence[dict[str, np.ndarray]]) -> None:
             Calibration(batches),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+            nodes_to_exclude=_sensitive(made),
             per_channel=True,
-            # Without VNNI, 8-bit products of AVX2 overflow where weights use all 8 bits.
-            reduce_range=True,
+            # Products of unsigned and signed numbers overflow on processors without VNNI.
             activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8,
         )
     os.remove(made)
+
+
+def _sensitive(path: Path) -> list[str]:
+    """Return the names of the first convolution and of those with groups."""
+    found = [node for node in onnx.load(path).graph.node if node.op_type == "Conv"]
+    grouped = (
+        node
+        for node in found[1:]
+        if any(one.name == "group" and one.i > 1 for one in node.attribute)
+    )
+    return [node.name for node in (*found[:1], *grouped)]
 
 
 @contextmanager
