@@ -4,8 +4,8 @@
     python benchmarks/runtime.py RUN_DIR EXPORT_DIR PICTURES --python lean/bin/python
 
 RUN_DIR was exported to EXPORT_DIR; PICTURES is a folder of files. Medians of 5 processes, in turns,
-the network on one thread: the seconds from the start of Python to the first picture's template, by the
-clock and of the process, and the pictures per second of the process for all of them after that,
+the network on one thread: the seconds from the start of Python to the first picture's template, by
+the clock and of the process, and the pictures per second of the process for all of them after that,
 from files to templates.
 """
 
