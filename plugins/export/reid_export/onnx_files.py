@@ -45,7 +45,7 @@ def write_onnx(
     import torch
 
     inputs, outputs = names
-    with _quiet():
+    with quiet():
         try:
             found: Any = torch.onnx.export(
                 program,
@@ -116,7 +116,7 @@ def quantize(path: Path, batches: Sequence[dict[str, np.ndarray]]) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     made = path.with_suffix(".float.onnx")
-    with _quiet():
+    with quiet():
         quant_pre_process(str(path), str(made), skip_symbolic_shape=True)
         quantize_static(
             str(made),
@@ -145,7 +145,7 @@ def _sensitive(path: Path) -> list[str]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep what exporters say to developers from the user."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
