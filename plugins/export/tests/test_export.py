@@ -322,7 +322,7 @@ def test_torch_programs(work, run):
 
 
 @pytest.mark.slow
-def test_other_pictures_and_no_test_set(work):
+def test_other_pictures(work):
     folder = work / "others"
     folder.mkdir()
     for number, one in enumerate(drawn(40)):

@@ -52,7 +52,7 @@ def test_the_walk_from_a_run_to_ranked_lists(tmp_path):
         said[command] = ran(tmp_path, "-m", "reidcore", *arguments)
     assert "wrote walkers" in said["reid export runs/demo -o walkers"]
     assert "rerank, tlift" in said[commands[3]]
-    write_demo(tmp_path / "drawn", train_identities=1, test_identities=2, pictures=4, seed=5)
+    write_demo(tmp_path / "drawn", train_identities=2, test_identities=2, pictures=4, seed=5)
     (tmp_path / "pictures").mkdir()
     files = sorted((tmp_path / "drawn").glob("*/*.jpg"))
     for file in files:
