@@ -70,7 +70,11 @@ COMMANDS = (
     ),
 )
 CORE_NAMES = frozenset(command.name for command in COMMANDS)
-ELSEWHERE = {"report": ("report", "reidcore[report]"), "tune": ("tune", "reidcore[tune]")}
+ELSEWHERE = {
+    "export": ("export", "reidcore[export]"),
+    "report": ("report", "reidcore[report]"),
+    "tune": ("tune", "reidcore[tune]"),
+}
 """Commands of known plugins that may not be installed: {command: (plugin, what pip installs)}."""
 
 

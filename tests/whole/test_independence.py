@@ -15,8 +15,12 @@ import pytest
 from distributions import ROOT, install_built
 from running import TINY
 
-PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
-COMMANDS = ("report", "tune")
+PLUGINS = sorted(
+    path.parent.name
+    for path in ROOT.glob("plugins/*/pyproject.toml")
+    if "reidcore.plugins.v1" in path.read_text()
+)
+COMMANDS = ("export", "report", "tune")
 """Plugins that bring a command and no run files."""
 PACKAGES = Path(sysconfig.get_paths()["purelib"])
 

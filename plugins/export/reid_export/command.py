@@ -56,7 +56,7 @@ def add_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
         type=_fraction,
         metavar="X",
         help="the largest difference, as a share of the largest number, that is not refused "
-        "(default 0.001, with --half 0.02, with --int8 0.5)",
+        "(default 0.001, with --half 0.1, with --int8 1)",
     )
     parser.add_argument(
         "--no-lists", action="store_true", help="do not compare ranked lists of the test set"

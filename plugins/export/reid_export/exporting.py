@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from reid_export.compare import compare
 from reid_export.graphs import Graphs, OnnxGraphs, TorchGraphs
 from reid_export.manifest import Written, make_manifest
-from reid_export.onnx_files import OPSET, drop_unread, quantize, write_onnx
+from reid_export.onnx_files import OPSET, drop_unread, quantize, quiet, write_onnx
 from reid_export.pictures import Pictures, calibration_pictures, network_inputs, numbers_of
 from reid_export.tracing import pair_bytes, trace_distances, trace_templates
 from reidcore.errors import UsageError, nearest
@@ -136,7 +136,8 @@ class _Files:
         """Write a graph and return what the manifest says of it."""
         file = name + SUFFIX[self.kind]
         if self.kind == "torch":
-            torch.export.save(program, self.folder / file)
+            with quiet():
+                torch.export.save(program, self.folder / file)
             return {"file": file}
         write_onnx(program, self.folder / file, names, self.opset)
         return {"file": file, "opset": self.opset}

@@ -45,7 +45,7 @@ def write_onnx(
     import torch
 
     inputs, outputs = names
-    with _quiet():
+    with quiet():
         try:
             found: Any = torch.onnx.export(
                 program,
@@ -79,10 +79,15 @@ def _untranslated(program: ExportedProgram, error: BaseException) -> UsageError:
     missing = re.search(r"OpOverload\(op='([^']+)'", str(deepest))
     if missing is None:
         return UsageError(f"the run cannot be exported to ONNX: {one_line(deepest)}")
-    nodes = (node for node in program.graph.nodes if str(node.target) == missing[1])
+    # What is missing may be a piece of the operation that stands in the program.
+    operation = missing[1].split(".")[1]
+    nodes = (node for node in program.graph.nodes if operation in str(node.target))
     stacks = (node.meta.get("nn_module_stack", {}).values() for node in nodes)
     paths = next(([path for path, _ in stack if path] for stack in stacks), [])
     role = paths[-1].removeprefix("module.").removeprefix("model.") if paths else "the run"
+    kind, _, name = role.partition("_")
+    if kind in ("head", "matcher"):
+        role = f"{kind} {name.partition('.')[0]!r}"
     return UsageError(
         f"{role} cannot be exported to ONNX, which has no operation for torch's {missing[1]}; "
         "--format torch keeps it"
@@ -105,12 +110,13 @@ class Calibration:
 
 def quantize(path: Path, batches: Sequence[dict[str, np.ndarray]]) -> None:
     """Make the convolutions and products of an ONNX file 8-bit, in its place: weights by channel,
-    activations by the ranges that these batches have."""
+    activations by the ranges that these batches have. The first convolution and depthwise ones,
+    which are few of the weights and most of the error, keep their 32 bits."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     made = path.with_suffix(".float.onnx")
-    with _quiet():
+    with quiet():
         quant_pre_process(str(path), str(made), skip_symbolic_shape=True)
         quantize_static(
             str(made),
@@ -118,17 +124,28 @@ def quantize(path: Path, batches: Sequence[dict[str, np.ndarray]]) -> None:
             Calibration(batches),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+            nodes_to_exclude=_sensitive(made),
             per_channel=True,
-            # Without VNNI, 8-bit products of AVX2 overflow where weights use all 8 bits.
-            reduce_range=True,
+            # Products of unsigned and signed numbers overflow on processors without VNNI.
             activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8,
         )
     os.remove(made)
 
 
+def _sensitive(path: Path) -> list[str]:
+    """Return the names of the first convolution and of those with groups."""
+    found = [node for node in onnx.load(path).graph.node if node.op_type == "Conv"]
+    grouped = (
+        node
+        for node in found[1:]
+        if any(one.name == "group" and one.i > 1 for one in node.attribute)
+    )
+    return [node.name for node in (*found[:1], *grouped)]
+
+
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep what exporters say to developers from the user."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

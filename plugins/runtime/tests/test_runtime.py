@@ -312,3 +312,47 @@ def test_it_needs_neither_torch_nor_the_core(folder):
 def test_it_stays_small():
     files = Path(reid_runtime.__file__).parent.glob("*.py")
     assert sum(len(file.read_text().splitlines()) for file in files) < 300
+
+
+def test_modalities_and_cameras_go_by_name(tmp_path):
+    nodes = [
+        helper.make_node("Unsqueeze", [name, "one"], [f"{name}.column"])
+        for name in ("modality", "camera")
+    ]
+    one = helper.make_tensor("one", TensorProto.INT64, [1], [1])
+    nodes = [
+        helper.make_node("Constant", [], ["one"], value=one),
+        *nodes,
+        helper.make_node("Concat", ["modality.column", "camera.column"], ["numbers"], axis=1),
+        helper.make_node("Cast", ["numbers"], ["look.vector"], to=TensorProto.FLOAT),
+    ]
+    content = graph(
+        nodes,
+        [
+            ("pictures", TensorProto.UINT8, ["batch", *SIZE, 3]),
+            ("modality", TensorProto.INT64, ["batch"]),
+            ("camera", TensorProto.INT64, ["batch"]),
+        ],
+        ("look.vector", TensorProto.FLOAT, ["batch", 2]),
+    )
+    inputs = {
+        "pictures": {},
+        "modality": {"numbers": {"visible": 0, "infrared": 1}},
+        "camera": {"numbers": {"door": 0, "yard": 4}},
+    }
+    own = write_export(tmp_path / "export", inputs=inputs)
+    (own / "extractor.onnx").write_bytes(content)
+    manifest = json.loads((own / "export.json").read_text())
+    manifest["graphs"]["extractor"]["sha256"] = sha256(content).hexdigest()
+    (own / "export.json").write_text(json.dumps(manifest))
+    embed, pictures = Embedder(own, batch=2), drawn(3)
+    found = embed.templates(
+        pictures, modality=["infrared", "visible", "infrared"], camera=["yard", "roof", "door"]
+    )
+    assert found["look.vector"].tolist() == [[1, 4], [0, -1], [1, 0]]
+    found = embed.templates(pictures, modality="infrared")
+    assert found["look.vector"].tolist() == [[1, -1]] * 3
+    with pytest.raises(ExportError, match="modality is None; this export knows visible, infrared"):
+        embed.templates(pictures)
+    with pytest.raises(ExportError, match="camera names 2 for 3 pictures"):
+        embed.templates(pictures, modality="visible", camera=["door", "yard"])
