@@ -10,6 +10,8 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hatchling.builders.wheel import WheelBuilder
+
 ROOT = Path(__file__).parents[1]
 
 REID = ("-m", "reidcore")
@@ -76,13 +78,8 @@ def write_distribution(
 def install_built(project: Path, site: Path) -> None:
     """Build the wheel of `project` and unpack it into the folder `site`, as an installer does."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(
-            [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
-            cwd=project,
-            check=True,
-            capture_output=True,
-        )
-        (wheel,) = Path(folder).glob("*.whl")
+        # What `hatchling build` calls.
+        (wheel,) = WheelBuilder(str(project)).build(directory=folder, versions=["standard"])
         zipfile.ZipFile(wheel).extractall(site)
 
 

@@ -13,6 +13,11 @@ from reidcore.plugins.samples import sample_run
 _SOFTMAX = dict(name="id", use="core.softmax", features=["neck.bn"])
 
 
+def _mimic(what: str, **learns: str) -> dict[str, str]:
+    """The table of a loss in a sample, whose teacher need not be there."""
+    return dict(name="mimic", use=f"core.distill_{what}", teacher="runs/teacher", **learns)
+
+
 @hookimpl
 def reid_backbones() -> Sequence[Component]:
     return [
@@ -157,6 +162,32 @@ def reid_losses() -> Sequence[Component]:
                     dict(name="center", use="core.center", feature="neck.pooled", weight=0.003),
                 ]
             ),
+        ),
+        Component(
+            "distill_features",
+            settings.DistillFeatures,
+            "reidcore.builtin.distillation:build_features",
+            "distance of a feature from that of a trained run, the teacher",
+            "Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015",
+            sample_run(loss=[_SOFTMAX, _mimic("features", feature="neck.bn")]),
+        ),
+        Component(
+            "distill_distances",
+            settings.DistillDistances,
+            "reidcore.builtin.distillation:build_distances",
+            "difference of a matcher's distances within a batch from those of a trained run's "
+            "ranking, each divided by their mean",
+            "Park et al., Relational Knowledge Distillation, CVPR 2019",
+            sample_run(loss=[_SOFTMAX, _mimic("distances", matcher="look")]),
+        ),
+        Component(
+            "distill_logits",
+            settings.DistillLogits,
+            "reidcore.builtin.distillation:build_logits",
+            "divergence of a matcher's probabilities of one identity within a batch from those of "
+            "a trained run's pairwise matcher",
+            "Hinton et al., Distilling the Knowledge in a Neural Network, 2015",
+            sample_run(loss=[_SOFTMAX, _mimic("logits", matcher="look")]),
         ),
     ]
 

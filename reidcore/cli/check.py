@@ -28,12 +28,13 @@ def check(options: Namespace) -> int:
     from reidcore.plugins.loading import Plugins
     from reidcore.plugins.packaged_runs import run_source
     from reidcore.runfiles.parse import parse_runfile
+    from reidcore.training.teachers import find_run
     from reidcore.wiring.describe import describe_plan, plan_as_data
     from reidcore.wiring.make_plan import make_plan
 
     plugins = Plugins()
     run = parse_runfile(*run_source(options.file, plugins), options.sets)
-    plan = make_plan(run, plugins, allow_missing=True)
+    plan = make_plan(run, plugins, allow_missing=True, find_run=find_run)
     check_repeats(plugins, run, options.sets)
     if not options.json:
         print(describe_plan(plan))

@@ -23,6 +23,7 @@ def check_repeats(
     from reidcore.errors import RunFileError
     from reidcore.runfiles.parse import parse_runfile
     from reidcore.support.toml_values import toml_value
+    from reidcore.training.teachers import find_run
     from reidcore.wiring.make_plan import make_plan
 
     count = len(next(iter(run.repeat.values()), ()))
@@ -32,7 +33,7 @@ def check_repeats(
         own = [f"{key}={toml_value(values[index])}" for key, values in run.repeat.items()]
         try:
             repeat = parse_runfile(run.text, run.path, [*sets, *own])
-            make_plan(repeat, plugins, allow_missing=True)
+            make_plan(repeat, plugins, allow_missing=True, find_run=find_run)
             repeats.append((own, repeat))
         except RunFileError as error:
             for problem in error.problems:

@@ -12,6 +12,8 @@ import attrs
 
 from reidcore.contracts.component import BatchShape, Feature, Kind, Matching
 from reidcore.contracts.settings import CHECKPOINTS, IMAGENET
+from reidcore.contracts.trained_run import Seen, TrainedRun
+from reidcore.errors import ReidError
 
 
 class WiringError(Exception):
@@ -57,6 +59,8 @@ class Given:
         losses: Names of all losses.
         find_file: Function of the core that looks up a file: (found, absolute path).
         find_weights: Function of the core that looks up a checkpoint: its absolute path.
+        find_run: Function of the core that looks up a trained run; None where nothing is trained.
+        seen: How pictures are prepared; by default of size `image` and not normalised.
         unit: For postprocessors: True if the distances so far are promised to lie in [0, 1].
         first: For postprocessors: True if no other comes before.
         ranking: For postprocessors: name of their ranking, for messages.
@@ -89,6 +93,10 @@ class Given:
     losses: tuple[str, ...] = ()
     find_file: Callable[[str], tuple[bool, str]] | None = None
     find_weights: Callable[[str], str] | None = None
+    find_run: Callable[[str], TrainedRun | None] | None = None
+    seen: Seen = attrs.field(
+        default=attrs.Factory(lambda own: Seen(own.image, modalities=own.modalities), True)
+    )
     unit: bool = False
     first: bool = True
     ranking: str = ""
@@ -345,3 +353,27 @@ class Given:
         if not value or self.find_weights is None:
             return ""
         return value if value == published else self.find_weights(value)
+
+    def trained_run(self, field: str, value: str) -> TrainedRun | None:
+        """Return the finished run in a folder that a setting names, such as a teacher.
+
+        A wiring method calls it, so that the core stops a run without the folder and notes in the
+        run record which weights were there; the build function calls it again.
+
+        Args:
+            field: The setting that names the folder.
+            value: Its value: a path, looked up under the current folder, else under REID_WEIGHTS.
+
+        Returns:
+            None where there is no such folder, which `reid check` goes on without, and where
+            nothing is trained.
+
+        Raises:
+            WiringError: What is there is no finished run, or cannot be read.
+        """
+        if self.find_run is None:
+            return None
+        try:
+            return self.find_run(value)
+        except ReidError as error:
+            raise WiringError(field, f"is {value!r}: {error}") from None

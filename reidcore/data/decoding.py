@@ -9,15 +9,13 @@ from torch import Tensor
 
 from reidcore.contracts.component import Row
 from reidcore.data.opening import BadPicture, shown
-from reidcore.runfiles.tables import Normalize
+from reidcore.runfiles.tables import IMAGENET_PIXELS, Normalize
 
 RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-IMAGENET_PIXELS = Normalize(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225))
-"""ImageNet's statistics, which `normalize = "imagenet"` means."""
 
 
 def decode(row: Row, size: tuple[int, int], interpolation: str) -> Tensor:

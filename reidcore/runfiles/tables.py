@@ -23,6 +23,10 @@ class Normalize:
     deviation: tuple[float, float, float] = setting("What they are divided by afterwards.", above=0)
 
 
+IMAGENET_PIXELS = Normalize(mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225))
+"""ImageNet's statistics, which `normalize = "imagenet"` means."""
+
+
 @attrs.frozen
 class Data:
     """Pictures: where they are and how they are read."""

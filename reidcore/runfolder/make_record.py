@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from hashlib import file_digest
+from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
 
+from reidcore.runfolder.folder import WEIGHTS
 from reidcore.runfolder.record import LAYOUT, digest_of
 from reidcore.version import __version__
 from reidcore.wiring.plan import Plan
@@ -38,6 +41,11 @@ def make_record(
         "threads": torch.get_num_threads(),
         "processes": processes,
         "data": plan.data.hashes,
+        "teachers": {
+            name: _digest(Path(run.folder, WEIGHTS))
+            for _, name, run in plan.teachers
+            if run is not None
+        },
         "training": {
             "identities": plan.given.identities,
             "cameras": plan.given.cameras,
@@ -49,6 +57,11 @@ def make_record(
         },
         "protocols": _protocols(plan),
     }
+
+
+def _digest(weights: Path) -> str:
+    with open(weights, "rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def _protocols(plan: Plan) -> dict[str, Any]:

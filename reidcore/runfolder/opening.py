@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
+
 from reidcore.errors import DataError, UsageError
 from reidcore.runfolder.calibration import measured_otherwise
 from reidcore.runfolder.folder import RESUME, RUN_FILE, WEIGHTS
@@ -78,6 +80,33 @@ def _text(file: Path) -> str:
 def open_model(folder: Path, device: str = "auto") -> Model:
     """See `reidcore.modules.open_run`."""
     return load_model(folder, read_plan(folder, "eval", allow_missing=True), device)
+
+
+def load_with(folder: Path, plan: Plan, names: Sequence[str], device: str) -> Model:
+    """Return the model of the run in a folder, in eval mode, with these features of it, whether or
+    not its rankings read them.
+
+    Raises UsageError for features behind what the run has trained.
+    """
+    providers = {wired.instance: wired for wired in (plan.backbone, *plan.heads)}
+    wanted = {role: set(outputs) for role, outputs in plan.wanted.items()}
+    more = []
+    for name in names:
+        instance, _, output = name.partition(".")
+        outputs = wanted[providers[instance].part.role]
+        if output not in outputs:
+            outputs.add(output)
+            more.append(name)
+    frozen = {role: frozenset(outputs) for role, outputs in wanted.items()}
+    try:
+        return load_model(folder, attrs.evolve(plan, wanted=frozen), device)
+    except DataError as error:
+        if not more:
+            raise
+        raise UsageError(
+            f"the run computes no {' and no '.join(map(repr, more))}, and it has no weights for "
+            f"it: {error}"
+        ) from error
 
 
 def load_model(folder: Path, plan: Plan, device: str) -> Model:

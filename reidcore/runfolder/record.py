@@ -130,6 +130,12 @@ def check_resumable(
     own = {name: v for name, v in new["versions"].items() if name not in free}
     before = {name: old.get("versions", {}).get(name) for name in own}
     changed += [f"the version of {text}" for text in _differences(before, own)]
+    taught = old.get("teachers", {})
+    changed += [
+        f"the weights of the teacher {name} are others"
+        for name, digest in new["teachers"].items()
+        if taught.get(name) != digest
+    ]
     if changed:
         raise UsageError(
             f"{folder} cannot be resumed, because it would become another run: "

@@ -100,6 +100,7 @@ _TYPES: Mapping[str, Callable[[Found], object]] = {
     "threads": _count,
     "processes": _count,
     "data": _texts_by_name,
+    "teachers": _texts_by_name,
     "training": Found.table,
     "training.identities": _count,
     "training.cameras": _count,

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import attrs
-
 from reidcore.contracts.component import Feature
 from reidcore.contracts.rows import label_names
-from reidcore.errors import DataError, UsageError, nearest
+from reidcore.errors import UsageError, nearest
 from reidcore.model.model import Model
-from reidcore.runfolder.opening import load_model
+from reidcore.runfolder.opening import load_with
 from reidcore.wiring.plan import Plan, Wired
 
 
@@ -89,19 +87,6 @@ def with_features(model: Model, folder: Path, names: Sequence[str]) -> Model:
 
     Raises UsageError for features behind what the run has trained.
     """
-    plan = model.plan
-    more = [name for name in names if not _is_wanted(plan, name)]
-    if not more:
+    if all(_is_wanted(model.plan, name) for name in names):
         return model
-    wanted = {role: set(outputs) for role, outputs in plan.wanted.items()}
-    for name in more:
-        instance, _, output = name.partition(".")
-        wanted[_providers(plan)[instance].part.role].add(output)
-    frozen = {role: frozenset(outputs) for role, outputs in wanted.items()}
-    try:
-        return load_model(folder, attrs.evolve(plan, wanted=frozen), str(model.device))
-    except DataError as error:
-        raise UsageError(
-            f"the run computes no {' and no '.join(map(repr, more))}, and it has no weights for "
-            f"it: {error}"
-        ) from error
+    return load_with(folder, model.plan, names, str(model.device))

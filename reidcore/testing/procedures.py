@@ -12,6 +12,7 @@ from reidcore.testing.failures import ConformanceError, NotChecked
 from reidcore.testing.samples import Sample
 from reidcore.training.options import TrainingOptions
 from reidcore.training.start import run_training
+from reidcore.training.teachers import find_run
 from reidcore.wiring.make_plan import make_plan
 
 
@@ -29,7 +30,7 @@ def resumes_to_the_same_end(sample: Sample) -> None:
     Where the sample's data are absent, nothing is checked."""
     run = sample.run("train.epochs=2", "train.device=cpu")
     try:
-        plan = make_plan(run, sample.plugins, make_data=True)
+        plan = make_plan(run, sample.plugins, make_data=True, find_run=find_run)
     except DataError as error:
         raise NotChecked(f"the data of its sample cannot be read: {error}") from None
     with tempfile.TemporaryDirectory() as base:

@@ -19,6 +19,7 @@ from reidcore.runfiles.runfile import RunFile
 from reidcore.support.seeds import seeded
 from reidcore.testing.failures import ConformanceError
 from reidcore.training.dry_run import dry_run, random_batch, train_once
+from reidcore.training.teachers import find_run
 from reidcore.wiring.make_plan import make_plan
 from reidcore.wiring.plan import Plan, Wired
 
@@ -38,7 +39,7 @@ class Sample:
 
     def plan(self, *sets: str) -> Plan:
         """Return the plan of the run; data that are absent are assumed as their reader declares."""
-        return make_plan(self.run(*sets), self.plugins, allow_missing=True)
+        return make_plan(self.run(*sets), self.plugins, allow_missing=True, find_run=find_run)
 
     def instances(self, plan: Plan) -> list[Wired]:
         """Return the component's own parts of the plan."""
@@ -67,7 +68,9 @@ class Sample:
 
 def run_dry(text: str, path: Path, plugins: Plugins, *sets: str) -> Plan:
     """Return the plan of a run file after its dry run."""
-    plan = make_plan(parse_runfile(text, path, sets), plugins, allow_missing=True)
+    plan = make_plan(
+        parse_runfile(text, path, sets), plugins, allow_missing=True, find_run=find_run
+    )
     dry_run(plan, build_model(plan, 0))
     return plan
 

@@ -28,7 +28,7 @@ from reidcore.training.observing import Observing, observers_of
 from reidcore.training.options import TrainingOptions
 from reidcore.training.saves import is_trained
 from reidcore.training.training_run import TrainingRun, training_rows
-from reidcore.wiring.plan import Plan
+from reidcore.wiring.plan import Plan, require_teachers
 
 
 def run_training(
@@ -65,6 +65,7 @@ def run_training(
                 _catch_up(plan, device, folder, observing, reporter)
             return _finished_scores(folder, reporter)
     require_scorable(plan)
+    require_teachers(plan)
     saved = (folder / RESUME).exists()
     processes.wait()  # before the first one changes what the others look at
     model = build_model(plan, settings.seed, "none" if saved else "need").to(device)

@@ -23,8 +23,9 @@ from reidcore.support.progress import Reporter, Silent
 from reidcore.support.too_much import is_too_much, largest
 from reidcore.support.wording import in_words, shortened
 from reidcore.training.options import TrainingOptions
+from reidcore.training.teachers import find_run
 from reidcore.wiring.make_plan import make_plan
-from reidcore.wiring.plan import Plan, require_weights
+from reidcore.wiring.plan import Plan, require_teachers, require_weights
 
 if TYPE_CHECKING:
     from reidcore.distributed.processes import Processes
@@ -91,10 +92,11 @@ def plan_training(run: RunFile, plugins: Plugins, resume: bool) -> Plan:
 
     Raises `ReidError` with what is wrong; nothing has been written and no data have been drawn.
     """
-    plan = make_plan(run, plugins, allow_missing=True)
+    plan = make_plan(run, plugins, allow_missing=True, find_run=find_run)
     require_data(plan.data)
     if not resume:
         require_weights(plan)
+        require_teachers(plan)
     return plan
 
 
@@ -141,4 +143,4 @@ def _with_data(plan: Plan, plugins: Plugins) -> Plan:
     """The plan, made again where data are still to be drawn, now that they may be."""
     if all(one.rows is not None for one in plan.data.loaded):
         return plan
-    return make_plan(plan.runfile, plugins, make_data=True)
+    return make_plan(plan.runfile, plugins, make_data=True, find_run=find_run)

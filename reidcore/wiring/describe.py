@@ -93,6 +93,8 @@ def _data_lines(plan: Plan) -> Iterator[str]:
     for part, path in plan.weights:
         state = "" if os.path.isfile(path) else " (not there)"
         yield f"  {part} starts from {path}{state}"
+    for part, name, run in plan.teachers:
+        yield f"  {part} learns from {name + ' (not there)' if run is None else run.folder}"
 
 
 def _feature_lines(plan: Plan) -> Iterator[str]:

@@ -6,7 +6,7 @@ a part that has already failed are not repeated.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -14,6 +14,7 @@ import attrs
 from reidcore.contracts.component import BatchShape
 from reidcore.contracts.given import Given
 from reidcore.contracts.rows import OPTIONAL
+from reidcore.contracts.trained_run import TrainedRun
 from reidcore.data.datasets import DataPlan, Loaded
 from reidcore.data.held_out import hold_out
 from reidcore.data.load_data import load_sources
@@ -31,7 +32,7 @@ from reidcore.wiring.parts import (
     load_parts,
     weights_path,
 )
-from reidcore.wiring.plan import Plan
+from reidcore.wiring.plan import Plan, seen_by
 from reidcore.wiring.rankings import check_rankings
 from reidcore.wiring.references import suggestion, wanted_outputs
 from reidcore.wiring.trials import Entry, check_trials, trained_trials
@@ -45,17 +46,19 @@ def make_plan(
     make_data: bool = False,
     allow_missing: bool = False,
     training: Mapping[str, Any] | None = None,
+    find_run: Callable[[str], TrainedRun | None] | None = None,
 ) -> Plan:
     """Connect the parts of a run and return its plan.
 
     For `purpose="eval"`, only what the rankings reach is loaded, so plugins that only train may be
     missing; `training` is the run record's facts about the training data, which are not read. For
     "rank" there are no test sets either, and whether a chain of postprocessors fits is left to
-    `check_chain`.
+    `check_chain`. find_run: `reidcore.training.teachers.find_run`, without which no teacher is
+    found.
 
     Raises `RunFileError` with all problems (exit code 2), `PluginError` (3) or `DataError` (4).
     """
-    loader = PartLoader(run, plugins)
+    loader = PartLoader(run, plugins, find_run)
     parts = load_parts(loader, purpose)
     if purpose == "train":
         loader.load_observers(run.plugins)
@@ -65,7 +68,7 @@ def make_plan(
     data = attrs.evolve(data, trained=training or {}, trials=trials)
     _check_protocols(loader, data)
     shape = _batch_shape(loader, parts, purpose, data)
-    given = _given(run, data, _data_facts(run, data, entries, purpose), shape, purpose)
+    given = _given(loader, data, _data_facts(run, data, entries, purpose), shape, purpose)
     connected, given = connect(loader, parts, given)
     rankings = check_rankings(loader, given, connected.posts, bool(data.test))
     _check_roles(loader)
@@ -93,6 +96,7 @@ def make_plan(
         notes=_notes(run, data, unread),
         distributions=loader.distributions,
         weights=tuple(loader.weights),
+        teachers=tuple((part, name, run) for (part, name), run in loader.teachers.items()),
     )
 
 
@@ -222,9 +226,14 @@ def _draws_from_all(run: RunFile) -> bool:
 
 
 def _given(
-    run: RunFile, data: DataPlan, facts: DataFacts, batch: BatchShape, purpose: Purpose
+    loader: PartLoader, data: DataPlan, facts: DataFacts, batch: BatchShape, purpose: Purpose
 ) -> Given:
     """Return what wiring methods see of the run before any part has provided a feature."""
+    run = loader.run
+
+    def find_run(name: str) -> TrainedRun | None:  # parts copy functions, but no loader
+        return loader.trained_run(name)
+
     return Given(
         image=run.data.image,
         identities=facts.identities,
@@ -238,6 +247,8 @@ def _given(
         losses=tuple(part.name for part in run.of("loss")),
         find_file=find_weights,
         find_weights=weights_path if purpose == "train" else None,
+        find_run=find_run if purpose == "train" else None,
+        seen=seen_by(run.data, data.modalities),
         gaps=data.gaps,
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import attrs
 
 from reidcore.contracts.given import Given, WiringError
+from reidcore.contracts.trained_run import TrainedRun
 from reidcore.contracts.wiring_methods import call_wiring, check_as_written
 from reidcore.data.manifest import find_data
 from reidcore.errors import PluginError, ReidError, UsageError
@@ -31,10 +32,16 @@ class PartLoader:
 
     problems: mistakes in the run file. broken: mistakes of plugins, each with the parts that it
     stops. failed: roles of parts that have either. distributions: version by distribution.
-    weights: (part, path) of each file of weights that a part asks for.
+    weights: (part, path) of each file of weights that a part asks for. teachers: the trained run,
+    None if there is none, by (part, folder as the run file names it). find: looks up a trained run.
     """
 
-    def __init__(self, run: RunFile, plugins: Plugins):
+    def __init__(
+        self,
+        run: RunFile,
+        plugins: Plugins,
+        find: Callable[[str], TrainedRun | None] | None = None,
+    ):
         self.run = run
         self.plugins = plugins
         self.problems = Problems(run.path, run.lines)
@@ -42,6 +49,9 @@ class PartLoader:
         self.failed: set[str] = set()
         self.distributions: dict[str, str] = {}
         self.weights: dict[tuple[str, str], None] = {}
+        self.teachers: dict[tuple[str, str], TrainedRun | None] = {}
+        self._find = find
+        self._runs: dict[str, TrainedRun | None] = {}
 
     def load(self, part: Part) -> Wired | None:
         """Return the part with its settings, or None after noting the problem."""
@@ -84,6 +94,15 @@ class PartLoader:
             except UsageError as error:
                 self.problems.add(("plugins",), "key 'plugins'", str(error))
 
+    def trained_run(self, value: str) -> TrainedRun | None:
+        """Return the trained run in a folder, the same one for all parts; None if it is not there.
+
+        Raises ReidError if it cannot teach.
+        """
+        if value not in self._runs:
+            self._runs[value] = self._find(value) if self._find is not None else None
+        return self._runs[value]
+
     def _component(self, part: Part) -> LoadedComponent | None:
         try:
             component = self.plugins.component(part.kind, part.use)
@@ -108,8 +127,17 @@ class PartLoader:
             self.weights[str(wired.part), path] = None
             return path
 
+        def find_run(value: str) -> TrainedRun | None:
+            self.teachers[str(wired.part), value] = None
+            self.teachers[str(wired.part), value] = found = self.trained_run(value)
+            return found
+
         given = tuple(
-            attrs.evolve(one, find_weights=find_weights if one.find_weights else None)
+            attrs.evolve(
+                one,
+                find_weights=find_weights if one.find_weights else None,
+                find_run=find_run if one.find_run else None,
+            )
             if isinstance(one, Given)
             else one
             for one in given

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from reidcore.contracts.component import Component, Feature, Matching
 from reidcore.contracts.given import Given
+from reidcore.contracts.trained_run import Seen, TrainedRun
 from reidcore.data.datasets import DataPlan
 from reidcore.errors import DataError
 from reidcore.plugins.registration import LoadedComponent, build_function
 from reidcore.runfiles.runfile import Part, RunFile
-from reidcore.runfiles.tables import RankingTable
+from reidcore.runfiles.tables import IMAGENET_PIXELS, Data, RankingTable
 
 
 @attrs.frozen(eq=False)
@@ -77,6 +78,8 @@ class Plan:
     """Version of every distribution that the run uses, readers and observers included."""
     weights: tuple[tuple[str, str], ...] = ()
     """(part, absolute path) of every file of published weights to start from."""
+    teachers: tuple[tuple[str, str, TrainedRun | None], ...] = ()
+    """(part, folder as the run file names it, the trained run there if any) of every teacher."""
 
     @property
     def parts(self) -> tuple[Wired, ...]:
@@ -111,6 +114,17 @@ class Plan:
         return table
 
 
+def seen_by(data: Data, modalities: Sequence[str]) -> Seen:
+    """Return how a run with this [data] and these modalities sees pictures."""
+    by = data.normalize
+    known = IMAGENET_PIXELS if by == "imagenet" else by
+    if isinstance(known, str):
+        return Seen(data.image, data.interpolation, modalities=tuple(modalities))
+    return Seen(
+        data.image, data.interpolation, known.mean, known.deviation, modalities=tuple(modalities)
+    )
+
+
 def require_weights(plan: Plan) -> None:
     """Raise `DataError` (exit code 4) if files of weights to start from are absent."""
     absent = [
@@ -122,4 +136,19 @@ def require_weights(plan: Plan) -> None:
         raise DataError(
             "\n".join(absent)
             + "\nRelative paths are looked up under REID_WEIGHTS, else under the current folder."
+        )
+
+
+def require_teachers(plan: Plan) -> None:
+    """Raise `DataError` (exit code 4) if a trained run that a part learns from is absent."""
+    absent = [
+        f"{part}: no trained run at {os.path.abspath(os.path.expanduser(name))}"
+        for part, name, found in plan.teachers
+        if found is None
+    ]
+    if absent:
+        raise DataError(
+            "\n".join(absent)
+            + "\nTrain the teacher first. Relative paths are looked up under the current folder, "
+            "else under REID_WEIGHTS."
         )

@@ -24,7 +24,7 @@ FAR = ("duke-to-cuhk03-msmt17", "market-to-cuhk03-msmt17", "msmt17-to-cuhk03")
 FAR_DEEP = tuple(f"{name}-r152" for name in FAR)
 LOSSES = ("loss-arcface", "loss-center", "loss-memory", "loss-softmax")
 BACK = tuple(f"{name}-from-duke" for name in LOSSES)
-SMALL = ("ward", "ward-softmax", "market-small")
+SMALL = ("ward", "ward-softmax", "market-small", "market-distilled")
 NAMES = ("demo", "market", *CROSS, *DEEP, *FAR, *FAR_DEEP, *LOSSES, *BACK, *SMALL)
 SETS = {
     "market": "core.market1501",
@@ -171,6 +171,15 @@ def test_the_small_run_has_the_recipe_of_the_paper():
         del small["data"][key], whole["data"][key]
     assert (small["optim"].pop("steps")["at"], whole["optim"].pop("steps")["at"]) == ([8], [40])
     assert small == whole
+
+
+def test_the_distilled_run_learns_from_the_small_one():
+    """Its teacher is where that run is left, sees the same pictures, and teaches both losses."""
+    student, teacher = table_of("market-distilled"), table_of("market-small")
+    losses = [loss for loss in student["loss"] if loss["use"].startswith("core.distill_")]
+    assert {loss["teacher"] for loss in losses} == {f"runs/{teacher['name']}"} and len(losses) == 2
+    for key in ("train", "test", "image"):
+        assert student["data"][key] == teacher["data"][key]
 
 
 def test_the_demo_runs(tmp_path, capsys):

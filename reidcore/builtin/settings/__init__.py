@@ -2,6 +2,11 @@
 
 from reidcore.builtin.settings.augmentations import Erase, Flip, Grey, Jitter, Occlude, PadCrop
 from reidcore.builtin.settings.backbones import VGG19BN, MobileNetV2, OSNet, ResNet
+from reidcore.builtin.settings.distillation import (
+    DistillDistances,
+    DistillFeatures,
+    DistillLogits,
+)
 from reidcore.builtin.settings.heads import BNNeck, Pool
 from reidcore.builtin.settings.losses import ArcFace, Center, Circle, CosFace, Softmax, Triplet
 from reidcore.builtin.settings.matchers import Cosine, Euclidean
@@ -17,6 +22,9 @@ __all__ = [
     "Circle",
     "CosFace",
     "Cosine",
+    "DistillDistances",
+    "DistillFeatures",
+    "DistillLogits",
     "Erase",
     "Euclidean",
     "Expand",
