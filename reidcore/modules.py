@@ -12,7 +12,7 @@ from reidcore.contracts.fused import Fused, Unfit
 from reidcore.contracts.parts import Context, Extract, Loss, Matcher, Template, Unowned
 from reidcore.contracts.pictures import Batch, Images, Meta, Rows
 from reidcore.contracts.precision import at_least_float32
-from reidcore.contracts.run_interfaces import Ask, Ranking, Run
+from reidcore.contracts.run_interfaces import Ask, RankedList, RankedPicture, Ranking, Run
 from reidcore.search.heatmaps import grad_cam
 
 __all__ = [
@@ -25,6 +25,8 @@ __all__ = [
     "Loss",
     "Matcher",
     "Meta",
+    "RankedList",
+    "RankedPicture",
     "Ranking",
     "Rows",
     "Run",

@@ -6,6 +6,7 @@ a part that has already failed are not repeated.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,15 +57,14 @@ def make_plan(
     """
     loader = PartLoader(run, plugins)
     parts = load_parts(loader, purpose)
-    if purpose == "train":
-        loader.load_observers(run.plugins)
+    observers = loader.load_observers() if purpose == "train" else {}
     entries = _load_readers(loader, purpose)
     trials = _check_trials(loader, entries, purpose, training)
     data = _load_data(loader, entries, make_data, allow_missing)
     data = attrs.evolve(data, trained=training or {}, trials=trials)
     _check_protocols(loader, data)
     shape = _batch_shape(loader, parts, purpose, data)
-    given = _given(run, data, _data_facts(run, data, entries, purpose), shape, purpose)
+    given = _given(loader, data, _data_facts(run, data, entries, purpose), shape, purpose)
     connected, given = connect(loader, parts, given)
     rankings = check_rankings(loader, given, connected.posts, bool(data.test))
     _check_roles(loader)
@@ -87,11 +87,13 @@ def make_plan(
         procedure=connected.procedure,
         batch=connected.batch,
         augment=tuple(connected.augment),
+        observers=observers,
         wanted=wanted,
         unread=unread,
-        notes=_notes(run, data, unread),
+        notes=(*_notes(run, data, unread), *loader.licences()),
         distributions=loader.distributions,
         weights=tuple(loader.weights),
+        published=loader.published,
     )
 
 
@@ -219,9 +221,10 @@ def _draws_from_all(run: RunFile) -> bool:
 
 
 def _given(
-    run: RunFile, data: DataPlan, facts: DataFacts, batch: BatchShape, purpose: Purpose
+    loader: PartLoader, data: DataPlan, facts: DataFacts, batch: BatchShape, purpose: Purpose
 ) -> Given:
     """Return what wiring methods see of the run before any part has provided a feature."""
+    run = loader.run
     return Given(
         image=run.data.image,
         identities=facts.identities,
@@ -234,7 +237,7 @@ def _given(
         views=tuple(run.eval.views),
         losses=tuple(part.name for part in run.of("loss")),
         find_file=find_weights,
-        find_weights=weights_path if purpose == "train" else None,
+        find_weights=functools.partial(weights_path, loader.named) if purpose == "train" else None,
         gaps=data.gaps,
     )
 

@@ -13,6 +13,7 @@ from reidcore.contracts.given import Given
 from reidcore.data.datasets import DataPlan
 from reidcore.errors import DataError
 from reidcore.plugins.registration import LoadedComponent, build_function
+from reidcore.plugins.weights import LoadedWeights
 from reidcore.runfiles.runfile import Part, RunFile
 from reidcore.runfiles.tables import RankingTable
 
@@ -68,6 +69,8 @@ class Plan:
     procedure: Wired | None
     batch: Wired | None
     augment: tuple[Wired, ...]
+    observers: Mapping[str, Any]
+    """Settings of the plugins that observe the run, by name; None of one that takes none."""
     wanted: Mapping[str, frozenset[str]]
     """Short names of the outputs that somebody reads, by role; no others are computed."""
     unread: tuple[str, ...]
@@ -77,6 +80,8 @@ class Plan:
     """Version of every distribution that the run uses, readers and observers included."""
     weights: tuple[tuple[str, str], ...] = ()
     """(part, absolute path) of every file of published weights to start from."""
+    published: Mapping[str, LoadedWeights] = attrs.field(factory=dict)
+    """By path, those of these files that a plugin names, which can be fetched."""
 
     @property
     def parts(self) -> tuple[Wired, ...]:
@@ -107,6 +112,11 @@ class Plan:
         table["data"]["augment"] = [
             {"use": wired.part.use, **attrs.asdict(wired.config)} for wired in self.augment
         ]
+        watching = {
+            name: attrs.asdict(one) for name, one in self.observers.items() if one is not None
+        }
+        if watching:
+            table["observers"] = watching
         table["ranking"] = [attrs.asdict(ranking) for ranking in self.rankings]
         return table
 
