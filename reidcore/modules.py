@@ -45,7 +45,7 @@ def open_run(folder: str | Path, device: str = "auto") -> Any:
     To rank pictures with it, `reidcore.load` is simpler.
 
     Args:
-        folder: A run folder, which `reid run` made.
+        folder: A run folder, or hf://USER/NAME, as `reidcore.load` takes it.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Returns:
@@ -74,5 +74,6 @@ def open_run(folder: str | Path, device: str = "auto") -> Any:
         torch.Size([2, 64])
     """
     from reidcore.runfolder.opening import open_model
+    from reidcore.runfolder.shared import run_folder
 
-    return open_model(Path(folder), device)
+    return open_model(run_folder(folder), device)

@@ -70,7 +70,7 @@ COMMANDS = (
     ),
 )
 CORE_NAMES = frozenset(command.name for command in COMMANDS)
-ELSEWHERE = {"report": ("report", "reidcore[report]"), "tune": ("tune", "reidcore[tune]")}
+ELSEWHERE = {name: (name, f"reidcore[{name}]") for name in ("release", "report", "tune")}
 """Commands of known plugins that may not be installed: {command: (plugin, what pip installs)}."""
 
 

@@ -34,6 +34,7 @@ from reidcore.ranking.sides import Sides
 from reidcore.ranking.templates import concatenate
 from reidcore.runfiles.tables import RankingTable
 from reidcore.runfolder.opening import load_model, read_plan
+from reidcore.runfolder.shared import run_folder
 from reidcore.search.explain import Explained, Explainer, explained_pairs, listed_pairs
 from reidcore.search.explained_features import (
     choose_identity,
@@ -69,8 +70,7 @@ def load(
 ) -> Search:
     """Return a trained run, ready to rank pictures; see `reidcore.load`. sets: changes such as
     "matcher.pairs.drawn=cosine"."""
-
-    folder = Path(folder)
+    folder = run_folder(folder)
     plan = read_plan(
         folder,
         "train" if losses else "rank",
