@@ -12,6 +12,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import attrs
+from PIL import Image
 
 from reid_trackers.drawing import draw_lists
 from reid_trackers.settings import Trackers
@@ -99,9 +100,7 @@ class Records:
 
     def epoch_ended(self, run: Any, epoch: int, means: Means, scores: Scores | None) -> None:
         """Tell all trackers of an epoch, counted from 1."""
-        picture = None
-        if scores is not None and self._settings.pictures and epoch == self._latest():
-            picture = draw_lists(run.ranked[: self._settings.pictures])
+        picture = self._drawn(run, epoch) if scores is not None else None
         for one in self._records:
 
             def tell(one: Record) -> None:
@@ -114,9 +113,16 @@ class Records:
             _do(run, one, tell)
         self._save(run)
 
-    def _latest(self) -> int:
-        """The number of the epoch that the run is at; of earlier ones there are no lists now."""
-        return len(read_means(self._folder / MEANS))
+    def _drawn(self, run: Any, epoch: int) -> Image.Image | None:
+        """Return a picture of the ranked lists, None where there are none: of epochs before the one
+        that the run is at."""
+        try:
+            latest = len(read_means(self._folder / MEANS))
+            lists = run.ranked[: self._settings.pictures] if epoch == latest else ()
+            return draw_lists(lists)
+        except (ReidError, OSError) as error:  # a picture that has gone meanwhile
+            run.say(f"note: ranked lists could not be drawn: {error}")
+            return None
 
     def _tell(self, one: Record, epoch: int, means: Means, scores: Scores | None) -> None:
         if one.tracker is None:

@@ -319,6 +319,19 @@ def test_pictures_of_ranked_lists(tmp_path):
     assert draw_lists([]) is None
 
 
+def test_pictures_that_have_gone_are_told(place, monkeypatch):
+    """Where a gallery picture cannot be read any more, the records go on without pictures."""
+
+    def gone(row):
+        raise DataError(f"{row.path} is missing")
+
+    monkeypatch.setattr("reid_trackers.drawing.open_picture", gone)
+    said = run("gone", use=("tensorboard",))
+    notes = [line for line in said.lines if "ranked lists could not be drawn" in line]
+    assert len(notes) == 2 and "is missing" in notes[0]
+    assert known(Path("runs/gone"), "tensorboard")
+
+
 def test_scores_of_trials_are_their_means():
     scores = {"a": {"main": {"plain": {"mAP": {"mean": 0.5, "deviation": 0.1}, "cmc": [1.0]}}}}
     assert flat_scores(scores) == {"a/main/plain/mAP": 0.5}
