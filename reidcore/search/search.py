@@ -33,7 +33,9 @@ from reidcore.ranking.postprocess import build_postprocessor
 from reidcore.ranking.sides import Sides
 from reidcore.ranking.templates import concatenate
 from reidcore.runfiles.tables import RankingTable
+from reidcore.runfolder.folder import SCORES
 from reidcore.runfolder.opening import load_model, read_plan
+from reidcore.runfolder.results import scores_of
 from reidcore.runfolder.shared import run_folder
 from reidcore.search.explain import Explained, Explainer, explained_pairs, listed_pairs
 from reidcore.search.explained_features import (
@@ -107,6 +109,13 @@ class Search:
         self._matchers = list(
             dict.fromkeys(name for ranking in plan.rankings for name in ranking.matchers)
         )
+
+    def _repr_html_(self) -> str:
+        """Show the run in a notebook, with the scores that its folder holds."""
+        from reidcore.search.notebook import run_html
+
+        scores = scores_of(self.folder) if (self.folder / SCORES).is_file() else {}
+        return run_html(self.plan.runfile.name, self.rankings, scores)
 
     def templates(self, pictures: Pictures) -> Templates:
         """Return the templates of pictures, for every matcher that some ranking uses.
