@@ -25,7 +25,9 @@ def load(
     Neither data sets nor plugins that only train are needed.
 
     Args:
-        folder: A run folder, which `reid run` made.
+        folder: A run folder, which `reid run` or `reid release` made, or `hf://USER/NAME`, one
+            that was shared on Hugging Face, with `@REVISION` for a branch, tag or commit. It is
+            kept in the cache of huggingface_hub.
         evaluation: A file whose rankings and postprocessors replace the run's, as in
             `reid eval RUN_DIR FILE`.
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -36,8 +38,8 @@ def load(
         list of paths, pictures of Pillow's, uint8 arrays [H, W, 3] and uint8 tensors [3, H, W].
 
     Raises:
-        ReidError: The folder is no finished run, or a plugin it needs is missing; the text says
-            what is wrong.
+        ReidError: The folder is no finished run, a plugin it needs is missing, or a shared run
+            cannot be fetched; the text says what is wrong.
 
     Example:
         >>> import reidcore

@@ -19,6 +19,7 @@ from reidcore.contracts.component import (
 from reidcore.contracts.explanations import Heat, Lines, Table
 from reidcore.contracts.given import Given, WiringError
 from reidcore.contracts.openers import Opener
+from reidcore.contracts.published_weights import PublishedWeights
 from reidcore.contracts.settings import (
     IMAGENET,
     FeatureName,
@@ -53,6 +54,7 @@ __all__ = [
     "MatcherName",
     "Matching",
     "Opener",
+    "PublishedWeights",
     "Row",
     "Table",
     "TensorName",

@@ -1,6 +1,7 @@
 """The hooks by which plugins extend reidcore. Start reading here.
 
-There is one hook for each kind of component, one for commands, and three for observers of a run.
+There is one hook for each kind of component, one for commands, one for published weights, three for
+observers of a run and one for their settings.
 A plugin is a distribution with an entry point in the group `reidcore.plugins.v1`, whose name is the
 plugin's name and whose value is a torch-free module with some of these functions, marked with
 `reidcore.api.hookimpl`. Each returns descriptors, `reidcore.api.Component` or `Command`. In run
@@ -22,6 +23,7 @@ import pluggy
 if TYPE_CHECKING:
     from reidcore.contracts.commands import Command
     from reidcore.contracts.component import Component
+    from reidcore.contracts.published_weights import PublishedWeights
     from reidcore.contracts.run_interfaces import Run
 
 hookspec = pluggy.HookspecMarker("reid")
@@ -124,7 +126,25 @@ def reid_commands() -> Sequence[Command]:  # type: ignore[empty-body]
 
 
 @hookspec
-def reid_run_started(run: Run, finished: int) -> None:
+def reid_weights() -> Sequence[PublishedWeights]:  # type: ignore[empty-body]
+    """Weights of third parties, for run files to start from: `weights = "PLUGIN:NAME"`.
+
+    `reid run` fetches them when they are needed, checks their digest and tells their licence.
+    """
+
+
+@hookspec(firstresult=True)
+def reid_observer_settings() -> type:  # type: ignore[empty-body]
+    """Observer: the attrs class of the settings that a run file's table of the plugin's name holds.
+
+    `[diary]` for a plugin `diary`. They are written with `reidcore.api.setting` and checked like
+    those of components; the three hooks below get an instance as `settings`. Without this hook the
+    plugin takes no table, and `settings` is None.
+    """
+
+
+@hookspec
+def reid_run_started(run: Run, finished: int, settings: Any) -> None:
     """Observer: a run begins, 0 of whose epochs are `finished`, or goes on after so many.
 
     Observers act only if the run file's `plugins` lists their plugin. Of several processes that
@@ -136,7 +156,11 @@ def reid_run_started(run: Run, finished: int) -> None:
 
 @hookspec
 def reid_epoch_ended(
-    run: Run, epoch: int, means: Mapping[str, float], scores: Mapping[str, Any] | None
+    run: Run,
+    epoch: int,
+    means: Mapping[str, float],
+    scores: Mapping[str, Any] | None,
+    settings: Any,
 ) -> None:
     """Observer: an epoch, counted from 0, has ended and is saved.
 
@@ -146,7 +170,7 @@ def reid_epoch_ended(
 
 
 @hookspec
-def reid_run_ended(run: Run, scores: Mapping[str, Any] | None) -> None:
+def reid_run_ended(run: Run, scores: Mapping[str, Any] | None, settings: Any) -> None:
     """Observer: the run is finished, with its last scores.
 
     One that was interrupted, or whose evaluation failed, has not ended: a resume ends it. A run

@@ -13,7 +13,7 @@ from reidcore.contracts.fused import Fused, Unfit
 from reidcore.contracts.parts import Context, Extract, Loss, Matcher, Template, Unowned
 from reidcore.contracts.pictures import Batch, Images, Meta, Rows
 from reidcore.contracts.precision import at_least_float32
-from reidcore.contracts.run_interfaces import Ask, Ranking, Run
+from reidcore.contracts.run_interfaces import Ask, RankedList, RankedPicture, Ranking, Run
 from reidcore.search.heatmaps import grad_cam
 
 __all__ = [
@@ -26,6 +26,8 @@ __all__ = [
     "Loss",
     "Matcher",
     "Meta",
+    "RankedList",
+    "RankedPicture",
     "Ranking",
     "Rows",
     "Run",
@@ -45,7 +47,7 @@ def open_run(folder: str | Path, device: str = "auto") -> Any:
     To rank pictures with it, `reidcore.load` is simpler.
 
     Args:
-        folder: A run folder, which `reid run` made.
+        folder: A run folder, or hf://USER/NAME, as `reidcore.load` takes it.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Returns:
@@ -74,5 +76,6 @@ def open_run(folder: str | Path, device: str = "auto") -> Any:
         torch.Size([2, 64])
     """
     from reidcore.runfolder.opening import open_model
+    from reidcore.runfolder.shared import run_folder
 
-    return open_model(Path(folder), device)
+    return open_model(run_folder(folder), device)

@@ -71,9 +71,7 @@ COMMANDS = (
 )
 CORE_NAMES = frozenset(command.name for command in COMMANDS)
 ELSEWHERE = {
-    "export": ("export", "reidcore[export]"),
-    "report": ("report", "reidcore[report]"),
-    "tune": ("tune", "reidcore[tune]"),
+    name: (name, f"reidcore[{name}]") for name in ("export", "release", "report", "tune")
 }
 """Commands of known plugins that may not be installed: {command: (plugin, what pip installs)}."""
 

@@ -13,6 +13,7 @@ from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.runfolder.comparison import ComparisonRow, make_comparison
 from reidcore.runfolder.comparison_tables import as_csv, as_json, as_text
 from reidcore.runfolder.results import Results, read_results
+from reidcore.runfolder.shared import run_folder
 from reidcore.support.files import check_output, write_atomically
 
 MANY = 12
@@ -25,7 +26,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
         "A folder of repeats is one run, with mean and deviation. * marks the best value of a "
         "test set."
     )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR")
+    parser.add_argument("folders", nargs="+", type=run_folder, metavar="RUN_DIR")
     parser.add_argument("--test", metavar="NAME", help="only this test set")
     parser.add_argument("--ranking", metavar="NAME", help="only this ranking")
     parser.add_argument(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
+from reidcore.runfolder.shared import run_folder
+
 PICTURES = "a folder or zip of pictures, a CSV file with the column path, or what reid index wrote"
 
 
@@ -28,7 +30,8 @@ def add_set(parser: ArgumentParser, help: str = KEYS) -> None:
 
 def add_run_folder(parser: ArgumentParser) -> None:
     """Add the folder of a trained run."""
-    parser.add_argument("folder", type=Path, metavar="RUN_DIR")
+    help = "a run folder, or hf://USER/NAME, one that was shared on Hugging Face"
+    parser.add_argument("folder", type=run_folder, metavar="RUN_DIR", help=help)
 
 
 def add_evaluation(parser: ArgumentParser) -> None:

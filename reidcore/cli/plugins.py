@@ -103,6 +103,11 @@ def details(plugin: LoadedPlugin, width: int | None = None) -> list[str]:
     lines = [f"{found.name}: {found.distribution} {found.version}, module {found.value}"]
     if plugin.observes:
         lines += _wrapped(f"observes: {', '.join(plugin.observes)}", width)
+    if plugin.settings is not None:
+        lines += ["", f"[{found.name}]"]
+        if words := " ".join((plugin.settings.__doc__ or "").split()):
+            lines += _wrapped(words, width, "    ")
+        lines += _settings(plugin.settings, width)
     if slow := _slowness(plugin):
         lines += _wrapped(f"note: {slow}", width)
     for kind, rule in KINDS.items():
@@ -111,6 +116,14 @@ def details(plugin: LoadedPlugin, width: int | None = None) -> list[str]:
             lines += ["", rule.plural.upper()]
         for component in of_kind:
             lines += ["", *_component(component, width)]
+    if plugin.weights:
+        lines += ["", "WEIGHTS"]
+    for published in plugin.weights:
+        one = published.weights
+        lines += ["", f'  weights = "{published.name}"']
+        for text in (one.summary, one.paper and f"Paper: {one.paper}", f"Licence: {one.licence}"):
+            lines += _wrapped(text, width, "    ", "      ") if text else []
+        lines += [f"    {one.url}"]
     if plugin.commands:
         lines += ["", "COMMANDS"]
     for command in plugin.commands:
@@ -129,7 +142,11 @@ def _component(loaded: LoadedComponent, width: int | None) -> Iterable[str]:
         yield from _wrapped(f"Paper: {component.paper}", width, "    ", "      ")
     if component.deprecated:
         yield from _wrapped(f"Deprecated: {component.deprecated}", width, "    ", "      ")
-    settings = describe_settings(component.config)
+    yield from _settings(component.config, width)
+
+
+def _settings(config: type, width: int | None) -> Iterable[str]:
+    settings = describe_settings(config)
     indent = max((len(setting.key) for setting in settings), default=0) + 8
     for setting in settings:
         start = f"      {setting.key}".ljust(indent)
@@ -153,6 +170,8 @@ def _content(row: Status) -> str:
         for kind, rule in KINDS.items()
         if counts[kind]
     ]
+    if weights := len(row.plugin.weights):
+        parts.append(f"{weights} {'file' if weights == 1 else 'files'} of weights")
     if commands := len(row.plugin.commands):
         parts.append("1 command" if commands == 1 else f"{commands} commands")
     if row.plugin.observes:

@@ -11,7 +11,7 @@ from typing import Literal
 import attrs
 
 from reidcore.contracts.component import BatchShape, Feature, Kind, Matching
-from reidcore.contracts.settings import CHECKPOINTS, IMAGENET
+from reidcore.contracts.settings import CHECKPOINTS, IMAGENET, NAMED_WEIGHTS
 from reidcore.contracts.trained_run import Seen, TrainedRun
 from reidcore.errors import ReidError
 
@@ -332,8 +332,9 @@ class Given:
 
         Args:
             field: The setting that names the checkpoint.
-            value: Its value: "" for random weights, `published`, or a path, looked up under
-                REID_WEIGHTS, else under the current folder.
+            value: Its value: "" for random weights, `published`, "PLUGIN:NAME" for weights that
+                a plugin names, or a path, looked up under REID_WEIGHTS, else under the current
+                folder.
             published: The part's word for published weights, which it finds itself.
 
         Returns:
@@ -345,10 +346,10 @@ class Given:
         """
         if value not in ("", published):
             self.need(
-                value.endswith(CHECKPOINTS),
+                value.endswith(CHECKPOINTS) or NAMED_WEIGHTS.fullmatch(value) is not None,
                 field,
                 f"is {value!r}, which is neither {published!r} nor a file that ends in "
-                f"{', '.join(CHECKPOINTS)}",
+                f"{', '.join(CHECKPOINTS)}, nor weights PLUGIN:NAME of a plugin",
             )
         if not value or self.find_weights is None:
             return ""

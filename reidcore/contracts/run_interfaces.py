@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import attrs
 import torch
 from torch import Tensor, nn
 
+from reidcore.contracts.component import Row
 from reidcore.contracts.pictures import Batch, Meta, Rows
 
 
@@ -152,6 +154,38 @@ class Ask(Protocol):
         """
 
 
+@attrs.frozen
+class RankedPicture:
+    """A gallery picture of a ranked list.
+
+    Attributes:
+        row: The picture with its labels.
+        distance: Of the query, after the ranking's postprocessors; smaller is closer.
+        match: Whether it shows the query's identity.
+    """
+
+    row: Row
+    distance: float
+    match: bool
+
+
+@attrs.frozen
+class RankedList:
+    """The nearest gallery pictures of a query, in order; what does not count is left out.
+
+    Attributes:
+        query: The query with its labels.
+        nearest: At most ten pictures, the nearest first.
+
+    Example, the share of queries whose nearest picture is a match::
+
+        firsts = [one.nearest[0].match for one in run.ranked if one.nearest]
+    """
+
+    query: Row
+    nearest: tuple[RankedPicture, ...]
+
+
 class Run(Protocol):
     """A run as its procedure sees it; the core's plain training uses nothing else.
 
@@ -173,6 +207,9 @@ class Run(Protocol):
         train: The training pictures.
         dry: True in the dry run of `reid check`, which shows it to observers: `folder` is then a
             temporary one, which is removed, and scores and means are made up.
+        ranked: Ranked lists of a few queries in the last evaluation, for observers: of the first
+            test set by the first ranking at its end. Empty before, in a dry run and where nobody
+            observes; of several processes each has those of its queries.
     """
 
     folder: Path
@@ -182,6 +219,7 @@ class Run(Protocol):
     model: Any
     train: Rows
     dry: bool
+    ranked: Sequence[RankedList]
 
     def batches(self, rows: Rows, epoch: int, stream: int = 0) -> Iterator[Batch]:
         """Yield one epoch of augmented batches in the sampler's order.

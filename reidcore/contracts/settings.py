@@ -32,6 +32,9 @@ IMAGENET = "imagenet"
 CHECKPOINTS = (".pth", ".pt", ".tar", ".safetensors")
 """Endings of files with weights that `weights` may name."""
 
+NAMED_WEIGHTS = re.compile(r"[a-z][a-z0-9_]*:[\w.\-]+")
+"""Values of a setting `weights` that stand for weights which a plugin names."""
+
 INSTANCE = re.compile(r"[a-z][a-z0-9_]*")
 """Names that a part of a run, and everything else a run file names, may have."""
 

@@ -56,7 +56,9 @@ def _row(plugins: Plugins, row: Status) -> dict[str, Any]:
 _NOTHING: dict[str, Any] = {
     "components": [],
     "commands": [],
+    "weights": [],
     "observes": [],
+    "observer_settings": [],
     "run_files": [],
     "seconds": None,
     "imports_torch": None,
@@ -67,7 +69,12 @@ def _content(plugins: Plugins, loaded: LoadedPlugin) -> dict[str, Any]:
     return {
         "components": [_component(one) for one in loaded.components],
         "commands": [{"name": one.name, "summary": one.summary} for one in loaded.commands],
+        "weights": [
+            {**attrs.asdict(one.weights), "name": one.name, "file": str(one.path)}
+            for one in loaded.weights
+        ],
         "observes": list(loaded.observes),
+        "observer_settings": _settings(loaded.settings) if loaded.settings else [],
         "run_files": [
             {"name": run.full_name, "summary": run.summary, "problem": run.problem}
             for run in packaged_runs(plugins, loaded.found.name)
@@ -85,5 +92,9 @@ def _component(loaded: LoadedComponent) -> dict[str, Any]:
         "summary": component.summary,
         "paper": component.paper,
         "deprecated": component.deprecated,
-        "settings": [attrs.asdict(one) for one in describe_settings(component.config)],
+        "settings": _settings(component.config),
     }
+
+
+def _settings(config: type) -> list[dict[str, Any]]:
+    return [attrs.asdict(one) for one in describe_settings(config)]

@@ -24,6 +24,7 @@ from reidcore.errors import PluginError, UsageError, nearest
 from reidcore.plugins.commands import LoadedCommand, registered_commands
 from reidcore.plugins.core_versions import asked_of_core
 from reidcore.plugins.finding import CORE, find_plugins, is_nearly_ours, is_ours, normalized
+from reidcore.plugins.observers import observer_settings
 from reidcore.plugins.registration import (
     KINDS,
     NAME,
@@ -34,6 +35,7 @@ from reidcore.plugins.registration import (
     classify,
     hook_manager,
 )
+from reidcore.plugins.weights import LoadedWeights, registered_weights
 from reidcore.support.author_code import with_place
 from reidcore.support.wording import LONGEST_LINE, a_or_an, few, one_line_of, shortened
 
@@ -42,7 +44,8 @@ from reidcore.support.wording import LONGEST_LINE, a_or_an, few, one_line_of, sh
 class LoadedPlugin:
     """A plugin that was imported and whose components are all well formed.
 
-    observes: the observer hooks it has. imports_torch: importing it imported torch (False also if
+    observes: the observer hooks it has. settings: the class of its table in run files, if it takes
+    one. imports_torch: importing it imported torch (False also if
     torch had been there before). seconds: how long importing it took.
     """
 
@@ -53,6 +56,8 @@ class LoadedPlugin:
     imports_torch: bool
     seconds: float = 0.0
     commands: tuple[LoadedCommand, ...] = ()
+    settings: type | None = None
+    weights: tuple[LoadedWeights, ...] = ()
 
 
 @attrs.frozen
@@ -206,6 +211,16 @@ class Plugins:
         every = [one for loaded in usable if loaded for one in loaded.components]
         return [one for one in every if kind in (None, one.kind)]
 
+    def published_weights(self, full_name: str) -> LoadedWeights:
+        """The weights "plugin:name". Raises UsageError where the plugin names none of that name."""
+        plugin, _, name = full_name.partition(":")
+        known = {one.weights.name: one for one in self.load(plugin).weights}
+        if name not in known:
+            near = nearest(name, known) or "."
+            text = f"plugin {plugin!r} names no weights {name!r}{near}"
+            raise UsageError(f"{text} It names {', '.join(known) or 'none'}.")
+        return known[name]
+
     def commands(self) -> list[LoadedCommand]:
         """The commands that plugins bring, sorted by plugin and name; several may have one name.
         Plugins that cannot be used are left out, and the core, whose commands are in its cli."""
@@ -260,6 +275,8 @@ class Plugins:
             module = self._added[found.name] if added else _import(found.value)
             components, observes = classify(found, module)
             commands = registered_commands(found, module)
+            settings = observer_settings(found, module)
+            weights = registered_weights(found, module)
         except Refused as refused:
             problem = f"breaks the contract of its hooks: {refused}"
             return _broken(claims, found, problem, refused.__cause__ or refused)
@@ -270,7 +287,9 @@ class Plugins:
             return _broken(claims, found, problem, error)
         heavy = "torch" in sys.modules and not had_torch
         seconds = time.perf_counter() - started
-        loaded = LoadedPlugin(found, module, components, observes, heavy, seconds, commands)
+        loaded = LoadedPlugin(
+            found, module, components, observes, heavy, seconds, commands, settings, weights
+        )
         return Status(found.name, "ok", claims, plugin=loaded)
 
 

@@ -57,8 +57,14 @@ KINDS: Mapping[str, KindRule] = {
     "augmentation": KindRule("reid_augmentations"),
 }
 OBSERVERS = ("reid_run_started", "reid_epoch_ended", "reid_run_ended")
+SETTINGS_HOOK = "reid_observer_settings"
 COMMANDS_HOOK = "reid_commands"
-HOOKS = (*(rule.hook for rule in KINDS.values()), COMMANDS_HOOK, *OBSERVERS)
+WEIGHTS_HOOK = "reid_weights"
+HOOKS = (
+    *(rule.hook for rule in KINDS.values()),
+    *(COMMANDS_HOOK, WEIGHTS_HOOK, SETTINGS_HOOK),
+    *OBSERVERS,
+)
 
 
 @attrs.frozen(order=True)

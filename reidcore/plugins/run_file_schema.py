@@ -37,7 +37,8 @@ WEIGHT: Schema = {
 def run_file_schema(plugins: Plugins) -> Schema:
     """Return the JSON schema of run files that use the usable ones of these plugins."""
     tables = _tables(plugins)
-    observers = [name for name in plugins.names() if _observes(plugins, name)]
+    usable = [plugin for name in plugins.names() if (plugin := plugins.status(name).plugin)]
+    observers = [plugin for plugin in usable if plugin.observes]
     properties = {
         "format": _format(),
         "name": {
@@ -47,10 +48,11 @@ def run_file_schema(plugins: Plugins) -> Schema:
         },
         "plugins": {
             "type": "array",
-            "items": {"enum": observers},
+            "items": {"enum": [plugin.found.name for plugin in observers]},
             "description": "Plugins that observe the run; components need no entry here.",
         },
         **tables,
+        **{one.found.name: table_schema(one.settings) for one in observers if one.settings},
         "repeat": {
             "type": "object",
             "description": "Lists by dotted key: the run is repeated with a value of each.",
@@ -202,8 +204,3 @@ def _protocol() -> Schema:
         own = {"use": {"const": name, "description": words}}
         tables.append(_merged(own, ("use",), table_schema(config)))
     return {"anyOf": [{"enum": list(PROTOCOLS)}, *tables]}
-
-
-def _observes(plugins: Plugins, name: str) -> bool:
-    plugin = plugins.status(name).plugin
-    return plugin is not None and bool(plugin.observes)

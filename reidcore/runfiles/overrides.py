@@ -61,8 +61,9 @@ def set_value(table: dict[str, Any], key: str, value: Any) -> KeyPath:
     for index, step in enumerate(steps[:-1]):
         if isinstance(here, dict):
             if index == 0 and step not in here:
-                if step not in TOP_KEYS:
-                    raise UsageError(f"no table {step!r}{nearest(step, TOP_KEYS)}")
+                known = _top_keys(here)
+                if step not in known:
+                    raise UsageError(f"no table {step!r}{nearest(step, known)}")
                 if step in LISTS:
                     raise UsageError(f"this run has no [[{step}]]")
             here = here.setdefault(step, {})
@@ -75,14 +76,21 @@ def set_value(table: dict[str, Any], key: str, value: Any) -> KeyPath:
             raise UsageError(f"{'.'.join(steps[:index])!r} is no table, but {shown(here)}")
     last = steps[-1]
     if isinstance(here, dict):
-        if len(steps) == 1 and last not in TOP_KEYS:
-            raise UsageError(f"no table or key {last!r}{nearest(last, TOP_KEYS)}")
+        if len(steps) == 1 and last not in (known := _top_keys(here)):
+            raise UsageError(f"no table or key {last!r}{nearest(last, known)}")
         here[last] = value
         return (*path, last)
     if isinstance(here, list) and _is_index(last, here):
         here[int(last)] = value
         return (*path, int(last))
     raise UsageError(f"{'.'.join(steps[:-1])!r} is no table, but {shown(here)}")
+
+
+def _top_keys(table: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the tables and keys that a run file may have, those of its observers too."""
+    plugins = table.get("plugins", [])
+    named = plugins if isinstance(plugins, list) else []
+    return (*TOP_KEYS, *(name for name in named if isinstance(name, str)))
 
 
 def _is_index(step: str, items: list[Any]) -> bool:

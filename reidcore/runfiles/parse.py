@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from reidcore.contracts.settings import INSTANCE
 from reidcore.errors import UsageError, nearest
 from reidcore.runfiles.core_tables import check_training, read_core_tables, read_rankings
 from reidcore.runfiles.data_entries import read_entries
@@ -60,9 +61,9 @@ def parse_runfile(
 
 def _read(table: dict[str, Any], text: str, problems: Problems) -> RunFile:
     """Return the run file, or raise all its problems, in the order in which they are found."""
-    _check_top_keys(table, problems)
-    name = _name(table, problems)
     plugins = _plugins(table, problems)
+    _check_top_keys(table, plugins, problems)
+    name = _name(table, problems)
     core = read_core_tables(table, problems)
     entries = read_entries(core.data, core.eval, problems)
     augment, batch = _parts_of_data(core.data, problems)
@@ -71,6 +72,7 @@ def _read(table: dict[str, Any], text: str, problems: Problems) -> RunFile:
     rankings = read_rankings(table.get("ranking", []), problems)
     check_training(core, table, problems)
     repeat = _repeat(table, problems)
+    watching = _observer_tables(table, plugins, problems)
     problems.raise_any()
     assert procedure is not None
     assert core.data is not None
@@ -83,6 +85,7 @@ def _read(table: dict[str, Any], text: str, problems: Problems) -> RunFile:
         lines=problems.lines,
         name=name,
         plugins=tuple(plugins),
+        watching=watching,
         data=core.data,
         sources=tuple(entries),
         augment=tuple(augment),
@@ -97,11 +100,14 @@ def _read(table: dict[str, Any], text: str, problems: Problems) -> RunFile:
     )
 
 
-def _check_top_keys(table: Mapping[str, Any], problems: Problems) -> None:
+def _check_top_keys(table: Mapping[str, Any], plugins: Sequence[str], problems: Problems) -> None:
     for key in table:
-        if key not in TOP_KEYS:
-            hint = nearest(key, TOP_KEYS) or f"; known are {', '.join(TOP_KEYS)}"
-            problems.add((key,), "", f"unknown table or key {key!r}{hint}")
+        if key in TOP_KEYS or key in plugins:
+            continue
+        hint = nearest(key, (*TOP_KEYS, *plugins)) or f"; known are {', '.join(TOP_KEYS)}"
+        if isinstance(table[key], dict) and INSTANCE.fullmatch(key) and "did you mean" not in hint:
+            hint += f", and tables of the observers in 'plugins', where {key!r} is not"
+        problems.add((key,), "", f"unknown table or key {key!r}{hint}")
 
 
 def _check_integers(value: Any, path: KeyPath, problems: Problems) -> None:
@@ -138,6 +144,21 @@ def _plugins(table: Mapping[str, Any], problems: Problems) -> list[str]:
     text = f"key 'plugins' must be a list of names, got {shown(plugins)}"
     problems.add(("plugins",), "", text)
     return []
+
+
+def _observer_tables(
+    table: Mapping[str, Any], plugins: Sequence[str], problems: Problems
+) -> dict[str, Mapping[str, Any]]:
+    """Return the tables of observers by plugin, each of which `plugins` names."""
+    found = {}
+    for name in plugins:
+        if name in TOP_KEYS or name not in table:
+            continue
+        if isinstance(table[name], dict):
+            found[name] = table[name]
+        else:
+            problems.add((name,), f"[{name}]", f"expected table, got {shown(table[name])}")
+    return found
 
 
 def _parts_of_data(data: Data | None, problems: Problems) -> tuple[list[Part], Part | None]:

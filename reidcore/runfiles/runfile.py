@@ -80,8 +80,9 @@ class Source:
 class RunFile:
     """A run file whose core tables are valid.
 
-    text: of the file. table: its TOML after `--set`. parts: backbone, heads, matchers, losses and
-    postprocessors. repeat: values by key, one for each repeat.
+    text: of the file. table: its TOML after `--set`. watching: the tables of observers, by plugin.
+    parts: backbone, heads, matchers, losses and postprocessors. repeat: values by key, one for each
+    repeat.
     """
 
     path: Path
@@ -90,6 +91,7 @@ class RunFile:
     lines: KeyLines
     name: str
     plugins: tuple[str, ...]
+    watching: Mapping[str, Mapping[str, Any]]
     data: Data
     sources: tuple[Source, ...]
     augment: tuple[Part, ...]

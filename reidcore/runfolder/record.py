@@ -30,8 +30,11 @@ RESUME_FREE = (
     "eval.memory",
     "eval.templates",
     "eval.batch",
+    "plugins",
 )
 """Settings that may change on resume: they do not change what is computed."""
+WATCHING = "observers"
+"""Key of the settings of observers, which may change at any time, and are no run's results."""
 EVALUATION = ("data.test", "eval", "ranking", "parts.post")
 """Settings that may change once a run has been trained and only its last evaluation is missing."""
 
@@ -160,6 +163,8 @@ def _is_under(keys: Sequence[str], difference: str) -> bool:
 
 def _differences(old: Any, new: Any, path: str = "") -> list[str]:
     """Return a text for every dotted key at which two resolved run files differ."""
+    if path == WATCHING:
+        return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         found = []
         for key in dict.fromkeys([*old, *new]):

@@ -12,7 +12,7 @@ import attrs
 from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.protocols.score_names import OTHERS
 from reidcore.runfolder.folder import MEANS, SCORES
-from reidcore.runfolder.record import RECORD, read_record, unfinished
+from reidcore.runfolder.record import RECORD, WATCHING, read_record, unfinished
 from reidcore.runfolder.score_files import read_means, read_scores
 
 Place = tuple[str, str, str]
@@ -139,12 +139,15 @@ def _training(path: Path) -> tuple[int | None, float | None]:
 
 
 def settings_of(table: Any, path: str = "") -> dict[str, Any]:
-    """Return nested settings by dotted key, as `--set` takes them, without unset ones."""
+    """Return nested settings by dotted key, as `--set` takes them, without unset ones and those of
+    observers."""
     if isinstance(table, list) and table and all(isinstance(one, Mapping) for one in table):
         table = {str(one.get("name", index)): one for index, one in enumerate(table)}
     if isinstance(table, Mapping) and (table or not path):
         found: dict[str, Any] = {}
         for key, value in table.items():
+            if not path and key == WATCHING:
+                continue
             inner = key if path in ("", "parts") else f"{path}.{key}"
             found |= settings_of(value, inner)
         return found

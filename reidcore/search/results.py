@@ -107,6 +107,12 @@ class Ranked:
     index: Tensor
     distance: Tensor
 
+    def _repr_html_(self) -> str:
+        """Show the first lists in a notebook, as rows of pictures."""
+        from reidcore.search.notebook import ranked_html
+
+        return ranked_html(self)
+
     def __iter__(self) -> Iterator[Match]:
         lists = zip(self.query, self.index.tolist(), self.distance.tolist(), strict=True)
         for row, places, distances in lists:

@@ -34,7 +34,10 @@ from reidcore.ranking.probability import probability_table
 from reidcore.ranking.sides import Sides
 from reidcore.ranking.templates import concatenate
 from reidcore.runfiles.tables import RankingTable
+from reidcore.runfolder.folder import SCORES
 from reidcore.runfolder.opening import load_model, read_plan
+from reidcore.runfolder.results import scores_of
+from reidcore.runfolder.shared import run_folder
 from reidcore.search.explain import Explained, Explainer, explained_pairs, listed_pairs
 from reidcore.search.explained_features import (
     choose_identity,
@@ -70,8 +73,7 @@ def load(
 ) -> Search:
     """Return a trained run, ready to rank pictures; see `reidcore.load`. sets: changes such as
     "matcher.pairs.drawn=cosine"."""
-
-    folder = Path(folder)
+    folder = run_folder(folder)
     plan = read_plan(
         folder,
         "train" if losses else "rank",
@@ -108,6 +110,13 @@ class Search:
         self._matchers = list(
             dict.fromkeys(name for ranking in plan.rankings for name in ranking.matchers)
         )
+
+    def _repr_html_(self) -> str:
+        """Show the run in a notebook, with the scores that its folder holds."""
+        from reidcore.search.notebook import run_html
+
+        scores = scores_of(self.folder) if (self.folder / SCORES).is_file() else {}
+        return run_html(self.plan.runfile.name, self.rankings, scores)
 
     def templates(self, pictures: Pictures) -> Templates:
         """Return the templates of pictures, for every matcher that some ranking uses.

@@ -39,6 +39,7 @@ class DryRun:
     folder is a temporary one, and nothing in it trains."""
 
     dry = True
+    ranked = ()
 
     def __init__(self, model: Model, folder: Path):
         plan = model.plan
@@ -83,7 +84,7 @@ def check_observers(plugins: Plugins, model: Model) -> list[str]:
 
     Raises PluginError with the plugin, the hook and the place, where one raises.
     """
-    observers = observers_of(plugins, model.plan.runfile.plugins)
+    observers = observers_of(plugins, model.plan.observers)
     if not observers:
         return []
     with seeded("dry run"), tempfile.TemporaryDirectory(prefix="reid-check-") as folder:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,13 @@ class Failure:
 class Observer:
     """A plugin that observes.
 
-    epochs: how many epochs it was told of. ended: whether it was told of the run's end.
+    settings: of its table in the run file. epochs: how many epochs it was told of. ended: whether
+    it was told of the run's end.
     """
 
     found: Found
     hooks: Observers
+    settings: Any = None
     epochs: int = 0
     ended: bool = False
     failure: Failure | None = None
@@ -61,7 +63,7 @@ class Observer:
         if self.failure is not None:
             return False
         try:
-            getattr(self.hooks, hook.removeprefix("reid_"))(**given)
+            getattr(self.hooks, hook.removeprefix("reid_"))(**given, settings=self.settings)
         except (Exception, SystemExit) as error:
             if _interrupted(error):
                 raise KeyboardInterrupt from error
@@ -69,13 +71,12 @@ class Observer:
         return self.failure is None
 
 
-def observers_of(plugins: Plugins, names: Iterable[str]) -> list[Observer]:
-    """Return the observers that a run file names, in its order."""
-    found = []
-    for name in dict.fromkeys(names):
-        hooks = plugins.observers([name])
-        found.append(Observer(plugins.load(name).found, hooks))
-    return found
+def observers_of(plugins: Plugins, settings: Mapping[str, Any]) -> list[Observer]:
+    """Return the observers of a plan, `settings` being its `observers`, in the run file's order."""
+    return [
+        Observer(plugins.load(name).found, plugins.observers([name]), own)
+        for name, own in settings.items()
+    ]
 
 
 class Observing:

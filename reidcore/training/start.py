@@ -52,7 +52,7 @@ def run_training(
             "[train]: compile: torch cannot compile norms that several processes share; start one "
             "process, or set train.compile = false"
         )
-    observers = observers_of(plugins, plan.runfile.plugins if processes.first else ())
+    observers = observers_of(plugins, plan.observers if processes.first else {})
     observing = Observing(observers, folder, reporter, options.traceback)
     record = make_record(plan, options.sets, device, processes.count)
     started, another = (folder / RECORD).exists(), False

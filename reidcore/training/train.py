@@ -95,9 +95,19 @@ def plan_training(run: RunFile, plugins: Plugins, resume: bool) -> Plan:
     plan = make_plan(run, plugins, allow_missing=True, find_run=find_run)
     require_data(plan.data)
     if not resume:
+        _fetch_weights(plan)
         require_weights(plan)
         require_teachers(plan)
     return plan
+
+
+def _fetch_weights(plan: Plan) -> None:
+    """Fetch the weights that plugins name and that are not there yet."""
+    for path, one in plan.published.items():
+        if not os.path.isfile(path):
+            from reidcore.networks.fetching import fetch_weights
+
+            fetch_weights(one.name, one.weights.url, one.weights.sha256, Path(path))
 
 
 def train_plan(

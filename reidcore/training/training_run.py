@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from reidcore.contracts.pictures import Batch, Rows
+from reidcore.contracts.run_interfaces import RankedList
 from reidcore.data.pictures import PictureLoader, make_rows
 from reidcore.distributed.shared_batches import average_gradients
 from reidcore.errors import ReidError, UsageError
 from reidcore.evaluation.evaluate import evaluate
 from reidcore.evaluation.evaluation_job import evaluation_job
 from reidcore.evaluation.query_scores import QueryScores
+from reidcore.evaluation.ranked_lists import RankedLists
 from reidcore.model.building import build_part
 from reidcore.model.model import Model
 from reidcore.protocols.open_set import OpenSet
@@ -84,6 +86,7 @@ class TrainingRun:
         self._log = EpochLog()
         self._optimizers: list[torch.optim.Optimizer] = []
         self._evaluation_seconds: float | None = None
+        self.ranked: Sequence[RankedList] = ()
         self._failure: Exception | None = None
         """Why the evaluation at the end of training failed, while its procedure ends."""
         seed_all(self.seed, "build", "data.batch")
@@ -226,10 +229,13 @@ class TrainingRun:
                 self._saves.write_weights()
         kept = self._comparer.kept_blocks(self.folder, self._reporter)
         started = time.monotonic()
-        queries = QueryScores()
+        tests = {one.source.name: one.rows or () for one in self.plan.data.test}
+        lists, queries = RankedLists(tests, self.plan.rankings), QueryScores()
+        watcher = lists if self.plan.observers else None
         job = evaluation_job(self.plan)
-        scores = evaluate(job, self._comparer, kept, self._reporter, queries=queries)
+        scores = evaluate(job, self._comparer, kept, self._reporter, watcher, queries)
         self.write(QUERIES, queries.text())
+        self.ranked = lists.lists()
         self._evaluation_seconds = round(time.monotonic() - started, 3)
         kept.discard(others=True)  # of a state that this run has left behind
         return scores

@@ -6,6 +6,7 @@ a part that has already failed are not repeated.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -60,8 +61,7 @@ def make_plan(
     """
     loader = PartLoader(run, plugins, find_run)
     parts = load_parts(loader, purpose)
-    if purpose == "train":
-        loader.load_observers(run.plugins)
+    observers = loader.load_observers() if purpose == "train" else {}
     entries = _load_readers(loader, purpose)
     trials = _check_trials(loader, entries, purpose, training)
     data = _load_data(loader, entries, make_data, allow_missing)
@@ -91,12 +91,14 @@ def make_plan(
         procedure=connected.procedure,
         batch=connected.batch,
         augment=tuple(connected.augment),
+        observers=observers,
         wanted=wanted,
         unread=unread,
-        notes=_notes(run, data, unread),
+        notes=(*_notes(run, data, unread), *loader.licences()),
         distributions=loader.distributions,
         weights=tuple(loader.weights),
         teachers=tuple((part, name, run) for (part, name), run in loader.teachers.items()),
+        published=loader.published,
     )
 
 
@@ -246,7 +248,7 @@ def _given(
         views=tuple(run.eval.views),
         losses=tuple(part.name for part in run.of("loss")),
         find_file=find_weights,
-        find_weights=weights_path if purpose == "train" else None,
+        find_weights=functools.partial(weights_path, loader.named) if purpose == "train" else None,
         find_run=find_run if purpose == "train" else None,
         seen=seen_by(run.data, data.modalities),
         gaps=data.gaps,

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
 
 from reidcore.contracts.given import Given, WiringError
+from reidcore.contracts.settings import CHECKPOINTS, NAMED_WEIGHTS
 from reidcore.contracts.trained_run import TrainedRun
 from reidcore.contracts.wiring_methods import call_wiring, check_as_written
 from reidcore.data.manifest import find_data
 from reidcore.errors import PluginError, ReidError, UsageError
-from reidcore.plugins.loading import Plugins
+from reidcore.plugins.loading import LoadedPlugin, Plugins
 from reidcore.plugins.registration import LoadedComponent
+from reidcore.plugins.weights import LoadedWeights
 from reidcore.runfiles.problems import Problems
 from reidcore.runfiles.runfile import Part, RunFile
 from reidcore.runfiles.strict import structure
+from reidcore.support.author_code import with_place
 from reidcore.support.wording import few
 from reidcore.wiring.blame import cause
 from reidcore.wiring.plan import Wired
@@ -32,8 +35,10 @@ class PartLoader:
 
     problems: mistakes in the run file. broken: mistakes of plugins, each with the parts that it
     stops. failed: roles of parts that have either. distributions: version by distribution.
-    weights: (part, path) of each file of weights that a part asks for. teachers: the trained run,
-    None if there is none, by (part, folder as the run file names it). find: looks up a trained run.
+    weights: (part, path) of each file of weights that a part asks for. published: by path, those
+    of them that a plugin names. named: the paths of these by the names that run files use.
+    teachers: the trained run, None if there is none, by (part, folder as the run file names it).
+    find: looks up a trained run.
     """
 
     def __init__(
@@ -52,6 +57,8 @@ class PartLoader:
         self.teachers: dict[tuple[str, str], TrainedRun | None] = {}
         self._find = find
         self._runs: dict[str, TrainedRun | None] = {}
+        self.published: dict[str, LoadedWeights] = {}
+        self.named: dict[str, str] = {}
 
     def load(self, part: Part) -> Wired | None:
         """Return the part with its settings, or None after noting the problem."""
@@ -82,17 +89,40 @@ class PartLoader:
             return wired
         return self.load(with_trial(self.problems, part, type(wired.config), trial))
 
-    def load_observers(self, names: Sequence[str]) -> None:
-        """Import the plugins that the run file's key `plugins` names."""
-        for name in names:
+    def load_observers(self) -> dict[str, Any]:
+        """Import the plugins that the run file's key `plugins` names; return the settings of each,
+        None of one that takes none."""
+        settings: dict[str, Any] = {}
+        for name in self.run.plugins:
             try:
                 self.plugins.observers([name])
-                found = self.plugins.load(name).found
-                self.distributions[found.distribution] = found.version
+                plugin = self.plugins.load(name)
+                self.distributions[plugin.found.distribution] = plugin.found.version
+                settings[name] = self._settings_of(plugin)
             except PluginError as error:
                 self.broken.setdefault(str(error), [])
             except UsageError as error:
                 self.problems.add(("plugins",), "key 'plugins'", str(error))
+        return settings
+
+    def _settings_of(self, plugin: LoadedPlugin) -> Any:
+        """Return the settings of an observer, None if it takes none or after noting a problem."""
+        name = plugin.found.name
+        table = self.run.watching.get(name)
+        if plugin.settings is None:
+            if table is not None:
+                self.problems.add((name,), f"[{name}]", f"plugin {name!r} takes no settings")
+            return None
+        try:
+            made, faults = structure(plugin.settings, table or {})
+            if made is not None:
+                check_as_written(made, table or {})
+        except (Exception, SystemExit) as error:
+            raise PluginError(
+                f"plugin {plugin.found}: its settings class {with_place(error)}"
+            ) from error
+        self.problems.add_faults((name,), f"[{name}]", faults)
+        return made
 
     def trained_run(self, value: str) -> TrainedRun | None:
         """Return the trained run in a folder, the same one for all parts; None if it is not there.
@@ -123,7 +153,11 @@ class PartLoader:
         """
 
         def find_weights(value: str) -> str:
-            path = weights_path(value)
+            if not value.endswith(CHECKPOINTS) and NAMED_WEIGHTS.fullmatch(value):
+                found = self.plugins.published_weights(value)
+                self.published[str(found.path)] = found
+                self.named[value] = str(found.path)
+            path = weights_path(self.named, value)
             self.weights[str(wired.part), path] = None
             return path
 
@@ -151,6 +185,16 @@ class PartLoader:
         except (Exception, SystemExit) as error:
             self.blame_plugin(wired, f"{method}()", error)
         return None
+
+    def licences(self) -> list[str]:
+        """Return a remark on every file of weights that a plugin names."""
+        named = [
+            (part, self.published[path]) for part, path in self.weights if path in self.published
+        ]
+        return [
+            f"{part} starts from {one.name}, whose licence is {one.weights.licence}"
+            for part, one in named
+        ]
 
     def refuse(self, part: Part, field: str, text: str) -> None:
         """Note a mistake in the part's table; `field` is its key, "" if it is no single one."""
@@ -211,9 +255,10 @@ def load_parts(loader: PartLoader, purpose: Purpose) -> LoadedParts:
     )
 
 
-def weights_path(value: str) -> str:
-    """Return the absolute path of a file of weights, looked up under REID_WEIGHTS."""
-    return str(find_data(value, "REID_WEIGHTS"))
+def weights_path(named: Mapping[str, str], value: str) -> str:
+    """Return the absolute path of a file of weights: one that is `named`, or is looked up under
+    REID_WEIGHTS."""
+    return named.get(value) or str(find_data(value, "REID_WEIGHTS"))
 
 
 def find_weights(value: str) -> tuple[bool, str]:

@@ -14,6 +14,7 @@ from reidcore.contracts.trained_run import Seen, TrainedRun
 from reidcore.data.datasets import DataPlan
 from reidcore.errors import DataError
 from reidcore.plugins.registration import LoadedComponent, build_function
+from reidcore.plugins.weights import LoadedWeights
 from reidcore.runfiles.runfile import Part, RunFile
 from reidcore.runfiles.tables import IMAGENET_PIXELS, Data, RankingTable
 
@@ -69,6 +70,8 @@ class Plan:
     procedure: Wired | None
     batch: Wired | None
     augment: tuple[Wired, ...]
+    observers: Mapping[str, Any]
+    """Settings of the plugins that observe the run, by name; None of one that takes none."""
     wanted: Mapping[str, frozenset[str]]
     """Short names of the outputs that somebody reads, by role; no others are computed."""
     unread: tuple[str, ...]
@@ -80,6 +83,8 @@ class Plan:
     """(part, absolute path) of every file of published weights to start from."""
     teachers: tuple[tuple[str, str, TrainedRun | None], ...] = ()
     """(part, folder as the run file names it, the trained run there if any) of every teacher."""
+    published: Mapping[str, LoadedWeights] = attrs.field(factory=dict)
+    """By path, those of these files that a plugin names, which can be fetched."""
 
     @property
     def parts(self) -> tuple[Wired, ...]:
@@ -110,6 +115,11 @@ class Plan:
         table["data"]["augment"] = [
             {"use": wired.part.use, **attrs.asdict(wired.config)} for wired in self.augment
         ]
+        watching = {
+            name: attrs.asdict(one) for name, one in self.observers.items() if one is not None
+        }
+        if watching:
+            table["observers"] = watching
         table["ranking"] = [attrs.asdict(ranking) for ranking in self.rankings]
         return table
 

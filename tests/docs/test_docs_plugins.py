@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import types
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from distributions import FINE, ROOT, install_built, write_distribution
 from running import NEED_TORCH, TINY, environment, reid
 
 from reidcore import hookspecs
+from reidcore.plugins.loading import Plugins
 from reidcore.plugins.registration import HOOKS
 from reidcore.testing.new_plugin import EXAMPLES, package_files
 
@@ -156,14 +158,29 @@ def test_no_hook_is_forgotten():
 
 
 def test_the_reference_shows_what_the_command_writes():
-    """The examples are those of a new plugin, and so are tested with it, but for the observers'."""
+    """The examples are those of a new plugin, and so are tested with it, but for the observers' and
+    that of published weights."""
     files = dict(package_files("spots", EXAMPLES))
     texts = "\n".join(textwrap.dedent(text) for text in files.values())
-    *examples, observers = EXAMPLE.findall(REFERENCE)
+    *examples, weights, observers = EXAMPLE.findall(REFERENCE)
     assert len(examples) >= len(EXAMPLES)
+    assert "def reid_weights" in weights
     for example in examples:
         assert example in texts, example
     assert "def reid_run_started" in observers
+
+
+def test_the_published_weights_of_the_reference_are_sound():
+    """A plugin with the example's hook is taken, and its run files may name the weights."""
+    *_, example, _ = EXAMPLE.findall(REFERENCE)
+    module = types.ModuleType("spots")
+    imports = "from collections.abc import Sequence\n"
+    imports += "from reidcore.api import PublishedWeights, hookimpl\n"
+    exec(imports + example, module.__dict__)
+    plugins = Plugins([])
+    plugins.add("spots", module)
+    assert plugins.published_weights("spots:market").weights.licence == "CC BY-NC 4.0"
+    assert 'weights = "spots:market"' in REFERENCE
 
 
 def test_the_observers_of_the_reference_observe(tmp_path):

@@ -13,7 +13,7 @@ from reidcore import hookspecs
 from reidcore.api import Component, hookimpl, setting
 from reidcore.errors import PluginError, UsageError
 from reidcore.plugins.loading import Plugins
-from reidcore.plugins.registration import KINDS, LoadedComponent, build_function
+from reidcore.plugins.registration import KINDS, OBSERVERS, LoadedComponent, build_function
 
 
 @attrs.frozen
@@ -73,7 +73,7 @@ REFUSED = {
     ),
     "argument of an observer": (
         types.SimpleNamespace(reid_epoch_ended=hookimpl(lambda run, score: None)),
-        "no argument 'score', did you mean 'scores'? Its arguments are run, epoch, means, scores.",
+        "no argument 'score', did you mean 'scores'? Its arguments are run, epoch, means, scores, ",
     ),
     "raises": (namespace(heads=lambda: 1 / 0), "reid_heads raised ZeroDivisionError: division"),
     "exits": (namespace(heads=sys.exit), "hook reid_heads raised SystemExit, at "),
@@ -147,7 +147,7 @@ class TestClassifying:
     def test_every_hook_has_a_kind_or_is_for_commands_or_an_observer(self):
         """The extension surface and the table of kinds cannot drift apart."""
         hooks = {name for name in vars(hookspecs) if name.startswith("reid_")}
-        others = {"reid_commands", "reid_run_started", "reid_epoch_ended", "reid_run_ended"}
+        others = {"reid_commands", "reid_weights", "reid_observer_settings", *OBSERVERS}
         assert hooks == {rule.hook for rule in KINDS.values()} | others
 
 
@@ -230,9 +230,9 @@ class TestObservers:
         for name in ("first", "second", "silent"):
             plugins.add(name, self.observer(name, seen))
         observers = plugins.observers(["second", "first"])
-        observers.epoch_ended(run=None, epoch=3, means={}, scores=None)
-        observers.run_started(run=None, finished=0)
-        observers.run_ended(run=None, scores=None)
+        observers.epoch_ended(run=None, epoch=3, means={}, scores=None, settings=None)
+        observers.run_started(run=None, finished=0, settings=None)
+        observers.run_ended(run=None, scores=None, settings=None)
         assert seen == ["second 3 {}", "first 3 {}"]
 
     def test_plugin_that_observes_nothing(self):
