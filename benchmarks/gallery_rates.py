@@ -21,9 +21,10 @@ import torch
 
 from reid_gallery import Gallery
 from reid_gallery.extraction import Extractor
+from reid_gallery.request import Request
 from reid_gallery.rows import entries_of
 from reid_gallery.scan import fragments_of
-from reid_gallery.searching import Request, Searcher, scan
+from reid_gallery.searching import Searcher, scan
 from reidcore.tools import plan_run, train
 
 RUN = """

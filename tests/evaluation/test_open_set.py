@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -199,10 +200,15 @@ def test_a_run_has_the_scores(work, monkeypatch, capsys):
     (first, *_) = json.loads(capsys.readouterr().out)
     assert first["scores"]["ECE"]["values"] == plain["ECE"]["values"] and "far" not in first
     assert main(["compare", "run"]) == 0
-    header, *lines = capsys.readouterr().out.splitlines()
-    assert " ECE " in header and " far " not in header
-    starred = [line.split("likely")[0] for line in lines if "*" in line]
-    assert starred
+    header, *lines = (re.split(r"\s{2,}", line) for line in capsys.readouterr().out.splitlines())
+    assert "far" not in header
+    cells = {
+        line[2]: line[header.index("ECE")] for line in lines if len(line) >= len(header) - 2 > 9
+    }
+    errors = {name: float(cell.split()[0]) for name, cell in cells.items()}
+    assert {*errors} == {"main", "likely"}
+    for name, cell in cells.items():
+        assert cell.endswith("*") == (errors[name] == min(errors.values()))
     assert smaller_is_better("FAR@P=0.5") and not smaller_is_better("DIR@FAR=0.1")
 
 

@@ -18,10 +18,11 @@ from reid_gallery.filters import Filter
 from reid_gallery.information import information
 from reid_gallery.keeping import compact, require_same
 from reid_gallery.progress import Progress
+from reid_gallery.request import Request
 from reid_gallery.rows import Entry, entries_of
 from reid_gallery.schema import Facts
 from reid_gallery.scoring import LostMaps, MapRows
-from reid_gallery.searching import Request, Scan, Searcher, View, scan
+from reid_gallery.searching import Scan, Searcher, View, scan
 from reid_gallery.tables import Tables, located
 from reid_gallery.told import GONE, told
 from reidcore.errors import DataError, UsageError

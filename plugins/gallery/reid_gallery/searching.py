@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 
 from reid_gallery.answers import Answer, Match
-from reid_gallery.filters import Filter
+from reid_gallery.request import Request
 from reid_gallery.rows import key_of, row_of
 from reid_gallery.scan import Best, Nearest, fragments_of, merged, search_fragment, tiles
 from reid_gallery.schema import BASE, Facts
@@ -24,35 +24,6 @@ MOST_CANDIDATES = 20_000
 """Pictures that postprocessors may rank at once: they hold all distances between them."""
 AT_ONCE = 1 << 22
 """Queries times candidates that a scan keeps."""
-
-
-@attrs.frozen
-class Request:
-    """What is asked of a search.
-
-    Attributes:
-        filter: the rows that count.
-        top: matches listed of each query.
-        ranking: a ranking of the run, by default its first.
-        candidates: nearest pictures of each query that postprocessors rank.
-        unknown_above: a query with no match of at least this probability is unknown.
-    """
-
-    filter: Filter = attrs.field(factory=Filter)
-    top: int = 10
-    ranking: str | None = None
-    candidates: int = 200
-    unknown_above: float | None = None
-
-    def check(self) -> None:
-        """Raise UsageError for numbers that mean nothing."""
-        for name in ("top", "candidates"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.unknown_above is not None and not 0 <= self.unknown_above <= 1:
-            raise UsageError(
-                f"unknown_above is a probability between 0 and 1, got {self.unknown_above}"
-            )
 
 
 @attrs.frozen(eq=False)
@@ -243,27 +214,41 @@ class Candidates:
     ) -> list[Answer]:
         """Return the answers with everything that is known of each match."""
         found = []
-        for at, (row, (places, distances)) in enumerate(zip(query.rows, lists, strict=True)):
-            likely = self._probabilities(searcher, _part(query, slice(at, at + 1)), table, places)
-            cells = self.rows.select(self.names).take(pa.array(places, pa.int64())).to_pylist()
+        chances = self._probabilities(searcher, query, table, [places for places, _ in lists])
+        shown = self.rows.select(self.names)
+        for row, (places, distances), likely in zip(query.rows, lists, chances, strict=True):
+            cells = shown.take(pa.array(places, pa.int64())).to_pylist()
             each = zip(cells, distances.tolist(), likely, strict=True)
             matches = tuple(_match(rank, *one) for rank, one in enumerate(each, 1))
             found.append(Answer(row.name, matches, _unknown(matches, request.unknown_above)))
         return found
 
     def _probabilities(
-        self, searcher: Searcher, query: Templates, table: Any, places: np.ndarray
-    ) -> Sequence[float | None]:
-        """The probability that one query and each of its matches are of one identity, None where
+        self, searcher: Searcher, query: Templates, table: Any, lists: Sequence[np.ndarray]
+    ) -> list[list[float | None]]:
+        """The probability that each query and each of its matches are of one identity, None where
         the run has kept no training pairs."""
-        if not len(places):
-            return []
-        gallery = self._templates(searcher, query, table, places)
-        index = torch.arange(len(places))[None]
-        try:
-            return searcher.search.probabilities(query, gallery, index, table.name)[0].tolist()
-        except DataError:
-            return [None] * len(places)
+        wide = searcher.view.facts.of(table.weights, True)
+        # Maps are so large that they are held for one query at a time.
+        step = 1 if wide else max(1, len(lists))
+        found: list[list[float | None]] = []
+        for start in range(0, len(lists), step):
+            some = lists[start : start + step]
+            used = np.unique(np.concatenate(some))
+            if not len(used):
+                found += [[] for _ in some]
+                continue
+            index = torch.full((len(some), max(map(len, some))), -1)
+            for row, places in zip(index, some, strict=True):
+                row[: len(places)] = torch.from_numpy(np.searchsorted(used, places))
+            one = _part(query, slice(start, start + step))
+            gallery = self._templates(searcher, one, table, used)
+            try:
+                values = searcher.search.probabilities(one, gallery, index, table.name).tolist()
+            except DataError:
+                values = [[None] * len(row) for row in index]
+            found += [row[: len(places)] for row, places in zip(values, some, strict=True)]
+        return found
 
 
 def _unknown(matches: Sequence[Match], above: float | None) -> bool:

@@ -43,6 +43,7 @@ def put(gallery, templates):
     assert not commit(gallery.tables, gallery.facts, [found])
 
 
+@pytest.mark.slow
 def test_approximate_neighbours(work, trained, tmp_path):
     """Most are those of the exact search, with its distances; conditions hold, rows that were added
     after the index are found, and forgetting drops the index."""

@@ -42,7 +42,7 @@ def place(work, trained, tmp_path):
 def test_some_kills(work, place):
     """No acknowledged picture is lost, none is there twice, none is without its maps, and another
     program's searches never fail."""
-    found = ran(work, place, 12)
+    found = ran(work, place, 8)
     assert found["errors"] == [] and found["searches"] > 0
 
 

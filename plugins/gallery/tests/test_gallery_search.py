@@ -262,7 +262,7 @@ def test_a_searcher_of_one_version(work, gallery):
     """A view keeps answering from its version while rows are added."""
     view = gallery.view()
     query = gallery.search_run.templates(work / "query.csv")
-    from reid_gallery.searching import Request
+    from reid_gallery.request import Request
 
     before = Searcher(gallery.search_run, view).answers(query, Request())
     gallery.tables.append(
