@@ -70,7 +70,9 @@ COMMANDS = (
     ),
 )
 CORE_NAMES = frozenset(command.name for command in COMMANDS)
-ELSEWHERE = {name: (name, f"reidcore[{name}]") for name in ("export", "release", "report", "tune")}
+ELSEWHERE = {
+    name: (name, f"reidcore[{name}]") for name in ("export", "gallery", "release", "report", "tune")
+}
 """Commands of known plugins that may not be installed: {command: (plugin, what pip installs)}."""
 
 
