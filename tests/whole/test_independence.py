@@ -16,8 +16,10 @@ from distributions import ROOT, install_built
 from running import TINY
 
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/pyproject.toml"))
-COMMANDS = ("report", "tune")
+COMMANDS = ("release", "report", "tune")
 """Plugins that bring a command and no run files."""
+OBSERVERS = ("trackers",)
+"""Plugins that only observe."""
 PACKAGES = Path(sysconfig.get_paths()["purelib"])
 
 
@@ -110,7 +112,9 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("plugin", [name for name in PLUGINS if name not in COMMANDS])
+@pytest.mark.parametrize(
+    "plugin", [name for name in PLUGINS if name not in (*COMMANDS, *OBSERVERS)]
+)
 def test_only_run_files_that_name_a_plugin_miss_it(core, tmp_path, plugin):
     """Of a plugin's run files, those that use it are answered by how to install it, with exit code
     2; those that are made of the core's components alone are sound, with or without their data."""
@@ -134,7 +138,8 @@ def test_a_plugin_alone_beside_the_core(beside, tmp_path):
     assert listed(env, tmp_path) == sorted(["core", name])
     code = (
         f"import sys, {module} as plugin; from reidcore.plugins.loading import Plugins; "
-        f"found = Plugins().load({name!r}); assert found.components or found.commands; "
+        f"found = Plugins().load({name!r}); "
+        "assert found.components or found.commands or found.observes; "
         "print(plugin.__file__, 'torch' in sys.modules, 'numpy' in sys.modules)"
     )
     where, *heavy = env.run("-c", code, folder=tmp_path).split()
