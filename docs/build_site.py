@@ -102,6 +102,10 @@ def navigation() -> list[object]:
                 "reranking.md",
                 "explain.md",
                 "report.md",
+                "gallery.md",
+                "gallery-large.md",
+                "export.md",
+                "distillation.md",
                 "hooks.md",
                 "what-parts-see.md",
             ]

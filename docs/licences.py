@@ -25,6 +25,8 @@ The project is under Apache-2.0. This is what its distributions depend on, with 
 each package states in its metadata, on Linux with CUDA; `docs/licences.py` made it. It is no legal
 advice: packages may contain parts under other licences, which their own files name.
 """
+LARGER = {"mlflow": "mlflow-skinny"}
+"""Packages that the tests do without, and a part of each that they have."""
 CLASSIFIER = "License :: OSI Approved :: "
 
 
@@ -72,11 +74,13 @@ def indirect(names: list[str]) -> list[str]:
 
 
 def installed(name: str) -> Distribution | None:
-    """Return the package of this name, None where it is not installed."""
-    try:
-        return distribution(name)
-    except PackageNotFoundError:
-        return None
+    """Return the package of this name, or its part, None where neither is installed."""
+    for one in (name, LARGER.get(name, name)):
+        try:
+            return distribution(one)
+        except PackageNotFoundError:
+            continue
+    return None
 
 
 def licence(name: str) -> str:
