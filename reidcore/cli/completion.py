@@ -13,6 +13,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING
 
 from reidcore.contracts.commands import RunCommand
+from reidcore.errors import UsageError
 
 if TYPE_CHECKING:
     from reidcore.plugins.commands import LoadedCommand
@@ -39,7 +40,12 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
 
 def completion_command(options: Namespace) -> int:
     """`reid completion`; returns 0 or raises `ReidError`."""
-    from argcomplete import shellcode
+    try:
+        from argcomplete import shellcode
+    except ImportError:
+        raise UsageError(
+            "reid completion needs argcomplete: pip install 'reidcore[completion]'"
+        ) from None
 
     sys.stdout.write(shellcode(["reid"], shell=options.shell))
     return 0

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from distributions import ROOT, write_distribution
 
+from reidcore.cli.main import main
+
 BASH = """
 source "$SCRIPT"
 COMP_LINE=TYPED COMP_TYPE=9 COMP_WORDBREAKS=$' \\t\\n"\\'><=;|&(:'
@@ -152,3 +154,10 @@ def test_zsh_completes(env, tmp_path):
             shell.kill()
             os.close(theirs)
             os.close(ours)
+
+
+def test_without_argcomplete_it_says_what_to_install(monkeypatch, capsys):
+    """Nothing else needs it."""
+    monkeypatch.setitem(sys.modules, "argcomplete", None)
+    assert main(["completion", "bash"]) == 2
+    assert "pip install 'reidcore[completion]'" in capsys.readouterr().err
