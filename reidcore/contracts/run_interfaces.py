@@ -162,6 +162,12 @@ class RankedPicture:
         row: The picture with its labels.
         distance: Of the query, after the ranking's postprocessors; smaller is closer.
         match: Whether it shows the query's identity.
+
+    Example:
+        >>> from reidcore.api import Row
+        >>> from reidcore.modules import RankedPicture
+        >>> RankedPicture(Row("/a.jpg", pid="7"), distance=0.25, match=True).row.pid
+        '7'
     """
 
     row: Row
@@ -177,9 +183,14 @@ class RankedList:
         query: The query with its labels.
         nearest: At most ten pictures, the nearest first.
 
-    Example, the share of queries whose nearest picture is a match::
-
-        firsts = [one.nearest[0].match for one in run.ranked if one.nearest]
+    Example, the share of queries whose nearest picture is a match:
+        >>> from reidcore.api import Row
+        >>> from reidcore.modules import RankedList, RankedPicture
+        >>> found = RankedPicture(Row("/a.jpg", pid="7"), distance=0.25, match=True)
+        >>> ranked = [RankedList(Row("/b.jpg", pid="7"), nearest=(found,))]
+        >>> firsts = [one.nearest[0].match for one in ranked if one.nearest]
+        >>> sum(firsts) / len(firsts)
+        1.0
     """
 
     query: Row

@@ -57,6 +57,17 @@ def read_manifest(path: Path, labelled: bool = True, content: bytes | None = Non
     `Row.path` is absolute and `Row.listed` is such as "ward.csv row 12", the line an editor shows.
     Cells other than paths lose surrounding blanks. Raises `DataError`, which lists the first ten
     problems at once.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from reidcore.api import read_manifest
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "mine.csv")
+        ...     _ = file.write_text("path,pid,camera,split\\na.jpg,7,2,train\\n")
+        ...     (row,) = read_manifest(file)
+        >>> row.pid, row.camera, row.split
+        ('7', '2', 'train')
     """
     path = Path(path).absolute()
     data = _content(path) if content is None else content

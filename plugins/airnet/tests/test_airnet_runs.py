@@ -30,6 +30,7 @@ ROWS = {
 """Table 3: {vector: the map it is pooled from}."""
 RESNET = ("market", "cuhk03-labeled", "cuhk03-detected", "msmt17", "duke")
 NAMES = ("demo", *RESNET, *ROWS)
+SMALL_ROWS = tuple(f"market-small-{row}" for row in ROWS)
 SMALL = [
     "backbone.weights=",
     "backbone.depth=18",
@@ -53,9 +54,20 @@ def sizes_of(name: str) -> dict[str, int]:
     }
 
 
+def test_small_rows_differ_as_the_paper_s_do():
+    """Heads, matchers and losses are those of table 3's rows; all else is the same in all rows."""
+    tables = {row: table_of(f"market-small-{row}") for row in ROWS}
+    for row, table in tables.items():
+        for kind in ("head", "matcher", "loss"):
+            assert table.pop(kind) == table_of(row)[kind]
+        assert table.pop("name") == f"airnet-market-small-{row}"
+    first, *others = tables.values()
+    assert all(other == first for other in others)
+
+
 def test_these_are_the_run_files():
     found = packaged_runs(Plugins(), "airnet")
-    assert sorted(run.name for run in found) == sorted(NAMES)
+    assert sorted(run.name for run in found) == sorted((*NAMES, *SMALL_ROWS))
     for run in found:
         assert run.summary, f"{run.name} has no summary"
 

@@ -25,12 +25,24 @@ NODES = {f"sysu-graph-of-{count}": count for count in (1, 2, 4)}
 REGDB = ("regdb", "regdb-paper")
 DEMOS = tuple(f"demo{step}" for step in STEPS)
 NAMES = (*DEMOS, *SYSU, *RESIDUALS, *NODES, *REGDB)
+SMALL = tuple(f"market-small{step}" for step in STEPS)
 
 pytestmark = pytest.mark.usefixtures("no_data", "session_cache")
 
 
+@pytest.mark.parametrize("step", STEPS)
+def test_small_rows_differ_from_the_demo_in_pictures_and_width(step):
+    small, demo = (packaged_table("ddag", f"{name}{step}") for name in ("market-small", "demo"))
+    for table in (small, demo):
+        del table["name"], table["data"]["train"], table["data"]["test"]
+        del table["backbone"]["width"]
+    assert small.pop("repeat") == {"train.seed": [0, 1, 2]}
+    assert small["train"].pop("channels_last")
+    assert small == demo
+
+
 def test_these_are_the_run_files():
-    assert sorted(run.name for run in packaged_runs(Plugins(), "ddag")) == sorted(NAMES)
+    assert sorted(run.name for run in packaged_runs(Plugins(), "ddag")) == sorted((*NAMES, *SMALL))
     for run in packaged_runs(Plugins(), "ddag"):
         assert run.summary, f"{run.name} has no summary"
 

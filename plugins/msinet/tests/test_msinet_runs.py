@@ -43,11 +43,22 @@ OTHERS = tuple(
 )
 OTHERS += ("osnet-veri-sam", "osnet-veri-to-vehicleid-sam")
 PAPER = (*SETS, *SCRATCH, *PAIRS, *ARCHITECTURES, *ALIGNED, *LITERAL)
-SMALL = ("demo", "search-demo", "ward", "ward-sam", "ward-osnet", "ward-osnet-sam", "search-ward")
+WARD = ("ward", "ward-sam", "ward-osnet", "ward-osnet-sam")
+MARKET = tuple(name.replace("ward", "market-small") for name in WARD)
+SMALL = ("demo", "search-demo", "search-ward", *WARD, *MARKET)
 
 pytestmark = pytest.mark.usefixtures("no_data")
 table_of = partial(packaged_table, "msinet")
 plan_of = partial(packaged_plan, "msinet")
+
+
+@pytest.mark.parametrize("name", ["market-small", "market-small-osnet"])
+def test_small_rows_differ_in_alignment_alone(name):
+    plain, aligned = table_of(name), table_of(f"{name}-sam")
+    (loss,) = (one for one in aligned["loss"] if one["use"] == "msinet.sam")
+    aligned["loss"].remove(loss)
+    assert (plain.pop("name"), aligned.pop("name")) == (f"msinet-{name}", f"msinet-{name}-sam")
+    assert plain == aligned
 
 
 def test_these_are_the_run_files():

@@ -24,7 +24,9 @@ FAR = ("duke-to-cuhk03-msmt17", "market-to-cuhk03-msmt17", "msmt17-to-cuhk03")
 FAR_DEEP = tuple(f"{name}-r152" for name in FAR)
 LOSSES = ("loss-arcface", "loss-center", "loss-memory", "loss-softmax")
 BACK = tuple(f"{name}-from-duke" for name in LOSSES)
-SMALL = ("ward", "ward-softmax", "market-small", "market-distilled")
+SMALL_LOSSES = tuple(f"market-small-{name.removeprefix('loss-')}" for name in LOSSES)
+SMALL = ("ward", "ward-softmax", "market-small", "market-distilled", "market-lifted")
+SMALL += SMALL_LOSSES
 NAMES = ("demo", "market", *CROSS, *DEEP, *FAR, *FAR_DEEP, *LOSSES, *BACK, *SMALL)
 SETS = {
     "market": "core.market1501",
@@ -180,6 +182,22 @@ def test_the_distilled_run_learns_from_the_small_one():
     assert {loss["teacher"] for loss in losses} == {f"runs/{teacher['name']}"} and len(losses) == 2
     for key in ("train", "test", "image"):
         assert student["data"][key] == teacher["data"][key]
+
+
+@pytest.mark.parametrize("name", SMALL_LOSSES)
+def test_small_rows_of_other_losses_have_the_same_recipe(name):
+    """Pictures, batches, optimizer and epochs are those of market-small; head, matcher and loss
+    those of table 1."""
+    small, row = table_of("market-small"), table_of(name)
+    paper = table_of(name.replace("market-small", "loss"))
+    for kind in ("head", "matcher", "loss"):
+        assert row.pop(kind) == paper[kind]
+        del small[kind]
+    for key in ("name", "post", "ranking"):
+        del small[key]
+    assert row.pop("name") == f"qaconv-{name}"
+    assert row["data"].pop("test")[0]["manifest"] == small["data"].pop("test")[0]["manifest"]
+    assert row == small
 
 
 def test_the_demo_runs(tmp_path, capsys):
