@@ -48,12 +48,12 @@ class StoreScan:
         if more or column.name != self.store.column or scorer.table.scale == "row_minmax":
             raise UsageError(f"the database has {self.store.column}, which does not rank alone")
         query = scorer.query.parts[column.matcher][column.key].float().numpy()
-        listed = self.store.nearest(query, count * self.factor)
+        listed, score = self.store.nearest(query, count * self.factor), scorer.score().distances
         where = f"id IN ({', '.join(map(str, np.unique(listed)))})"
         where += f" AND ({condition})" if condition else ""
         rows = view.dataset.to_table(["id", column.name], where, with_row_id=True)
         ids, own = (rows.column(name).to_numpy().astype(np.int64) for name in ("id", "_rowid"))
-        found = scorer.score()(rows.combine_chunks()) if len(rows) else np.empty((len(query), 0))
+        found = score(rows.combine_chunks()) if len(rows) else np.empty((len(query), 0))
         distance = np.where([np.isin(ids, some) for some in listed], found, np.inf)
         order = np.lexsort((np.broadcast_to(ids, distance.shape), distance))[:, :count]
         distance = np.take_along_axis(distance, order, 1).astype(np.float32)

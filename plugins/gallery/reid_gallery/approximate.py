@@ -111,7 +111,7 @@ def _one(
     batch = pa.RecordBatch.from_struct_array(table.to_struct_array().combine_chunks())
     kept = Nearest(1, count)
     if len(rows):
-        kept.add(scorer.score()(batch), table.column("id").to_numpy(), rows)
+        kept.add(scorer.score().distances(batch), table.column("id").to_numpy(), rows)
     return merged([Best.none(1), kept.best()], count)
 
 

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import attrs
-import numpy as np
 import pyarrow as pa
 import torch
 
 from reid_gallery.gallery import Gallery
 from reid_gallery.ray_cluster import connected, ended, loaded, slots, started, unwrapped
-from reid_gallery.scan import Best, Nearest, fragments_of, merged, tiles
+from reid_gallery.scan import Best, Nearest, fragments_of, merged, search_tiles, tiles
 from reid_gallery.schema import Facts
 from reid_gallery.scoring import MapRows, Range, Scorer
 from reid_gallery.searching import View
@@ -69,15 +68,9 @@ class Keeper:
         """Return the nearest rows of some fragments."""
         scorer = self._scorer(asked)
         score = scorer.score() if asked.ranges is None else scorer.ranged(asked.ranges)
-        queries = len(asked.query)
-        found = [Best.none(queries)]
-        for fragment in fragments:
-            best = Nearest(queries, asked.count)
-            for batch in self._batches(asked, [fragment], scorer):
-                rows = batch.column("_rowid").to_numpy().astype(np.int64)
-                best.add(score(batch), batch.column("id").to_numpy(), rows)
-            found.append(best.best())
-        return merged(found, asked.count)
+        best = Nearest(len(asked.query), asked.count)
+        search_tiles(self._batches(asked, fragments, scorer), best, score)
+        return best.best()
 
     def _scorer(self, asked: Asked) -> Scorer:
         assert self._search is not None

@@ -1,13 +1,17 @@
 """Exact search: the rows of each fragment in tiles, and the nearest of all.
 
-A fragment's answer depends on nothing but its rows, so that it is the same to the last bit whoever
-computes it; equally near rows are in the order of their ids.
+A distance depends on nothing but its tile, and a tile on nothing but its fragment, so that an
+answer is the same to the last bit whoever computes it, with however many threads; equally near
+rows are in the order of their ids.
 """
 
 from __future__ import annotations
 
+import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import attrs
 import lance
@@ -19,8 +23,8 @@ from torch import Tensor
 from reid_gallery.schema import Column
 from reidcore.errors import DataError
 
-TILE = 16384
-"""Rows of a tile at most; fewer where they are long."""
+TILE = 4096
+"""Rows of a tile at most, of which some fit a processor's cache; fewer where they are long."""
 TILE_BYTES = 32 << 20
 
 Parts = Mapping[str, dict[str, Tensor]]
@@ -57,48 +61,67 @@ def merged(found: Sequence[Best], count: int) -> Best:
 
 
 class Nearest:
-    """Keeps the `count` nearest rows of each query while tiles come."""
+    """Keeps the `count` nearest rows of each query while tiles come, from several threads."""
 
     def __init__(self, queries: int, count: int):
         self.queries, self.count = queries, count
-        self._best = Best.none(queries)
+        self._lock = threading.Lock()
         self._limit = torch.full((queries, 1), torch.inf)
+        none = np.empty(0, np.int64)
+        # Query, distance, id and row of each that may be among the nearest.
+        self._some = [(none, none.astype(np.float32), none, none)]
+        self._waiting = 0
 
     def add(self, distances: Tensor, ids: np.ndarray, rows: np.ndarray) -> None:
         """Take the next rows' distances, float32 [Q, T] on the CPU."""
         tile = distances.shape[1]
         limit = self._limit
-        if tile > self.count:
+        if tile > self.count and bool(limit.isinf().any()):
             # The k-th of this tile bounds the k-th of all; equal ones are kept, for their ids.
-            if bool(limit.isinf().any()):
-                limit = torch.minimum(
-                    limit, distances.kthvalue(self.count, dim=1, keepdim=True).values
-                )
-            near = distances <= limit
-            if not bool(near.any()):
-                return
-            some, width = near.nonzero(as_tuple=True), int(near.sum(1).max())
-            place = near.cumsum(1, dtype=torch.int32)[some].long() - 1
-            chosen = torch.full((self.queries, width), -1)
-            chosen[some[0], place] = some[1]
-        else:
-            chosen = torch.arange(tile).expand(self.queries, tile)
-        absent = (chosen < 0).numpy()
-        index = chosen.clamp(min=0)
-        value = distances.gather(1, index).numpy().copy()
-        value[absent] = np.inf
-        picked = Best(
-            value,
-            np.where(absent, -1, ids[index.numpy()]),
-            np.where(absent, -1, rows[index.numpy()]),
-        )
-        self._best = merged([self._best, picked], self.count)
-        if self._best.distance.shape[1] == self.count:
-            self._limit = torch.from_numpy(self._best.distance[:, -1:].copy())
+            limit = torch.minimum(limit, distances.kthvalue(self.count, dim=1, keepdim=True).values)
+        near = np.flatnonzero((distances <= limit).numpy())
+        if not len(near):
+            return
+        query, place = np.divmod(near, tile)
+        found = query, distances.numpy()[query, place], ids[place], rows[place]
+        with self._lock:
+            self._some.append(found)
+            self._waiting += len(near)
+            # Sorting costs more than a few needless candidates.
+            if self._waiting >= self.queries * self.count:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Keep the nearest alone, ordered by query, distance and id."""
+        query, distance, ids, rows = map(np.concatenate, zip(*self._some, strict=True))
+        order = np.lexsort((ids, distance, query))
+        query = query[order]
+        start = np.searchsorted(query, np.arange(self.queries + 1))
+        kept = np.arange(len(query)) - start[query] < self.count
+        order = order[kept]
+        self._some = [(query[kept], distance[order], ids[order], rows[order])]
+        self._waiting = 0
+        full = np.flatnonzero(np.diff(start) >= self.count)
+        limit = np.full((self.queries, 1), np.inf, np.float32)
+        ends = np.searchsorted(query[kept], full) + self.count - 1
+        limit[full, 0] = self._some[0][1][ends]
+        self._limit = torch.from_numpy(limit)
 
     def best(self) -> Best:
         """Return the nearest so far."""
-        return self._best
+        with self._lock:
+            self._settle()
+            query, *found = self._some[0]
+        start = np.searchsorted(query, np.arange(self.queries + 1))
+        width = int(np.diff(start).max(initial=0))
+        place = np.arange(len(query)) - start[query]
+        tables: list[np.ndarray] = []
+        values: np.ndarray
+        for values, none in zip(found, (np.inf, -1, -1), strict=True):
+            table = np.full((self.queries, width), none, values.dtype)
+            table[query, place] = values
+            tables.append(table)
+        return Best(*tables)
 
 
 def tensors(
@@ -165,21 +188,39 @@ def tiles(
             yield batch
 
 
-Score = Callable[[pa.RecordBatch], Tensor]
-"""Gives the distances of the queries to the rows of a tile, float32 [Q, T] on the CPU."""
+@attrs.frozen(eq=False)
+class Score:
+    """Scores tiles.
+
+    distances: gives those of the queries to the rows of a tile, float32 [Q, T] on the CPU.
+    parallel: several threads may call it at once, each of which computes with one.
+    """
+
+    distances: Callable[[pa.RecordBatch], Tensor]
+    parallel: bool = False
 
 
-def search_fragment(
-    dataset: lance.LanceDataset,
-    fragment: int,
-    columns: Sequence[Column],
-    condition: str | None,
-    nearest: Nearest,
-    score: Score,
-) -> Best:
-    """Return the nearest rows of one fragment."""
-    for batch in tiles(dataset, fragment, columns, condition):
-        ids = batch.column("id").to_numpy()
+def search_tiles(batches: Iterable[pa.RecordBatch], nearest: Nearest, score: Score) -> None:
+    """Give the distances of all tiles to `nearest`, where the score allows it several at a time
+    and while the next one is read."""
+
+    def add(batch: pa.RecordBatch) -> None:
         rows = batch.column("_rowid").to_numpy().astype(np.int64)
-        nearest.add(score(batch), ids, rows)
-    return nearest.best()
+        nearest.add(score.distances(batch), batch.column("id").to_numpy(), rows)
+
+    if not score.parallel:
+        for batch in batches:
+            add(batch)
+        return
+    threads = torch.get_num_threads()
+    waiting: deque[Future[None]] = deque()
+    try:
+        with ThreadPoolExecutor(threads, "scan", torch.set_num_threads, (1,)) as pool:
+            for batch in batches:
+                waiting.append(pool.submit(add, batch))
+                if len(waiting) > threads:  # so that memory holds few tiles
+                    waiting.popleft().result()
+            while waiting:
+                waiting.popleft().result()
+    finally:
+        torch.set_num_threads(threads)  # of threads that begin later: a pool's set it for them

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -13,15 +12,13 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from reid_gallery.scan import TILE, Parts, Score, tensors
+from reid_gallery.scan import Parts, Score, tensors
 from reid_gallery.schema import Column, Facts
 from reidcore.errors import DataError
 from reidcore.tools import Search, Templates, compute_distances, make_fusion
 
-FEW = 8
-"""Queries whose products with a tile take less time than reading it."""
-PIECE = 1024
-"""Rows that become float32 together where queries are few, so that they stay in a core's cache."""
+PIECE = 512
+"""Rows that become float32 and are multiplied together, so that they stay in a core's cache."""
 Range = tuple[Tensor, Tensor]
 """Each query's smallest and largest distance by a matcher, float32 [Q, 1] each."""
 
@@ -96,19 +93,19 @@ class Scorer:
         return self.facts.of(self._names, wide)
 
     def score(self) -> Score:
-        """Return what scores a tile."""
+        """Return what scores tiles."""
         if self._is_dot():
             return self._dots()
         if self.table.scale == "row_minmax":
             raise ValueError("needs the ranges of all rows: use `ranged`")
         fusion = self._fusion(self.table)
-        return lambda batch: fusion.sum(lambda share: self._own(share, batch))
+        return Score(lambda batch: fusion.sum(lambda share: self._own(share, batch)))
 
     def ranged(self, ranges: Mapping[str, Range]) -> Score:
-        """Return what scores a tile where scale = "row_minmax". ranges: of all rows, by matcher."""
+        """Return what scores tiles where scale = "row_minmax". ranges: of all rows, by matcher."""
         fusion = self._fusion(self.table)
 
-        def score(batch: pa.RecordBatch) -> Tensor:
+        def distances(batch: pa.RecordBatch) -> Tensor:
             total = torch.zeros(())
             for share in fusion.shares:
                 low, high = ranges[share.name]
@@ -116,7 +113,7 @@ class Scorer:
                 total = total + (self._own(share, batch) - low) / span * share.weight
             return total
 
-        return score
+        return Score(distances)
 
     def ranges(self, batch: pa.RecordBatch) -> dict[str, Range]:
         """Return the ranges of distances to the rows of a tile."""
@@ -169,34 +166,16 @@ class Scorer:
             own = matcher.descriptor(self.query.parts[column.matcher])
             query = torch.nn.functional.normalize(own.float(), dim=1).cpu()
         weight = self._names[column.matcher]
-        narrow = torch.empty(PIECE, query.shape[1])
-        buffer = narrow if len(query) <= FEW else torch.empty(TILE, query.shape[1])
+        query.neg_()
 
-        def score(batch: pa.RecordBatch) -> Tensor:
+        def distances(batch: pa.RecordBatch) -> Tensor:
             vectors = tensors(batch, [column])[column.matcher][column.key]
-            if vectors.dtype == torch.float32:
-                products = query @ vectors.T
-            elif len(query) > FEW:
-                products = query @ buffer[: len(vectors)].copy_(vectors).T
-            else:
-                products = torch.empty(len(vectors), len(query))
-                with one_thread():
-                    for start in range(0, len(vectors), PIECE):
-                        some = vectors[start : start + PIECE]
-                        own = buffer[: len(some)].copy_(some)
-                        torch.mm(own, query.T, out=products[start : start + PIECE])
-                products = products.T
-            return products.neg_().add_(1).mul_(weight / 2).clamp_(0, weight).contiguous()
+            products = torch.empty(len(query), len(vectors))
+            whole = torch.empty(min(PIECE, len(vectors)), query.shape[1])
+            for start in range(0, len(vectors), PIECE):
+                some = vectors[start : start + PIECE]
+                own = whole[: len(some)].copy_(some)
+                torch.mm(query, own.T, out=products[:, start : start + PIECE])
+            return products.add_(1).mul_(weight / 2).clamp_(0, weight)
 
-        return score
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute with one thread: what stays in a core's cache costs less than waking others."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        return Score(distances, parallel=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import attrs
@@ -14,7 +15,7 @@ import torch
 from reid_gallery.answers import Answer, Match
 from reid_gallery.request import Request
 from reid_gallery.rows import key_of, row_of
-from reid_gallery.scan import Best, Nearest, fragments_of, merged, search_fragment, tiles
+from reid_gallery.scan import Best, Nearest, fragments_of, search_tiles, tiles
 from reid_gallery.schema import BASE, Facts
 from reid_gallery.scoring import MapRows, Scorer, taken
 from reidcore.errors import DataError, UsageError, nearest
@@ -47,12 +48,10 @@ def scan(view: View, scorer: Scorer, count: int, condition: str | None) -> Best:
         score = scorer.ranged(_ranges(view, scorer, condition))
     else:
         score = scorer.score()
-    queries = len(scorer.query)
-    found = [
-        search_fragment(view.dataset, one, columns, condition, Nearest(queries, count), score)
-        for one in fragments
-    ]
-    return merged([Best.none(queries), *found], count)
+    best = Nearest(len(scorer.query), count)
+    found = (tiles(view.dataset, one, columns, condition) for one in fragments)
+    search_tiles(chain.from_iterable(found), best, score)
+    return best.best()
 
 
 def _ranges(view: View, scorer: Scorer, condition: str | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from reid_gallery import Gallery
-from reid_gallery.scan import Best, Nearest, merged
+from reid_gallery.scan import Best, Nearest, Score, fragments_of, merged, search_tiles, tiles
 from reid_gallery.searching import Searcher
 from reidcore.cli.main import main
 from reidcore.errors import DataError, ReidError, UsageError
@@ -236,6 +236,35 @@ def test_the_nearest_of_tiles_with_ties(levels):
             found = merged([Best.none(5), *parts], count)
             assert found.id.tolist() == wanted
             assert (found.row == found.id * 2).all()
+
+
+def test_threads_change_no_bit(work, gallery, monkeypatch):
+    """Tiles are scored by several threads, in whatever order; distances and order are the same."""
+    monkeypatch.setattr("reid_gallery.scan.TILE", 7)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            answers = gallery.search(work / "query.csv", top=9, ranking="plain")
+            assert torch.get_num_threads() == threads
+            lists = [[(m.source, m.distance) for m in answer.matches] for answer in answers]
+            found.append(lists)
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1] == found[2] and all(len(one) == 9 for one in found[0])
+
+
+def test_an_error_of_a_thread_is_that_of_the_search(gallery):
+    """A tile that cannot be scored ends the search."""
+
+    def fails(batch: pa.RecordBatch) -> torch.Tensor:
+        raise DataError("the gallery is damaged")
+
+    view = gallery.view()
+    (fragment, *_) = fragments_of(view.dataset)
+    read = tiles(view.dataset, fragment, [], None)
+    with pytest.raises(DataError, match="damaged"):
+        search_tiles(read, Nearest(1, 5), Score(fails, parallel=True))
 
 
 def test_maps_that_have_gone(work, trained):
