@@ -111,17 +111,17 @@ class Nearest:
         """Return the nearest so far."""
         with self._lock:
             self._settle()
-            query, *found = self._some[0]
+            query, distance, ids, rows = self._some[0]
         start = np.searchsorted(query, np.arange(self.queries + 1))
         width = int(np.diff(start).max(initial=0))
         place = np.arange(len(query)) - start[query]
-        tables: list[np.ndarray] = []
-        values: np.ndarray
-        for values, none in zip(found, (np.inf, -1, -1), strict=True):
-            table = np.full((self.queries, width), none, values.dtype)
-            table[query, place] = values
-            tables.append(table)
-        return Best(*tables)
+
+        def table(values: np.ndarray, none: float) -> np.ndarray:
+            found = np.full((self.queries, width), none, values.dtype)
+            found[query, place] = values
+            return found
+
+        return Best(table(distance, np.inf), table(ids, -1), table(rows, -1))
 
 
 def tensors(
