@@ -24,7 +24,7 @@ WIDE = 8 << 10
 """Bytes of one matcher's template of a picture above which it lies in the table of maps."""
 VERSION: Literal["2.0"] = "2.0"
 """The version of Lance's files. Later ones pack numbers, which makes reading all vectors, of which
-nothing can be saved by packing, some ten times as slow."""
+nothing can be saved by packing, two to ten times as slow."""
 
 BASE = pa.schema(
     [
