@@ -110,7 +110,15 @@ def navigation() -> list[object]:
                 "what-parts-see.md",
             ]
         },
-        {"Understand": ["design.md", "evaluation.md", "compositions.md", "performance.md"]},
+        {
+            "Understand": [
+                "design.md",
+                "claims.md",
+                "evaluation.md",
+                "compositions.md",
+                "performance.md",
+            ]
+        },
         {
             "Look up": [
                 "run-files.md",
