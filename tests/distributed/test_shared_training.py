@@ -83,8 +83,10 @@ def test_every_component_trains_as_in_one_process(work, env, count):
     [
         ("tiny", 2, ["--no-dry"]),
         ("graph", 3, ["--no-dry"]),
-        ("search", 2, ["--set", "procedure.order=code"]),
-        pytest.param("search", 3, [], marks=pytest.mark.slow),
+        # At ten times this rate one process differs from itself by 3e-4 with another number of
+        # threads: the network enlarges rounding.
+        ("search", 2, ["--set", "procedure.order=code", "--set", "optim.lr=0.001"]),
+        pytest.param("search", 3, ["--set", "optim.lr=0.001"], marks=pytest.mark.slow),
     ],
 )
 def test_a_run_is_that_of_one_process(work, env, name, count, sets):
@@ -100,9 +102,7 @@ def test_a_run_is_that_of_one_process(work, env, name, count, sets):
     found, expected = (load_file(at / "weights.safetensors") for at in (other, one))
     assert found.keys() == expected.keys()
     for key, value in expected.items():
-        # The steps of a search enlarge what rounding differs by, by ten orders of magnitude.
-        largest = value.abs().max().item() if value.numel() else 0.0
-        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-5 * (1 + largest), msg=key)
+        torch.testing.assert_close(found[key], value, rtol=1e-5, atol=1e-6, msg=key)
     files = {path.name for path in one.iterdir()}
     assert {path.name for path in other.iterdir()} == files
     if "alpha.csv" in files:
