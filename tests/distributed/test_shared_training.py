@@ -85,7 +85,7 @@ def test_every_component_trains_as_in_one_process(work, env, count):
         ("tiny", 2, ["--no-dry"]),
         ("graph", 3, ["--no-dry"]),
         # The network of the search enlarges rounding: at ten times this rate, or after more epochs
-        # in the other order, one process differs as much from itself with another number of threads.
+        # in the other order, one process differs as much from itself with other threads.
         ("search", 2, ["--set", "procedure.order=code", *SLOWLY]),
         pytest.param("search", 3, ["--set", "train.epochs=1", *SLOWLY], marks=pytest.mark.slow),
     ],
