@@ -10,7 +10,6 @@ from reidcore.contracts.commands import Command
 from reidcore.contracts.component import (
     BatchShape,
     Component,
-    Facts,
     Feature,
     Matching,
     Row,
@@ -20,6 +19,7 @@ from reidcore.contracts.explanations import Heat, Lines, Table
 from reidcore.contracts.given import Given, WiringError
 from reidcore.contracts.openers import Opener
 from reidcore.contracts.published_weights import PublishedWeights
+from reidcore.contracts.rows import Facts
 from reidcore.contracts.settings import (
     IMAGENET,
     FeatureName,

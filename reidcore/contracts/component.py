@@ -1,12 +1,12 @@
 """Descriptors of components, and what components declare before any torch is imported.
 
 A plugin's hooks return `Component`s. The other classes here are what the wiring methods of their
-settings return: features, matchers' promises, batch shapes, and, for readers, facts and rows.
+settings return, features, matchers' promises and batch shapes, and the rows of readers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 import attrs
@@ -231,42 +231,3 @@ class Row:
     def name(self) -> str:
         """The picture's path, with its box behind it if it has one; two pictures have two names."""
         return self.path if self.box is None else f"{self.path}[{' '.join(map(str, self.box))}]"
-
-
-@attrs.frozen
-class Facts:
-    """Published figures of a data set, which a reader knows without the data set's folder.
-
-    Attributes:
-        identities: Identities of the split train.
-        cameras: Names of the cameras as in the rows.
-        modalities: Names of the modalities as in the rows; empty if none is stated.
-        columns: Optional manifest columns that the reader fills: of camera, time, modality.
-        counts: Number of pictures by split; empty if unknown.
-        protocol: Name of the evaluation protocol for the test pictures.
-        groups: Number of identities by group of splits, such as
-            {("train", "val"): 1041, ("query", "gallery"): 3060}. The splits of a group show the
-            same identities, two groups none in common. Without groups, `identities` stands for
-            whatever splits a run trains on.
-
-    Example:
-        >>> from reidcore.api import Facts
-        >>> facts = Facts(751, groups={("train",): 751, ("query", "gallery"): 750})
-        >>> facts.identities_in(["train"])
-        751
-    """
-
-    identities: int
-    cameras: Sequence[str] = ()
-    modalities: Sequence[str] = ()
-    columns: frozenset[str] = frozenset({"camera"})
-    counts: Mapping[str, int] = attrs.field(factory=dict)
-    protocol: str = "cross_camera"
-    groups: Mapping[tuple[str, ...], int] = attrs.field(factory=dict)
-
-    def identities_in(self, splits: Iterable[str]) -> int:
-        """Return the number of identities in all of these splits together."""
-        if not self.groups:
-            return self.identities
-        chosen = set(splits)
-        return sum(count for group, count in self.groups.items() if chosen & set(group))

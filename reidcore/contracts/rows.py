@@ -1,4 +1,4 @@
-"""Columns of a manifest, and the numbers that identities, cameras and modalities get.
+"""What readers know of a data set, its columns, and the numbers that its labels get.
 
 Torch-free.
 """
@@ -6,7 +6,9 @@ Torch-free.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
 
 from reidcore.contracts.component import Row
 
@@ -18,6 +20,45 @@ OPTIONAL = ("camera", "time", "modality")
 
 COLUMNS = ("path", "pid", "camera", "split", "time", "modality")
 """All columns, in the order in which they are written."""
+
+
+@attrs.frozen
+class Facts:
+    """Published figures of a data set, which a reader knows without the data set's folder.
+
+    Attributes:
+        identities: Identities of the split train.
+        cameras: Names of the cameras as in the rows.
+        modalities: Names of the modalities as in the rows; empty if none is stated.
+        columns: Optional manifest columns that the reader fills: of camera, time, modality.
+        counts: Number of pictures by split; empty if unknown.
+        protocol: Name of the evaluation protocol for the test pictures.
+        groups: Number of identities by group of splits, such as
+            {("train", "val"): 1041, ("query", "gallery"): 3060}. The splits of a group show the
+            same identities, two groups none in common. Without groups, `identities` stands for
+            whatever splits a run trains on.
+
+    Example:
+        >>> from reidcore.api import Facts
+        >>> facts = Facts(751, groups={("train",): 751, ("query", "gallery"): 750})
+        >>> facts.identities_in(["train"])
+        751
+    """
+
+    identities: int
+    cameras: Sequence[str] = ()
+    modalities: Sequence[str] = ()
+    columns: frozenset[str] = frozenset({"camera"})
+    counts: Mapping[str, int] = attrs.field(factory=dict)
+    protocol: str = "cross_camera"
+    groups: Mapping[tuple[str, ...], int] = attrs.field(factory=dict)
+
+    def identities_in(self, splits: Iterable[str]) -> int:
+        """Return the number of identities in all of these splits together."""
+        if not self.groups:
+            return self.identities
+        chosen = set(splits)
+        return sum(count for group, count in self.groups.items() if chosen & set(group))
 
 
 def natural_key(text: str) -> tuple[list[str | tuple[int, str]], str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import attrs
 
-from reidcore.contracts.component import BatchShape, Facts, Feature, Matching, Row, TensorSpec
+from reidcore.contracts.component import BatchShape, Feature, Matching, Row, TensorSpec
+from reidcore.contracts.rows import Facts
 
 _AXES = {"map": 3, "vector": 1}
 """Axes of the features of a kind, where they are fixed."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
-from reidcore.contracts.component import Facts, Row
-from reidcore.contracts.rows import OPTIONAL, columns, modality_names
+from reidcore.contracts.component import Row
+from reidcore.contracts.rows import OPTIONAL, Facts, columns, modality_names
 from reidcore.data.labels import is_junk, nobody_warnings, same_number_warnings
 from reidcore.data.manifest import manifest_hash
 from reidcore.data.numbering import Numbering

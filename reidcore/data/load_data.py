@@ -9,8 +9,8 @@ from typing import Any
 
 import attrs
 
-from reidcore.contracts.component import Facts, Row
-from reidcore.contracts.rows import OPTIONAL
+from reidcore.contracts.component import Row
+from reidcore.contracts.rows import OPTIONAL, Facts
 from reidcore.data.ask_reader import ask_reader
 from reidcore.data.datasets import DataPlan, Loaded
 from reidcore.data.manifest import find_data, read_manifest

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from reidcore.contracts.component import Facts, Row
-from reidcore.contracts.rows import columns
+from reidcore.contracts.component import Row
+from reidcore.contracts.rows import Facts, columns
 from reidcore.contracts.wiring_methods import call_wiring
 from reidcore.data.manifest import find_data
 from reidcore.data.opening import BadPicture, check_picture

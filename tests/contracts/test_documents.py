@@ -92,9 +92,9 @@ def test_the_map_of_rooms_is_the_order_that_is_checked():
 
 
 def test_the_reading_order_is_short():
-    """Who reads what CONTRIBUTING.md says first has less than 750 lines before him."""
+    """Who reads what CONTRIBUTING.md says first has less than 700 lines before him."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     order = text.split("read in this order")[1].split("Then follow")[0]
     files = re.findall(r"`([\w/]+\.py)`", order)
     assert len(files) == 5
-    assert sum(len((ROOT / "reidcore" / file).read_text().splitlines()) for file in files) < 750
+    assert sum(len((ROOT / "reidcore" / file).read_text().splitlines()) for file in files) < 700

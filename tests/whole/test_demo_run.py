@@ -17,8 +17,7 @@ from reidcore.builtin.readers.demo import Demo
 from reidcore.data.manifest import read_manifest
 from reidcore.evaluation.metrics import rank_queries, summarize
 
-RUNS = [(0, 5), *(pytest.param(seed, 12, marks=pytest.mark.slow) for seed in (0, 1, 2))]
-"""Seeds, and epochs to train: the demo's 12, or in the fast one fewer."""
+SLOW = [pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)]
 
 
 def reid(cache: Path, *arguments: str) -> str:
@@ -61,17 +60,16 @@ def histogram_map(root: Path) -> float:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("seed", "epochs"), RUNS)
+@pytest.mark.parametrize("seed", [0, *SLOW])
 def test_demo_is_learnable_but_neither_easy_nor_a_matter_of_colour(
-    seed: int, epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Trained mAP lies at 3 times the untrained and twice the histogram's, and after all epochs in
-    0.4 .. 0.85."""
-    trained = demo_scores(tmp_path, tmp_path / "trained", seed, f"train.epochs={epochs}")["mAP"]
+    """Trained mAP lies in 0.4 .. 0.85, at 3 times the untrained and twice the histogram's."""
+    trained = demo_scores(tmp_path, tmp_path / "trained", seed)["mAP"]
     untrained = demo_scores(tmp_path, tmp_path / "untrained", seed, "train.epochs=0")["mAP"]
     monkeypatch.setenv("REID_CACHE", str(tmp_path))
     histogram = histogram_map(Demo(seed=seed).default_root())
     print(f"seed {seed}: trained {trained:.3f}, untrained {untrained:.3f}, colour {histogram:.3f}")
-    assert epochs < 12 or 0.4 < trained < 0.85
+    assert 0.4 < trained < 0.85
     assert trained > 3 * untrained
     assert histogram < trained / 2

@@ -32,7 +32,7 @@ def injected(folder: Path, every: int, first: int = 0) -> dict[str, dict[str, li
 def test_a_fault_leaves_no_trace(tmp_path):
     """A kill and a full disk, before and after a few of the calls: resumed, the run has the same
     files. A full disk is told in a sentence and leaves no temporary."""
-    assert injected(tmp_path, every=127, first=11) == {}
+    assert injected(tmp_path, every=83, first=11) == {}
 
 
 @pytest.mark.slow

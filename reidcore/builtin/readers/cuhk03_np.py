@@ -16,7 +16,8 @@ from reidcore.builtin.readers.common import (
     lacking,
     refuse_part,
 )
-from reidcore.contracts.component import Facts, Row
+from reidcore.contracts.component import Row
+from reidcore.contracts.rows import Facts
 from reidcore.contracts.settings import setting
 from reidcore.errors import DataError
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import attrs
 
-from reidcore.contracts.component import Facts, Row
+from reidcore.contracts.component import Row
+from reidcore.contracts.rows import Facts
 from reidcore.contracts.settings import refuse_value, setting
 from reidcore.data.manifest import read_manifest
 from reidcore.errors import OutputError, ReidError

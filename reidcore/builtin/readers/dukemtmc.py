@@ -8,7 +8,8 @@ from pathlib import Path
 import attrs
 
 from reidcore.builtin.readers.common import Counts, NamedPictures
-from reidcore.contracts.component import Facts, Row
+from reidcore.contracts.component import Row
+from reidcore.contracts.rows import Facts
 from reidcore.contracts.settings import setting
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}

@@ -10,7 +10,8 @@ from typing import Literal
 import attrs
 
 from reidcore.builtin.readers.common import Counts, Found, NamedPictures
-from reidcore.contracts.component import Facts, Row
+from reidcore.contracts.component import Row
+from reidcore.contracts.rows import Facts
 from reidcore.contracts.settings import setting
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
