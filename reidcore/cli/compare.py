@@ -46,6 +46,13 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
         help="add how mAP and rank-1 differ from those of each test set's first row, with 95%% "
         "intervals and p, from a paired bootstrap over identities",
     )
+    parser.add_argument(
+        "--against",
+        metavar="RANKING/STAGE",
+        default="",
+        help="with --paired, compare with the first row of this ranking and stage, such as "
+        "reranked/rerank",
+    )
     add_json(parser, ", scores as fractions")
     return compare_command
 
@@ -54,6 +61,8 @@ def compare_command(options: Namespace) -> int:
     """`reid compare`; returns 0. Folders that cannot be compared are named in one error at the
     end, after the others have been shown."""
     check_output(options.csv)
+    if options.against and not options.paired:
+        raise UsageError("--against says what --paired compares with; give --paired too")
     runs: list[Results] = []
     problems: list[ReidError] = []
     for folder in options.folders:
@@ -66,7 +75,7 @@ def compare_command(options: Namespace) -> int:
         if options.paired:
             from reidcore.runfolder.paired import with_differences
 
-            rows = with_differences(rows)
+            rows = with_differences(rows, options.against)
         if options.csv is not None:
             write_atomically(options.csv, as_csv(rows))
         print(as_json(rows) if options.json else as_text(rows, options.median), flush=True)

@@ -13,11 +13,12 @@ import attrs
 import numpy as np
 from numpy.typing import NDArray
 
-from reidcore.errors import UsageError
+from reidcore.errors import UsageError, nearest
 from reidcore.runfolder.comparison import ComparisonRow, Difference
 from reidcore.runfolder.folder import QUERIES
 from reidcore.runfolder.query_files import QueryTable, read_queries
 from reidcore.runfolder.results import Place, repeats_of
+from reidcore.support.wording import few, shortened
 
 DRAWS = 10_000
 """Bootstrap samples."""
@@ -59,21 +60,22 @@ def bootstrap(
     return Difference(float(difference.mean()), low, high, p)
 
 
-def with_differences(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
+def with_differences(rows: Sequence[ComparisonRow], against: str = "") -> list[ComparisonRow]:
     """Return the rows, each with how it differs from the first one of its test set.
 
-    Of a folder of repeats, a query's scores are the means over the repeats. Raises UsageError
-    where a run has no scores of single queries, or other queries, and DataError where they are
-    damaged.
+    against: "RANKING/STAGE" of the row to compare with, "" for any. Of a folder of repeats, a
+    query's scores are the means over the repeats. Raises UsageError where no row is of that ranking
+    and stage, or where a run has no scores of single queries, or other queries, and DataError where
+    they are damaged.
     """
     tables: dict[Path, Mapping[Place, QueryTable]] = {}
-    first: dict[str, ComparisonRow] = {}
+    first = _first(rows, against)
     found = []
     for row in rows:
-        folder = row.results.folder
-        if folder not in tables:
-            tables[folder] = _of_folder(folder)
-        base = first.setdefault(row.place[0], row)
+        base = first[row.place[0]]
+        for one in (row, base):
+            if one.results.folder not in tables:
+                tables[one.results.folder] = _of_folder(one.results.folder)
         mine, other = (_at(tables, one) for one in (row, base))
         if (mine.queries, mine.identity) != (other.queries, other.identity):
             raise UsageError(
@@ -85,6 +87,22 @@ def with_differences(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
             for name, field in PAIRED.items()
         }
         found.append(attrs.evolve(row, differences=scores if row is not base else {}))
+    return found
+
+
+def _first(rows: Sequence[ComparisonRow], against: str) -> dict[str, ComparisonRow]:
+    """{test set: the row that the others are compared with}."""
+    found: dict[str, ComparisonRow] = {}
+    for row in rows:
+        if against in ("", "/".join(row.place[1:])):
+            found.setdefault(row.place[0], row)
+    for row in rows:
+        if row.place[0] not in found:
+            known = list(dict.fromkeys("/".join(one.place[1:]) for one in rows))
+            raise UsageError(
+                f"--against {shortened(against, 60)!r} is no ranking and stage of test set "
+                f"{row.place[0]!r}{nearest(against, known)}; there are {few(known, 12)}"
+            )
     return found
 
 

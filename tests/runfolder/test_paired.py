@@ -119,6 +119,22 @@ def test_differences_are_those_of_the_scores(here, capsys):
     assert float(line["mAP difference"]) == last["mean"] and float(line["mAP p"]) == last["p"]
 
 
+def test_rows_are_compared_with_the_one_that_is_named(here, capsys):
+    """Of the first run; it has no difference itself, those before it have one."""
+    out, _ = compare(capsys, "plain", "wide", "--paired", "--against", "again/rerank", "--json")
+    rows = {(row["run"], row["ranking"], row["stage"]): row for row in json.loads(out)}
+    base = rows.pop(("plain", "again", "rerank"))
+    assert "differences" not in base
+    for row in rows.values():
+        wanted = row["scores"]["mAP"] - base["scores"]["mAP"]
+        assert row["differences"]["mAP"]["mean"] == pytest.approx(wanted, abs=4e-6)
+    _, message = compare(capsys, "plain", "--paired", "--against", "again/rerenk", code=2)
+    assert "is no ranking and stage of test set 'demo', did you mean 'again/rerank'?" in message
+    assert "main/plain" in message
+    _, message = compare(capsys, "plain", "--against", "again/rerank", code=2)
+    assert "--against says what --paired compares with" in message
+
+
 def test_a_run_without_queries_is_told_how_to_get_them(here, capsys):
     (here / "wide" / "queries.csv").unlink()
     _, message = compare(capsys, "plain", "wide", "--paired", code=2)
