@@ -22,14 +22,17 @@ class QueryScores:
         """Add the scores of a trial's queries, in their order."""
         pictures = trial.pictures
         rows = pictures.labelled.rows
-        # Of lists that were drawn for a query, the mean rank.
-        first = scores.first.double().reshape(len(scores.matches), -1).mean(1)
-        columns = (pictures.query, scores.matches, scores.ap, first, scores.inp)
-        for number, matches, ap, rank, inp in zip(*(one.tolist() for one in columns), strict=True):
+        # Of lists that were drawn for a query, the share with a match first, and the mean rank.
+        lists = scores.first.reshape(len(scores.matches), -1)
+        found, first = (lists == 1).double().mean(1), lists.double().mean(1)
+        columns = (pictures.query, scores.matches, scores.ap, found, first, scores.inp)
+        lines = zip(*(one.tolist() for one in columns), strict=True)
+        for number, matches, ap, share, rank, inp in lines:
             identity = rows.names[int(rows.pid[number])]
             name = rows.picture(number).name
             at = (*place, pictures.number, number, name, identity)
-            self._writer.writerow([*at, matches, f"{ap:.6f}", f"{rank:g}", f"{inp:.6f}"])
+            rates = f"{ap:.6f}", f"{share:.6g}", f"{rank:g}", f"{inp:.6f}"
+            self._writer.writerow([*at, matches, *rates])
 
     def text(self) -> str:
         """Return the whole file."""

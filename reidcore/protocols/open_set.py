@@ -66,7 +66,8 @@ class OpenSet(CrossCamera):
     def tasks(self, rows: Sequence[Row]) -> list[Task]:
         ((closed,),) = (task.trials for task in super().tasks(rows))
         wanted = dict.fromkeys(rows[number].pid for number in closed.query)
-        known = [pid for pid in wanted if pid in {rows[number].pid for number in closed.gallery}]
+        there = {rows[number].pid for number in closed.gallery}
+        known = [pid for pid in wanted if pid in there]
         count = round(self.unknown * len(wanted))
         if count >= len(known) or (count == 0 and len(known) == len(wanted)):
             left = len(known) - count

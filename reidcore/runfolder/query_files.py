@@ -27,12 +27,14 @@ COLUMNS = (
     "identity",
     "matches",
     "ap",
+    "found",
     "first",
     "inp",
 )
 """Columns of queries.csv. number: of the query among the pictures of its test set, from 0. matches:
-of the query in its gallery. ap: average precision. first: rank of the first match, from 1; 0
-without one. inp: inverse negative penalty."""
+of the query in its gallery. ap: average precision. found: 1 where the first picture matches, else
+0. first: rank of the first match, from 1, 0 without one. Of lists that a protocol draws for a query
+both are means. inp: inverse negative penalty."""
 
 
 @attrs.frozen(eq=False)
@@ -40,7 +42,7 @@ class QueryTable:
     """Scores of the Q queries of a test set that have a match, under one ranking and stage.
 
     queries: (trial, number) of each. identity: of each, as the data set names it. ap: float64 [Q],
-    average precision. found: float64 [Q], 1 where the first picture matches, else 0.
+    average precision. found: float64 [Q], as in the file.
     """
 
     queries: Sequence[tuple[int, int]]
@@ -67,9 +69,9 @@ def read_queries(path: Path) -> Mapping[Place, QueryTable]:
             if not _number(row, "matches", where):
                 continue
             query = int(_number(row, "trial", where)), int(_number(row, "number", where))
-            ap, first = _number(row, "ap", where), _number(row, "first", where)
+            ap, share = _number(row, "ap", where), _number(row, "found", where)
             place = row["test"], row["ranking"], row["stage"]
-            places.setdefault(place, []).append((query, row["identity"], ap, float(first == 1)))
+            places.setdefault(place, []).append((query, row["identity"], ap, share))
     except csv.Error as error:
         raise DataError(f"{path} is damaged: it is not CSV: {error}") from None
     return {

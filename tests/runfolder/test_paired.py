@@ -16,6 +16,7 @@ from running import TINY
 
 from reidcore.cli.main import main
 from reidcore.errors import DataError, UsageError
+from reidcore.protocols.score_names import metric_of
 from reidcore.runfolder.paired import bootstrap
 from reidcore.runfolder.query_files import read_queries
 
@@ -84,6 +85,22 @@ def test_queries_have_the_scores_means(here):
         assert table.ap.mean() == pytest.approx(score["mAP"], abs=2e-6)
         assert table.found.mean() == pytest.approx(score["rank-1"], abs=2e-6)
         assert len(set(table.identity)) > 1
+
+
+@pytest.mark.parametrize("protocol", ["single_gallery_shot", "open_set"])
+def test_queries_of_protocols_that_draw(here, protocol):
+    """Where lists or galleries are drawn, the means are over the draws, as in the scores."""
+    changed = ["--set", f"data.test.0.protocol={protocol}"]
+    assert main(["eval", "plain", *changed, "--queries", "q.csv", "-o", "scores.json"]) == 0
+    scores = json.loads((here / "scores.json").read_text())["demo"]
+    for (_, ranking, stage), table in read_queries(here / "q.csv").items():
+        for name, values in (("mAP", table.ap), ("rank-1", table.found)):
+            stated = scores[ranking][stage]
+            (score,) = (stated[one] for one in stated if metric_of(one) == name)
+            trials = np.array([trial for trial, _ in table.queries])
+            means = [values[trials == trial].mean() for trial in sorted(set(trials.tolist()))]
+            wanted = score["values"] if isinstance(score, dict) else [score]
+            assert means == pytest.approx(wanted, abs=2e-6)
 
 
 def test_eval_writes_the_same_queries(here):
@@ -155,10 +172,10 @@ def test_other_queries_cannot_be_paired(here, capsys):
     ("line", "words"),
     [
         ("test,ranking\n", "its columns are not"),
-        ("demo,main\n", "line 2 has 2 cells, expected 11"),
-        ("demo,main,plain,0,1,a.png,7,2,much,1,0.5\n", "'much' in the column ap"),
-        ("demo,main,plain,0,1,a.png,7,2,nan,1,0.5\n", "'nan' in the column ap"),
-        ("demo,main,plain,0,-1,a.png,7,2,0.5,1,0.5\n", "'-1' in the column number"),
+        ("demo,main\n", "line 2 has 2 cells, expected 12"),
+        ("demo,main,plain,0,1,a.png,7,2,much,1,1,0.5\n", "'much' in the column ap"),
+        ("demo,main,plain,0,1,a.png,7,2,nan,1,1,0.5\n", "'nan' in the column ap"),
+        ("demo,main,plain,0,-1,a.png,7,2,0.5,1,1,0.5\n", "'-1' in the column number"),
     ],
 )
 def test_a_damaged_file_is_named(here, line, words):
@@ -215,8 +232,8 @@ def test_no_difference_is_not_told_from_chance():
 def test_a_query_without_match_is_left_out(tmp_path):
     """As in the scores, which are means over the queries that have a match."""
     path = tmp_path / "queries.csv"
-    header = "test,ranking,stage,trial,number,query,identity,matches,ap,first,inp\n"
-    lines = ["t,main,plain,0,0,a.png,7,2,0.5,1,0.5\n", "t,main,plain,0,1,b.png,8,0,0,0,0\n"]
+    header = "test,ranking,stage,trial,number,query,identity,matches,ap,found,first,inp\n"
+    lines = ["t,main,plain,0,0,a.png,7,2,0.5,1,1,0.5\n", "t,main,plain,0,1,b.png,8,0,0,0,0,0\n"]
     path.write_text(header + "".join(lines))
     (table,) = read_queries(path).values()
     assert (table.identity, table.ap.tolist(), table.found.tolist()) == (("7",), [0.5], [1.0])
