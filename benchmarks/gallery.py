@@ -137,7 +137,7 @@ def filled(folder: Path, pictures: int) -> Gallery:
         partial = folder / "partial"
         shutil.rmtree(partial, ignore_errors=True)
         made = Gallery.create(run_folder(folder), partial, "float16", "cpu")
-        schema = made.facts.schema()
+        schema = made.origin.schema()
         for start in range(0, pictures, STEP):
             table = rows(schema, start, min(STEP, pictures - start))
             made.tables.append("pictures.lance", made.tables.write("pictures.lance", table))
@@ -167,7 +167,7 @@ def queries(gallery: Gallery, count: int) -> Templates:
 def scorer(gallery: Gallery, query: Templates) -> Scorer:
     """The scorer of the gallery's first ranking."""
     table = gallery.search_run.plan.rankings[0]
-    return Scorer(gallery.search_run, gallery.facts, table, None, query)
+    return Scorer(gallery.search_run, gallery.origin, table, None, query)
 
 
 def show(name: str, seconds: float, beside: float | None = None, words: str = "") -> None:
@@ -287,11 +287,11 @@ def neighbours(folder: Path, pictures: int, repeats: int) -> None:
 def adding(folder: Path, pictures: int, repeats: int) -> None:
     """Ready vectors beside Lance's own writer, and pictures beside the bare network."""
     made = Gallery.create(run_folder(folder), folder / "adding", "float16", "cpu")
-    table = rows(made.facts.schema(), 0, min(pictures, 200_000))
+    table = rows(made.origin.schema(), 0, min(pictures, 200_000))
 
     def own() -> None:
         written = made.tables.write("pictures.lance", table)
-        commit(made.tables, made.facts, [Written((), tuple(range(9)), written, [])])
+        commit(made.tables, made.origin, [Written((), tuple(range(9)), written, [])])
 
     def bare() -> None:
         place = str(folder / "bare.lance")

@@ -59,7 +59,7 @@ def cost(work: Callable[[], object], times: int) -> float:
 def fill(gallery: Gallery, rows: pa.Table, count: int) -> float:
     """Add rows of random vectors, 50,000 at a time; return the processor's seconds."""
     dice, spent = np.random.default_rng(0), 0.0
-    (column,) = gallery.facts.columns
+    (column,) = gallery.origin.columns
     step = len(rows)
     for start in range(0, count, step):
         vectors = dice.standard_normal((step, *column.shape), np.float32)
@@ -94,7 +94,7 @@ def main() -> None:
         search = gallery.search_run
         pictures = plan_run(folder / "run.toml").data.training_rows()
         entries = entries_of([row.path for row in pictures])[:256]
-        extractor = Extractor(search, gallery.facts, pa.schema([]))
+        extractor = Extractor(search, gallery.origin, pa.schema([]))
         extracted = cost(lambda: extractor.extract(entries), options.repeats) / len(entries)
         some = extractor.extract(entries).rows
         rows = some.take(pa.array(np.arange(50_000) % len(some)))

@@ -112,7 +112,7 @@ def contents(world: World, tell: Callable[[object], None]) -> None:
     """Tells the sources that are there, and how many of their maps are not."""
     gallery = world.gallery()
     rows = gallery.tables.open().to_table(columns=["id", "source", "look__vector"])
-    maps = gallery.tables.open_maps(gallery.facts)
+    maps = gallery.tables.open_maps(gallery.origin)
     ids = rows.column("id").to_pylist()
     own = maps.to_table(columns=["id"]).column("id").to_pylist() if maps is not None else ids
     tell(["ids", len(ids), len(set(ids))])

@@ -34,7 +34,7 @@ class StoreScan:
 
     def update(self, view: View) -> None:
         """Put into the database what the gallery has, and take out what it has not."""
-        column = next(one for one in view.facts.columns if one.name == self.store.column)
+        column = next(one for one in view.origin.columns if one.name == self.store.column)
         held, own = self.store.ids(), view.dataset.to_table(columns=["id"]).column(0).to_numpy()
         if len(gone := np.setdiff1d(held, own)):
             self.store.remove(gone)

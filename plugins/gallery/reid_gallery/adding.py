@@ -16,7 +16,7 @@ import pyarrow as pa
 from reid_gallery.extraction import Damaged, Extracted
 from reid_gallery.keeping import require_same
 from reid_gallery.rows import Entry, new_columns
-from reid_gallery.schema import Facts
+from reid_gallery.schema import Origin
 from reid_gallery.tables import Tables
 from reid_gallery.told import told
 
@@ -46,7 +46,7 @@ def missing(dataset: lance.LanceDataset, entries: Sequence[Entry]) -> list[Entry
     return list(wanted.values())
 
 
-def make_columns(tables: Tables, facts: Facts, entries: Iterable[Entry]) -> pa.Schema:
+def make_columns(tables: Tables, origin: Origin, entries: Iterable[Entry]) -> pa.Schema:
     """Give the table the user's columns that it lacks, and return all of them."""
     with tables.lock(), told(tables.place):
         dataset = tables.open()
@@ -55,18 +55,18 @@ def make_columns(tables: Tables, facts: Facts, entries: Iterable[Entry]) -> pa.S
             dataset.add_columns(lacking)
         schema = tables.open().schema
     # identity and tracklet are every gallery's, and come from cells as the user's own do.
-    return facts.extra(schema)
+    return origin.extra(schema)
 
 
-def write(tables: Tables, facts: Facts, found: Extracted) -> Written:
+def write(tables: Tables, origin: Origin, found: Extracted) -> Written:
     """Write a shard's files. Stay in `tables.writing()` until they are committed."""
-    maps = tables.write(facts.maps, found.maps) if found.maps is not None else []
+    maps = tables.write(origin.maps, found.maps) if found.maps is not None else []
     pictures = tables.write(tables.pictures, found.rows)
     ids = tuple(found.rows.column("id").to_pylist())
     return Written(found.entries, ids, pictures, maps, found.damaged)
 
 
-def commit(tables: Tables, facts: Facts, shards: Sequence[Written]) -> list[Written]:
+def commit(tables: Tables, origin: Origin, shards: Sequence[Written]) -> list[Written]:
     """Commit shards, all at once, and return those that were not: another program has added one of
     their pictures in the meantime. What is still missing of them must be extracted anew.
 
@@ -74,24 +74,24 @@ def commit(tables: Tables, facts: Facts, shards: Sequence[Written]) -> list[Writ
     leaves maps that no row names, and no row without its maps.
     """
     with tables.lock():
-        dataset = require_same(tables, facts)
+        dataset = require_same(tables, origin)
         with told(tables.place):
-            late = [shard for shard in shards if _clashes(dataset, tables, facts, shard)]
+            late = [shard for shard in shards if _clashes(dataset, tables, origin, shard)]
         fine = [shard for shard in shards if shard not in late]
-        if facts.maps:
-            tables.append(facts.maps, [one for shard in fine for one in shard.maps])
+        if origin.maps:
+            tables.append(origin.maps, [one for shard in fine for one in shard.maps])
         tables.append(tables.pictures, [one for shard in fine for one in shard.pictures])
     return late
 
 
-def _clashes(dataset: lance.LanceDataset, tables: Tables, facts: Facts, shard: Written) -> bool:
+def _clashes(dataset: lance.LanceDataset, tables: Tables, origin: Origin, shard: Written) -> bool:
     """Whether one of a shard's pictures, or one of its ids, is there by now."""
     if not shard.ids:
         return False
     if len(missing(dataset, shard.entries)) < len(shard.entries):
         return True
     span = f"id >= {min(shard.ids)} AND id <= {max(shard.ids)}"
-    maps = tables.open_maps(facts)
+    maps = tables.open_maps(origin)
     return any(
         np.isin(np.array(shard.ids), _ids(table, span)).any()
         for table in (dataset, maps)

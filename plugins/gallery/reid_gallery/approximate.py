@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from reid_gallery.scan import Best, Nearest, merged
-from reid_gallery.schema import Column, Facts
+from reid_gallery.schema import Column, Origin
 from reid_gallery.scoring import Scorer, taken
 from reid_gallery.searching import View
 from reidcore.errors import UsageError
@@ -24,12 +24,12 @@ MORE = 4
 """Candidates for each that is asked for."""
 
 
-def build_index(dataset: lance.LanceDataset, facts: Facts) -> None:
+def build_index(dataset: lance.LanceDataset, origin: Origin) -> None:
     """Build the index of the first vectors: IVF with product quantization, by cosine where the
     matcher ignores their length, else by Euclidean distance. Raises UsageError where it cannot be
     built."""
-    vectors = [one.matcher for one in facts.columns if not one.wide and len(one.shape) == 1]
-    column = _column(facts, (vectors or [facts.columns[0].matcher])[0])
+    vectors = [one.matcher for one in origin.columns if not one.wide and len(one.shape) == 1]
+    column = _column(origin, (vectors or [origin.columns[0].matcher])[0])
     rows, size = dataset.count_rows(), column.shape[0]
     if rows < LEAST:
         raise UsageError(f"the gallery has {rows} pictures; an index takes at least {LEAST}")
@@ -64,7 +64,7 @@ def approximate(view: View, scorer: Scorer, count: int, condition: str | None) -
             f"the ranking fuses {' and '.join(weights)}; approximate neighbours are those of one "
             "matcher's vectors. Name another ranking, or one with a shortlist"
         )
-    column = _column(view.facts, next(iter(weights)))
+    column = _column(view.origin, next(iter(weights)))
     vectors = np.asarray(scorer.query.parts[column.matcher][column.key].float())
     found = [
         _one(view, scorer.of(place), vectors[place], count, condition)
@@ -79,8 +79,8 @@ def approximate(view: View, scorer: Scorer, count: int, condition: str | None) -
     )
 
 
-def _column(facts: Facts, matcher: str) -> Column:
-    columns = [one for one in facts.columns if one.matcher == matcher]
+def _column(origin: Origin, matcher: str) -> Column:
+    columns = [one for one in origin.columns if one.matcher == matcher]
     if len(columns) != 1 or columns[0].wide or len(columns[0].shape) != 1:
         raise UsageError(
             f"the templates of matcher {matcher!r} are no single vectors, which approximate "

@@ -11,12 +11,12 @@ from typing import Any
 from reid_gallery.approximate import build_index
 from reid_gallery.changing import forget, label, label_each, remove
 from reid_gallery.exporting import export
-from reid_gallery.extraction import facts_of
+from reid_gallery.extraction import origin_of
 from reid_gallery.filters import Filter, quoted
 from reid_gallery.keeping import compact, require_same
 from reid_gallery.progress import Progress
 from reid_gallery.rows import entries_of
-from reid_gallery.schema import Facts
+from reid_gallery.schema import Origin
 from reid_gallery.scoring import MapRows
 from reid_gallery.tables import Tables
 from reid_gallery.told import told
@@ -31,7 +31,7 @@ class Changes:
     """The methods of `reid_gallery.Gallery` that change rows that are there."""
 
     tables: Tables
-    facts: Facts
+    origin: Origin
     place: str
     _device: str
     _run: Path
@@ -69,10 +69,10 @@ class Changes:
         if not labels:
             if entries is None or rows.sql:
                 raise UsageError("give an identity for the rows, or a CSV file with identities")
-            return label_each(self.tables, self.facts, entries)
+            return label_each(self.tables, self.origin, entries)
         if entries is None and not rows.sql:
             raise UsageError("name the rows: by pictures, or by a condition")
-        return label(self.tables, self.facts, labels, rows, entries)
+        return label(self.tables, self.origin, labels, rows, entries)
 
     def remove(
         self,
@@ -94,7 +94,7 @@ class Changes:
         """
         rows = Filter.of(camera, after, before, where)
         entries = None if pictures is None else entries_of(pictures)
-        return remove(self.tables, self.facts, rows, entries)
+        return remove(self.tables, self.origin, rows, entries)
 
     def forget(
         self,
@@ -123,7 +123,7 @@ class Changes:
             where = f"({where}) AND {own}" if where else own
         rows = Filter.of(camera, after, before, where)
         entries = None if pictures is None else entries_of(pictures)
-        return forget(self.tables, self.facts, rows, entries)
+        return forget(self.tables, self.origin, rows, entries)
 
     def compact(self, ann: bool = False) -> None:
         """Merge small fragments, and remove versions older than ten minutes. `add` does it by
@@ -137,10 +137,10 @@ class Changes:
         Raises:
             reidcore.errors.UsageError: there are too few pictures for an index, or no vectors.
         """
-        compact(self.tables, self.facts)
+        compact(self.tables, self.origin)
         if ann:
             with self.tables.lock(), told(self.place):
-                build_index(require_same(self.tables, self.facts), self.facts)
+                build_index(require_same(self.tables, self.origin), self.origin)
 
     def upgrade(
         self, run: Place, drop_missing: bool = False, reporter: Reporter | None = None
@@ -157,13 +157,13 @@ class Changes:
             reidcore.errors.DataError: sources cannot be read; then the gallery is as it was.
         """
         search = load(run, device=self._device)
-        maps = f"maps-{digest_of(search.made_by, self.facts.half)}.lance"
-        new = facts_of(search, self.facts.half, maps)
-        if new.made_by == self.facts.made_by:
+        maps = f"maps-{digest_of(search.made_by, self.origin.half)}.lance"
+        new = origin_of(search, self.origin.half, maps)
+        if new.made_by == self.origin.made_by:
             raise UsageError(f"the gallery {self.place} is of {new.made_by} already")
         shown = Progress(reporter or Silent())
-        count = Upgrade(self.tables, self.facts, new, search).run(drop_missing, shown)
-        self.facts, self._search, self._run, self._maps = new, search, Path(run), None
+        count = Upgrade(self.tables, self.origin, new, search).run(drop_missing, shown)
+        self.origin, self._search, self._run, self._maps = new, search, Path(run), None
         return count
 
     def export(
@@ -188,4 +188,4 @@ class Changes:
         """
         rows = Filter.of(camera, after, before, where)
         with told(self.place):
-            return export(self.tables.open(), self.facts, Path(file), rows, vectors)
+            return export(self.tables.open(), self.origin, Path(file), rows, vectors)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from reid_gallery.filters import Filter, quoted
 from reid_gallery.keeping import alone, listed, purge, require_same, sweep
 from reid_gallery.rows import Entry
-from reid_gallery.schema import Facts
+from reid_gallery.schema import Origin
 from reid_gallery.tables import Tables
 from reid_gallery.told import told
 from reidcore.errors import UsageError
@@ -43,14 +43,14 @@ def _ids(dataset: lance.LanceDataset, pictures: Sequence[Entry]) -> dict[bytes, 
 
 def label(
     tables: Tables,
-    facts: Facts,
+    origin: Origin,
     labels: dict[str, str | None],
     rows: Filter,
     pictures: Sequence[Entry] | None,
 ) -> int:
     """Give rows an identity or a tracklet, in one commit, and return how many there are."""
     with tables.lock(), told(tables.place):
-        dataset = require_same(tables, facts)
+        dataset = require_same(tables, origin)
         condition = chosen(dataset, rows, pictures)
         values = {key: "NULL" if value is None else quoted(value) for key, value in labels.items()}
         count = dataset.count_rows(filter=condition)
@@ -59,7 +59,7 @@ def label(
         return int(count)
 
 
-def label_each(tables: Tables, facts: Facts, pictures: Sequence[Entry]) -> int:
+def label_each(tables: Tables, origin: Origin, pictures: Sequence[Entry]) -> int:
     """Give each picture the identity and tracklet of its own cells, where these are not empty, and
     return how many rows changed. Raises UsageError if no picture has such cells."""
     labels = {
@@ -72,7 +72,7 @@ def label_each(tables: Tables, facts: Facts, pictures: Sequence[Entry]) -> int:
             "for all of them with --identity"
         )
     with tables.lock(), told(tables.place):
-        dataset = require_same(tables, facts)
+        dataset = require_same(tables, origin)
         by_id = {number: labels[key] for key, number in _ids(dataset, pictures).items()}
         wanted = [number for number, cells in by_id.items() if cells]
         for start in range(0, len(wanted), AT_ONCE):
@@ -91,28 +91,28 @@ def _labelled(rows: pa.Table, labels: dict[int, dict[str, str]]) -> pa.Table:
     return rows
 
 
-def remove(tables: Tables, facts: Facts, rows: Filter, pictures: Sequence[Entry] | None) -> int:
+def remove(tables: Tables, origin: Origin, rows: Filter, pictures: Sequence[Entry] | None) -> int:
     """Remove rows in one commit, and return how many. Their bytes stay until `purge`."""
     with tables.lock(), told(tables.place):
-        return _remove(tables, facts, rows, pictures)
+        return _remove(tables, origin, rows, pictures)
 
 
-def _remove(tables: Tables, facts: Facts, rows: Filter, pictures: Sequence[Entry] | None) -> int:
-    dataset = require_same(tables, facts)
+def _remove(tables: Tables, origin: Origin, rows: Filter, pictures: Sequence[Entry] | None) -> int:
+    dataset = require_same(tables, origin)
     condition = chosen(dataset, rows, pictures)
     if condition is None:
         raise UsageError("name the rows: by pictures, or by --where and the like")
     count = int(dataset.count_rows(filter=condition))
     if count:
         dataset.delete(condition)
-        sweep(tables, facts)
+        sweep(tables, origin)
     return count
 
 
-def forget(tables: Tables, facts: Facts, rows: Filter, pictures: Sequence[Entry] | None) -> int:
+def forget(tables: Tables, origin: Origin, rows: Filter, pictures: Sequence[Entry] | None) -> int:
     """Remove rows, and their bytes from disk with all that an earlier removal has left, and return
     how many rows there were. Waits for those who are adding at the moment."""
     with alone(tables) as locked, told(tables.place):
-        count = _remove(tables, facts, rows, pictures)
-        purge(tables, facts, locked)
+        count = _remove(tables, origin, rows, pictures)
+        purge(tables, origin, locked)
         return count

@@ -32,11 +32,11 @@ def create(options: Namespace) -> int:
     from reid_gallery.gallery import Gallery
 
     gallery = Gallery.create(options.folder, options.gallery, options.precision, options.device)
-    size = sum(column.bytes for column in gallery.facts.columns)
+    size = sum(column.bytes for column in gallery.origin.columns)
     show(
         options,
-        {"place": gallery.place, "made_by": gallery.facts.made_by, "bytes_per_picture": size},
-        f"made {options.gallery} for {gallery.facts.made_by}: {size:,} bytes of templates a "
+        {"place": gallery.place, "made_by": gallery.origin.made_by, "bytes_per_picture": size},
+        f"made {options.gallery} for {gallery.origin.made_by}: {size:,} bytes of templates a "
         "picture",
     )
     return 0

@@ -61,8 +61,8 @@ def upgrade(options: Namespace) -> int:
         shown.close()
     show(
         options,
-        {"pictures": count, "made_by": gallery.facts.made_by},
-        f"{options.gallery} has {count} pictures by {gallery.facts.made_by}",
+        {"pictures": count, "made_by": gallery.origin.made_by},
+        f"{options.gallery} has {count} pictures by {gallery.origin.made_by}",
     )
     return 0
 

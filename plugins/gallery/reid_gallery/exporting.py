@@ -12,7 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from reid_gallery.filters import Filter
-from reid_gallery.schema import Facts
+from reid_gallery.schema import Origin
 from reid_gallery.told import told
 from reidcore.errors import OutputError, UsageError
 from reidcore.tools import check_output
@@ -21,7 +21,7 @@ KINDS = (".csv", ".parquet")
 
 
 def export(
-    dataset: lance.LanceDataset, facts: Facts, file: Path, rows: Filter, vectors: bool = False
+    dataset: lance.LanceDataset, origin: Origin, file: Path, rows: Filter, vectors: bool = False
 ) -> int:
     """Write rows into a file, which appears when it is complete, and return how many.
 
@@ -34,7 +34,7 @@ def export(
         raise UsageError("a CSV file holds no vectors; export them as .parquet")
     check_output(file)
     condition = rows.check(dataset)
-    narrow = [column.name for column in facts.columns if not column.wide]
+    narrow = [column.name for column in origin.columns if not column.wide]
     names = [
         name
         for name in dataset.schema.names

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from reid_gallery.rows import Entry, column
-from reid_gallery.schema import BASE, Column, Facts, template_columns
+from reid_gallery.schema import BASE, Column, Origin, template_columns
 from reid_gallery.tables import MAPS
 from reidcore.errors import DataError, ReidError
 from reidcore.tools import Search, Templates, open_picture
@@ -43,7 +43,7 @@ class Extractor:
     """Makes rows of pictures by a run. extra: the user's columns that the gallery has."""
 
     search: Search
-    facts: Facts
+    origin: Origin
     extra: pa.Schema
 
     def extract(
@@ -101,8 +101,8 @@ class Extractor:
             "modality": _texts([entry.row.modality for entry in entries]),
             "added": pa.array([now] * len(entries), BASE.field("added").type),
         }
-        schema = self.facts.schema(self.extra)
-        columns = {one.name: one for one in self.facts.columns}
+        schema = self.origin.schema(self.extra)
+        columns = {one.name: one for one in self.origin.columns}
         names = [entry.row.name for entry in entries]
 
         def array(field: pa.Field) -> pa.Array:
@@ -114,8 +114,8 @@ class Extractor:
 
         rows = pa.table([array(field) for field in schema], schema=schema)
         maps = None
-        if self.facts.maps:
-            wide = self.facts.maps_schema()
+        if self.origin.maps:
+            wide = self.origin.maps_schema()
             maps = pa.table([array(field) for field in wide], schema=wide)
         return Extracted(tuple(entries), rows, maps, damaged)
 
@@ -141,7 +141,7 @@ class Extractor:
                 f"the template {column.matcher}.{column.key} of picture "
                 f"{names[int((~good).argmax())]} is not finite as {column.stored}; nothing can be "
                 "ranked by it"
-                + ("; make the gallery with --precision float32" if self.facts.half else "")
+                + ("; make the gallery with --precision float32" if self.origin.half else "")
             )
         return pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), type=kind)
 
@@ -193,13 +193,13 @@ def ignores_length(search: Search, matcher: str) -> bool:
     return bool(torch.allclose(own, (1 - units[0] @ units[1].T) / 2, atol=1e-5))
 
 
-def facts_of(search: Search, half: bool, maps: str = MAPS) -> Facts:
-    """Return the facts of a new gallery for a run. maps: a name for the table of wide templates."""
+def origin_of(search: Search, half: bool, maps: str = MAPS) -> Origin:
+    """Return the origin of a new gallery. maps: a name for the table of wide templates."""
     names = dict.fromkeys(name for table in search.plan.rankings for name in table.matchers)
     specs = {name: search.plan.matching(name).template for name in names}
     unit = frozenset(name for name in names if ignores_length(search, name))
     columns = template_columns(specs, unit, half)
-    return Facts(
+    return Origin(
         search.plan.runfile.name,
         str(search.folder.absolute()),
         search.made_by,

@@ -13,14 +13,14 @@ from reid_gallery.adding import Written, commit, make_columns, missing, write
 from reid_gallery.answers import Answer
 from reid_gallery.approximate import approximate
 from reid_gallery.changes import Changes, Place
-from reid_gallery.extraction import Damaged, Extractor, facts_of
+from reid_gallery.extraction import Damaged, Extractor, origin_of
 from reid_gallery.filters import Filter
 from reid_gallery.information import information
 from reid_gallery.keeping import compact, require_same
 from reid_gallery.progress import Progress
 from reid_gallery.request import Request
 from reid_gallery.rows import Entry, entries_of
-from reid_gallery.schema import Facts
+from reid_gallery.schema import Origin
 from reid_gallery.scoring import LostMaps, MapRows
 from reid_gallery.searching import Scan, Searcher, View, scan
 from reid_gallery.tables import Tables, located
@@ -51,7 +51,7 @@ class Gallery(Changes):
 
     Attributes:
         place: the absolute path of the folder, or the URI.
-        facts: the run, and the columns of templates.
+        origin: the run, and the columns of templates.
         scan: finds each query's nearest rows; set `RayScan` or `StoreScan` in its place.
     """
 
@@ -59,8 +59,8 @@ class Gallery(Changes):
         self.tables = tables
         self.place = tables.place
         with told(tables.place):
-            self.facts = Facts.read(tables.open().schema, tables.place)
-        self._run = Path(run) if run is not None else Path(self.facts.folder)
+            self.origin = Origin.read(tables.open().schema, tables.place)
+        self._run = Path(run) if run is not None else Path(self.origin.folder)
         self._device = device
         self.scan: Scan = scan
         self._search: Search | None = None
@@ -115,7 +115,7 @@ class Gallery(Changes):
         if tables.exists():
             raise UsageError(f"there is a gallery at {tables.place} already; name a new folder")
         search = load(run, device=device)
-        tables.create(facts_of(search, precision == "float16"))
+        tables.create(origin_of(search, precision == "float16"))
         gallery = cls(tables, run, device)
         gallery._search = search
         return gallery
@@ -126,9 +126,9 @@ class Gallery(Changes):
         the one that made the templates."""
         if self._search is None:
             search = load(self._run, device=self._device)
-            if search.made_by != self.facts.made_by:
+            if search.made_by != self.origin.made_by:
                 raise UsageError(
-                    f"the gallery {self.place} was made by {self.facts.made_by}, and {self._run} "
+                    f"the gallery {self.place} was made by {self.origin.made_by}, and {self._run} "
                     f"is {search.made_by}: their templates cannot be compared. Name the gallery's "
                     "own run, or extract all pictures anew with `reid gallery upgrade --run`"
                 )
@@ -154,13 +154,13 @@ class Gallery(Changes):
         entries = entries_of(pictures)
         _require_places(entries)
         shown = Progress(reporter or Silent())
-        extra = make_columns(self.tables, self.facts, entries)
+        extra = make_columns(self.tables, self.origin, entries)
         with told(self.place):
             wanted = missing(self.tables.open(), entries)
         skipped = len(entries) - len(wanted)
         if not wanted:
             return Added(0, skipped, ())
-        extractor = Extractor(self.search_run, self.facts, extra)
+        extractor = Extractor(self.search_run, self.origin, extra)
         shown.start(len(wanted))
         added = 0
         damaged: list[Damaged] = []
@@ -172,15 +172,15 @@ class Gallery(Changes):
             while shard:
                 with self.tables.writing():
                     found = extractor.extract(shard, shown.at(start))
-                    written = write(self.tables, self.facts, found)
-                    late: list[Written] = commit(self.tables, self.facts, [written])
+                    written = write(self.tables, self.origin, found)
+                    late: list[Written] = commit(self.tables, self.origin, [written])
                 if not late:
                     added += len(written.ids)
                     damaged += written.damaged
                     break
                 with told(self.place):
                     shard = missing(self.tables.open(), shard)
-        compact(self.tables, self.facts, always=False)
+        compact(self.tables, self.origin, always=False)
         return Added(added, len(entries) - added - len(damaged), tuple(damaged))
 
     def search(
@@ -238,12 +238,12 @@ class Gallery(Changes):
 
     def info(self) -> dict[str, Any]:
         """Return counts, sizes and origin of the gallery: `pictures`, `fragments`, `bytes`, ..."""
-        return information(self.tables, self.facts)
+        return information(self.tables, self.origin)
 
     def _changed(self, view: View) -> bool:
         """Whether there is a newer version than a view's, whose files may have been removed."""
         current = self.tables.open().version != view.dataset.version
-        maps = self.tables.open_maps(self.facts)
+        maps = self.tables.open_maps(self.origin)
         return current or (
             maps is not None and view.maps is not None and maps.version != view.maps.dataset.version
         )
@@ -262,14 +262,14 @@ class Gallery(Changes):
 
     def view(self) -> View:
         """Return the tables as they are now."""
-        dataset = require_same(self.tables, self.facts)
-        maps = self.tables.open_maps(self.facts)
+        dataset = require_same(self.tables, self.origin)
+        maps = self.tables.open_maps(self.origin)
         if maps is None:
-            return View(dataset, self.facts, None)
+            return View(dataset, self.origin, None)
         if self._maps is None or self._maps[0] != maps.version:
             with told(self.place):
                 self._maps = maps.version, MapRows.of(maps)
-        return View(dataset, self.facts, self._maps[1])
+        return View(dataset, self.origin, self._maps[1])
 
     def __len__(self) -> int:
         with told(self.place):

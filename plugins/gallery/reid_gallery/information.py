@@ -11,35 +11,35 @@ import lance
 import pyarrow.compute as pc
 
 from reid_gallery.filters import cameras
-from reid_gallery.schema import Facts
+from reid_gallery.schema import Origin
 from reid_gallery.tables import Tables
 from reid_gallery.told import told
 
 
-def information(tables: Tables, facts: Facts) -> dict[str, Any]:
+def information(tables: Tables, origin: Origin) -> dict[str, Any]:
     """Return counts, sizes and origin of a gallery, as JSON holds them."""
     with told(tables.place):
         dataset = tables.open()
-        maps = tables.open_maps(facts)
+        maps = tables.open_maps(origin)
         times = _range(dataset, "time")
         return {
             "place": tables.place,
-            "run": facts.run,
-            "run_folder": facts.folder,
-            "made_by": facts.made_by,
-            "precision": "float16" if facts.half else "float32",
+            "run": origin.run,
+            "run_folder": origin.folder,
+            "made_by": origin.made_by,
+            "precision": "float16" if origin.half else "float32",
             "pictures": dataset.count_rows(),
             "identities": _distinct(dataset, "identity"),
             "labelled": dataset.count_rows(filter="identity IS NOT NULL"),
             "cameras": cameras(dataset),
             "first_time": times[0],
             "last_time": times[1],
-            "columns": [field.name for field in facts.extra(dataset.schema)],
+            "columns": [field.name for field in origin.extra(dataset.schema)],
             "fragments": len(dataset.get_fragments()),
             "map_fragments": 0 if maps is None else len(maps.get_fragments()),
             "versions": len(dataset.versions()),
             "bytes": size_of(tables),
-            "bytes_per_picture": sum(column.bytes for column in facts.columns),
+            "bytes_per_picture": sum(column.bytes for column in origin.columns),
         }
 
 

@@ -13,7 +13,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 
-from reid_gallery.schema import Facts
+from reid_gallery.schema import Origin
 from reid_gallery.tables import Tables
 from reid_gallery.told import told
 from reidcore.errors import DataError
@@ -64,26 +64,26 @@ def compact_table(dataset: lance.LanceDataset, whole: bool = False) -> None:
     )
 
 
-def compact(tables: Tables, facts: Facts, always: bool = True) -> None:
+def compact(tables: Tables, origin: Origin, always: bool = True) -> None:
     """Merge small fragments and remove versions older than ten minutes. always: also where there
     are few of them."""
     with tables.lock(), told(tables.place):
-        for dataset in every(tables, facts):
+        for dataset in every(tables, origin):
             if always or is_scattered(dataset):
                 compact_table(dataset)
                 dataset.cleanup_old_versions(PAST)
 
 
-def every(tables: Tables, facts: Facts) -> list[lance.LanceDataset]:
+def every(tables: Tables, origin: Origin) -> list[lance.LanceDataset]:
     """Return both tables, or the one."""
-    maps = tables.open_maps(facts)
+    maps = tables.open_maps(origin)
     return [tables.open(), *([maps] if maps is not None else [])]
 
 
-def sweep(tables: Tables, facts: Facts) -> None:
+def sweep(tables: Tables, origin: Origin) -> None:
     """Remove maps that no picture names: of removed pictures, and of killed programs. Hold the
     gallery's lock."""
-    maps = tables.open_maps(facts)
+    maps = tables.open_maps(origin)
     if maps is None:
         return
     ids = tables.open().to_table(columns=["id"]).column("id").to_numpy()
@@ -98,13 +98,13 @@ def listed(ids: np.ndarray | list[int]) -> str:
     return f"id IN ({', '.join(map(str, ids))})" if len(ids) else "false"
 
 
-def purge(tables: Tables, facts: Facts, locked: bool) -> None:
+def purge(tables: Tables, origin: Origin, locked: bool) -> None:
     """Remove from disk everything but the rows that are there: rows that were removed, old
     versions, files that were never committed, and what an upgrade has left. Hold the gallery by
     `alone`. locked: whether it is held; if not, files that were never committed stay a week, since
     somebody may be writing them."""
-    sweep(tables, facts)
-    for dataset in every(tables, facts):
+    sweep(tables, origin)
+    for dataset in every(tables, origin):
         indexes = [index.name for index in dataset.describe_indices()]
         for name in indexes:  # they hold copies of what was removed
             dataset.drop_index(name)
@@ -117,15 +117,15 @@ def purge(tables: Tables, facts: Facts, locked: bool) -> None:
         )
     if tables.folder is not None:
         for folder in tables.folder.glob("*.lance"):
-            if folder.name not in (tables.pictures, facts.maps):
+            if folder.name not in (tables.pictures, origin.maps):
                 shutil.rmtree(folder)
 
 
-def require_same(tables: Tables, facts: Facts) -> lance.LanceDataset:
+def require_same(tables: Tables, origin: Origin) -> lance.LanceDataset:
     """Return the table of pictures. Raises DataError where another program has upgraded the gallery
     since it was opened."""
     dataset = tables.open()
-    if Facts.read(dataset.schema, tables.place) != facts:
+    if Origin.read(dataset.schema, tables.place) != origin:
         raise DataError(
             f"the gallery {tables.place} has been upgraded to another run meanwhile; open it again"
         )

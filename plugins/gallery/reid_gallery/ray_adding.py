@@ -21,7 +21,7 @@ from reid_gallery.gallery import Added, Gallery
 from reid_gallery.keeping import compact
 from reid_gallery.ray_cluster import connected, ended, gpus, loaded, slots, unwrapped
 from reid_gallery.rows import Entry, entries_of
-from reid_gallery.schema import Facts
+from reid_gallery.schema import Origin
 from reid_gallery.tables import Tables
 from reid_gallery.told import told
 from reidcore.errors import ReidError, UsageError
@@ -48,11 +48,11 @@ class _Shard:
 class Worker:
     """What an actor does: it has the run, and makes and writes the rows of shards.
 
-    run: the run folder, as every machine sees it. facts: of the gallery, whose run it must be.
+    run: the run folder, as every machine sees it. origin: of the gallery, whose run it must be.
     """
 
-    def __init__(self, tables: Tables, facts: Facts, extra: pa.Schema, run: str, device: str):
-        self._tables, self._facts, self._extra = tables, facts, extra
+    def __init__(self, tables: Tables, origin: Origin, extra: pa.Schema, run: str, device: str):
+        self._tables, self._origin, self._extra = tables, origin, extra
         self._run, self._device = run, device
         self._extractor: Extractor | None = None
 
@@ -62,15 +62,15 @@ class Worker:
         # Not in __init__, whose errors Ray takes for a death.
         if self._extractor is None:
             torch.set_num_threads(1)
-            search = loaded(self._run, self._device, self._facts)
-            self._extractor = Extractor(search, self._facts, self._extra)
+            search = loaded(self._run, self._device, self._origin)
+            self._extractor = Extractor(search, self._origin, self._extra)
         return os.getpid()
 
     def written(self, entries: Sequence[Entry], first: int) -> Written:
         """Write a shard's files. first: the id of its first row."""
         assert self._extractor is not None
         found = self._extractor.extract(list(entries))
-        return write(self._tables, self._facts, numbered(found, first))
+        return write(self._tables, self._origin, numbered(found, first))
 
 
 def numbered(found: Extracted, first: int) -> Extracted:
@@ -110,7 +110,7 @@ def add_with_ray(
         if entry.row.path.startswith("memory-") or entry.row.opener is not None:
             raise UsageError(f"{entry.row.name} is no file, so other machines cannot read it")
     ray = connected(address)
-    extra = make_columns(gallery.tables, gallery.facts, entries)
+    extra = make_columns(gallery.tables, gallery.origin, entries)
     with told(gallery.place):
         wanted = missing(gallery.tables.open(), entries)
     added, damaged = 0, list[Damaged]()
@@ -122,14 +122,14 @@ def add_with_ray(
                 added, damaged = added + count, damaged + bad
         finally:
             pool.end()
-        compact(gallery.tables, gallery.facts, always=False)
+        compact(gallery.tables, gallery.origin, always=False)
     return Added(added, len(entries) - added - len(damaged), tuple(damaged))
 
 
 def _round(gallery: Gallery, pool: _Pool, entries: list[Entry]) -> tuple[int, list[Damaged]]:
     """Extract and commit; what another program has added in the meantime is left to it. Where
     something fails, what is done is committed first."""
-    tables, facts = gallery.tables, gallery.facts
+    tables, origin = gallery.tables, gallery.origin
     added, damaged = 0, list[Damaged]()
     while entries:
         done: list[Written] = []
@@ -137,7 +137,7 @@ def _round(gallery: Gallery, pool: _Pool, entries: list[Entry]) -> tuple[int, li
             try:
                 pool.extract(entries, done)
             finally:
-                late = commit(tables, facts, done)
+                late = commit(tables, origin, done)
         kept = [one for one in done if one not in late]
         added += sum(len(one.ids) for one in kept)
         damaged += [bad for one in kept for bad in one.damaged]
@@ -156,7 +156,7 @@ class _Pool:
         count, self._asked = slots(ray, device, 1, -(-total // SHARD))
         kind = ray.remote(max_restarts=0, **self._asked)(Worker)
         folder = str(gallery.search_run.folder.absolute())
-        self._make = lambda: kind.remote(gallery.tables, gallery.facts, extra, folder, device)
+        self._make = lambda: kind.remote(gallery.tables, gallery.origin, extra, folder, device)
         self._pings: dict[Any, Any] = {}
         self._idle: list[Any] = []
         self._busy: dict[Any, tuple[Any, _Shard]] = {}

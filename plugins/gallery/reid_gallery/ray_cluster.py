@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from reid_gallery.schema import Facts
+from reid_gallery.schema import Origin
 from reidcore.errors import UsageError
 from reidcore.tools import Search, load
 
@@ -55,12 +55,12 @@ def _knock(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), 10).close()
 
 
-def loaded(run: str, device: str, facts: Facts) -> Search:
+def loaded(run: str, device: str, origin: Origin) -> Search:
     """Return the run of a gallery, on an actor's machine. Raises UsageError for another run."""
     search = load(run, device=device)
-    if search.made_by != facts.made_by:
+    if search.made_by != origin.made_by:
         raise UsageError(
-            f"the gallery was made by {facts.made_by}, and {run} is {search.made_by} on another "
+            f"the gallery was made by {origin.made_by}, and {run} is {search.made_by} on another "
             "machine of the cluster; copy the same run folder to all"
         )
     return search

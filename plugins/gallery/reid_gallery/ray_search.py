@@ -13,7 +13,7 @@ import torch
 from reid_gallery.gallery import Gallery
 from reid_gallery.ray_cluster import connected, ended, loaded, slots, started, unwrapped
 from reid_gallery.scan import Best, Nearest, fragments_of, merged, search_tiles, tiles
-from reid_gallery.schema import Facts
+from reid_gallery.schema import Origin
 from reid_gallery.scoring import MapRows, Range, Scorer
 from reid_gallery.searching import View
 from reid_gallery.tables import Tables
@@ -41,8 +41,8 @@ class Asked:
 class Keeper:
     """What an actor does: it has the run and some fragments, and searches these."""
 
-    def __init__(self, tables: Tables, facts: Facts, run: str, device: str, threads: int):
-        self._tables, self._facts = tables, facts
+    def __init__(self, tables: Tables, origin: Origin, run: str, device: str, threads: int):
+        self._tables, self._origin = tables, origin
         self._run, self._device, self._threads = run, device, threads
         self._search: Search | None = None
         self._view: tuple[tuple[int, int], View] | None = None
@@ -56,7 +56,7 @@ class Keeper:
         if self._search is None:
             # Another number of threads might add up products in another order.
             torch.set_num_threads(self._threads)
-            self._search = loaded(self._run, self._device, self._facts)
+            self._search = loaded(self._run, self._device, self._origin)
         return os.getpid()
 
     def ranges(self, asked: Asked, fragments: Sequence[int]) -> dict[str, Range]:
@@ -77,12 +77,12 @@ class Keeper:
         if self._view is None or self._view[0] != asked.versions:
             own, wide = asked.versions
             dataset = self._tables.open().checkout_version(own)
-            maps = self._tables.open_maps(self._facts)
+            maps = self._tables.open_maps(self._origin)
             rows = MapRows.of(maps.checkout_version(wide)) if maps is not None else None
-            self._view = asked.versions, View(dataset, self._facts, rows)
+            self._view = asked.versions, View(dataset, self._origin, rows)
             self._kept, self._bytes = {}, 0
         view = self._view[1]
-        return Scorer(self._search, self._facts, asked.table, view.maps, asked.query)
+        return Scorer(self._search, self._origin, asked.table, view.maps, asked.query)
 
     def _batches(
         self, asked: Asked, fragments: Sequence[int], scorer: Scorer
@@ -132,7 +132,7 @@ class RayScan:
         self._count, self._asked = slots(self._ray, device, threads, max(1, fragments))
         kind = self._ray.remote(max_restarts=0, **self._asked)(Keeper)
         folder = str(run.folder.absolute())
-        given = gallery.tables, gallery.facts, folder, device, threads
+        given = gallery.tables, gallery.origin, folder, device, threads
         self._make = lambda: kind.remote(*given)
         self._actors = started(self._ray, self._make, self._count, self._asked)
 

@@ -1,6 +1,6 @@
 """What a gallery is: the run that made its templates, and the columns of its two tables.
 
-The facts lie as JSON in the metadata of the table `pictures.lance`, so that they change in the same
+Its origin lies as JSON in the metadata of the table `pictures.lance`, so that it changes in the same
 commit as the rows. Wide templates, such as maps of pairwise matchers, have a table of their own.
 """
 
@@ -93,7 +93,7 @@ def _columns(values: Iterable[Column]) -> tuple[Column, ...]:
 
 
 @attrs.frozen
-class Facts:
+class Origin:
     """What is true of a gallery whatever pictures it holds.
 
     Attributes:
@@ -131,12 +131,12 @@ class Facts:
         return pa.schema([BASE.field("id"), *wide])
 
     def text(self) -> str:
-        """Return the facts as JSON."""
+        """Return the origin as JSON."""
         return json.dumps({"layout": LAYOUT, **attrs.asdict(self)})
 
     @classmethod
-    def read(cls, schema: pa.Schema, place: str) -> Facts:
-        """Return the facts in a table's metadata. place: of the gallery, for messages.
+    def read(cls, schema: pa.Schema, place: str) -> Origin:
+        """Return the origin in a table's metadata. place: of the gallery, for messages.
 
         Raises DataError where another program wrote the table, UsageError for a newer layout.
         """
@@ -147,15 +147,15 @@ class Facts:
                 "which run made its vectors; its columns are " + ", ".join(schema.names[:20])
             )
         try:
-            facts = json.loads(content)
-            layout = facts.pop("layout")
+            origin = json.loads(content)
+            layout = origin.pop("layout")
             if layout > LAYOUT:
                 raise UsageError(
                     f"the gallery {place} has layout {layout}, and this program reads layout "
                     f"{LAYOUT}; upgrade reid-plugin-gallery"
                 )
-            facts["columns"] = [Column(**one) for one in facts["columns"]]
-            return cls(**facts)
+            origin["columns"] = [Column(**one) for one in origin["columns"]]
+            return cls(**origin)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"the gallery {place} is damaged: its description: {error}") from None
 

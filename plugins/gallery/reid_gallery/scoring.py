@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from reid_gallery.scan import Parts, Score, tensors
-from reid_gallery.schema import Column, Facts
+from reid_gallery.schema import Column, Origin
 from reidcore.errors import DataError
 from reidcore.tools import Search, Templates, compute_distances, make_fusion
 
@@ -70,7 +70,7 @@ class Scorer:
     """Scores rows by a ranking without its shortlist and postprocessors, or by one matcher."""
 
     search: Search
-    facts: Facts
+    origin: Origin
     table: Any
     maps: MapRows | None
     query: Templates
@@ -90,7 +90,7 @@ class Scorer:
 
     def columns(self, wide: bool = False) -> list[Column]:
         """Return the columns that are read."""
-        return self.facts.of(self._names, wide)
+        return self.origin.of(self._names, wide)
 
     def score(self) -> Score:
         """Return what scores tiles."""
@@ -143,12 +143,12 @@ class Scorer:
     ) -> Parts:
         """Return templates of rows as their matchers take them."""
         names = frozenset(matchers)
-        narrow, wide = self.facts.of(names, False), self.facts.of(names, True)
+        narrow, wide = self.origin.of(names, False), self.origin.of(names, True)
         found = tensors(rows, narrow)
         if wide:
             assert self.maps is not None
             found |= tensors(self.maps.take(ids, wide), wide)
-        dtypes = {(one.matcher, one.key): getattr(torch, one.dtype) for one in self.facts.columns}
+        dtypes = {(one.matcher, one.key): getattr(torch, one.dtype) for one in self.origin.columns}
         return {
             matcher: {key: value.to(dtypes[matcher, key]) for key, value in template.items()}
             for matcher, template in found.items()

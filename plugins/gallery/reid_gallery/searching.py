@@ -16,7 +16,7 @@ from reid_gallery.answers import Answer, Match
 from reid_gallery.request import Request
 from reid_gallery.rows import key_of, row_of
 from reid_gallery.scan import Best, Nearest, fragments_of, search_tiles, tiles
-from reid_gallery.schema import BASE, Facts
+from reid_gallery.schema import BASE, Origin
 from reid_gallery.scoring import MapRows, Scorer, taken
 from reidcore.errors import DataError, UsageError, nearest
 from reidcore.tools import Search, Templates
@@ -32,7 +32,7 @@ class View:
     """One version of a gallery's tables, as a search reads them."""
 
     dataset: lance.LanceDataset
-    facts: Facts
+    origin: Origin
     maps: MapRows | None
 
 
@@ -122,15 +122,15 @@ class Searcher:
             table = attrs.evolve(
                 table, matcher=table.shortlist.by, fuse={}, scale="none", shortlist=None
             )
-        return Scorer(self.search, self.view.facts, table, self.view.maps, query)
+        return Scorer(self.search, self.view.origin, table, self.view.maps, query)
 
     def _candidates(self, best: Best, table: Any) -> Candidates:
         """Read the rows that a scan has found, with the templates that the ranking needs."""
         rows, back = np.unique(best.row, return_inverse=True)
         absent = rows < 0
-        facts = self.view.facts
+        origin = self.view.origin
         names = [*(name for name in self.view.dataset.schema.names if "__" not in name)]
-        narrow = [one.name for one in facts.of(frozenset(table.matchers), False)]
+        narrow = [one.name for one in origin.of(frozenset(table.matchers), False)]
         found = taken(self.view.dataset, rows[~absent], [*names, *narrow])
         order = np.argsort(found.column("id").to_numpy(), kind="stable")
         place = np.full(len(rows), -1)
@@ -227,7 +227,7 @@ class Candidates:
     ) -> list[list[float | None]]:
         """The probability that each query and each of its matches are of one identity, None where
         the run has kept no training pairs."""
-        wide = searcher.view.facts.of(table.weights, True)
+        wide = searcher.view.origin.of(table.weights, True)
         # Maps are so large that they are held for one query at a time.
         step = 1 if wide else max(1, len(lists))
         found: list[list[float | None]] = []

@@ -14,7 +14,7 @@ import pyarrow as pa
 from lance.fragment import write_fragments
 
 from reid_gallery.locks import COMMIT, FILES, GATE, held
-from reid_gallery.schema import VERSION, Facts
+from reid_gallery.schema import VERSION, Origin
 from reid_gallery.told import GONE, told
 from reidcore.errors import DataError, UsageError
 
@@ -83,13 +83,13 @@ class Tables:
             )
         return found
 
-    def open_maps(self, facts: Facts) -> lance.LanceDataset | None:
+    def open_maps(self, origin: Origin) -> lance.LanceDataset | None:
         """Return the table of wide templates; None for a gallery without."""
-        if not facts.maps:
+        if not origin.maps:
             return None
-        found = self._dataset(facts.maps)
+        found = self._dataset(origin.maps)
         if found is None:
-            raise DataError(f"the gallery {self.place} is damaged: {facts.maps} is missing")
+            raise DataError(f"the gallery {self.place} is damaged: {origin.maps} is missing")
         return found
 
     def _dataset(self, name: str) -> lance.LanceDataset | None:
@@ -105,16 +105,16 @@ class Tables:
     def _has_files(self, name: str) -> bool:
         return self.folder is not None and any((self.folder / name).glob("_versions/*.manifest"))
 
-    def create(self, facts: Facts) -> None:
+    def create(self, origin: Origin) -> None:
         """Make both tables, empty, the one of pictures last. Raises UsageError if it is there."""
         if self.exists():
             raise UsageError(f"there is a gallery at {self.place} already; name a new folder")
         with told(self.place):
             if self.folder is not None:
                 self.folder.mkdir(parents=True, exist_ok=True)
-            if facts.maps:
-                self.create_empty(facts.maps, facts.maps_schema())
-            self.create_empty(self.pictures, facts.schema())
+            if origin.maps:
+                self.create_empty(origin.maps, origin.maps_schema())
+            self.create_empty(self.pictures, origin.schema())
 
     def create_empty(self, name: str, schema: pa.Schema) -> None:
         """Make a table without rows, in place of one that is there."""

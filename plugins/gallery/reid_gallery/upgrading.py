@@ -15,7 +15,7 @@ import pyarrow as pa
 from reid_gallery.extraction import Damaged, Extractor
 from reid_gallery.keeping import alone, listed, require_same
 from reid_gallery.rows import Entry, row_of
-from reid_gallery.schema import Facts
+from reid_gallery.schema import Origin
 from reid_gallery.tables import Tables
 from reid_gallery.told import told
 from reidcore.errors import DataError
@@ -38,12 +38,12 @@ class Upgrade:
     They are extracted into a table of their own, which a killed upgrade goes on with; then one
     commit replaces the rows. Until then searches see the old ones.
 
-    old, new: the gallery's facts before and after. search: the new run.
+    old, new: the gallery's origin before and after. search: the new run.
     """
 
     tables: Tables
-    old: Facts
-    new: Facts
+    old: Origin
+    new: Origin
     search: Search
 
     @property

@@ -63,7 +63,7 @@ def work(tmp_path_factory) -> Path:
 
 def with_store(work: Path, folder: Path, factor: int = 4):
     gallery = Gallery.open(work / "gallery", device="cpu")
-    (column,) = (one for one in gallery.facts.columns if one.matcher == "look")
+    (column,) = (one for one in gallery.origin.columns if one.matcher == "look")
     client = qdrant.QdrantClient(path=str(folder / "qdrant"))
     store = QdrantStore(client, "look", column.name, column.shape[0])
     scan = StoreScan(store, factor)
@@ -99,7 +99,7 @@ def test_the_store_follows_the_gallery(work, tmp_path):
     gallery, store = with_store(work, tmp_path)
     ids = store.ids()
     store.remove(ids[:5])
-    store.put(np.array([7, 8]), np.ones((2, gallery.facts.columns[0].shape[0])))
+    store.put(np.array([7, 8]), np.ones((2, gallery.origin.columns[0].shape[0])))
     assert len(store.ids()) == COUNT - 3
     gallery.scan.update(gallery.view())
     assert sorted(store.ids()) == sorted(ids)

@@ -37,10 +37,10 @@ def random_templates(trained, count, seed):
 
 
 def put(gallery, templates):
-    extractor = Extractor(gallery.search_run, gallery.facts, pa.schema([]))
+    extractor = Extractor(gallery.search_run, gallery.origin, pa.schema([]))
     entries = [Entry(row) for row in templates.rows]
-    found = write(gallery.tables, gallery.facts, extractor.rows(entries, templates.parts))
-    assert not commit(gallery.tables, gallery.facts, [found])
+    found = write(gallery.tables, gallery.origin, extractor.rows(entries, templates.parts))
+    assert not commit(gallery.tables, gallery.origin, [found])
 
 
 @pytest.mark.slow

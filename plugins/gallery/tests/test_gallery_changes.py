@@ -287,7 +287,7 @@ def test_another_run_is_refused_and_an_upgrade_extracts_anew(work, gallery, tmp_
     before = table(gallery).to_pylist()
     assert gallery.upgrade(new) == len(before)
     after = table(gallery).to_pylist()
-    vectors = {column.name for column in gallery.facts.columns}
+    vectors = {column.name for column in gallery.origin.columns}
     assert [{k: v for k, v in row.items() if k not in vectors} for row in after] == [
         {k: v for k, v in row.items() if k not in vectors} for row in before
     ]
@@ -301,11 +301,11 @@ def test_another_run_is_refused_and_an_upgrade_extracts_anew(work, gallery, tmp_
             assert [m.source for m in one.matches] == [m.source for m in two.matches]
             assert [m.distance for m in one.matches] == [m.distance for m in two.matches]
     names = sorted(path.name for path in Path(gallery.place).glob("*.lance"))
-    assert names == sorted(["pictures.lance", gallery.facts.maps])
+    assert names == sorted(["pictures.lance", gallery.origin.maps])
     with pytest.raises(UsageError, match="already"):
         gallery.upgrade(new)
     reopened = Gallery.open(gallery.place, device="cpu")
-    assert reopened.facts == gallery.facts and reopened.add(tmp_path / "drawn").added
+    assert reopened.origin == gallery.origin and reopened.add(tmp_path / "drawn").added
 
 
 def test_an_upgrade_without_all_sources(work, gallery, tmp_path):
@@ -343,8 +343,8 @@ def test_creating_twice_and_a_newer_layout(work, gallery):
     with pytest.raises(UsageError, match="there is a gallery"):
         Gallery.create(work / "run", gallery.place)
     dataset = lance.dataset(gallery.tables.uri("pictures.lance"))
-    facts = json.loads(dataset.schema.metadata[b"reid_gallery"])
-    dataset.update_schema_metadata({"reid_gallery": json.dumps(facts | {"layout": 2})})
+    origin = json.loads(dataset.schema.metadata[b"reid_gallery"])
+    dataset.update_schema_metadata({"reid_gallery": json.dumps(origin | {"layout": 2})})
     with pytest.raises(UsageError, match="layout 2, and this program reads layout 1"):
         Gallery.open(gallery.place)
     dataset.update_schema_metadata({"reid_gallery": "{"})

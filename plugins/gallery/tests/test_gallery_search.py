@@ -131,7 +131,7 @@ def test_half_precision_takes_half_the_room(work, trained, gallery):
     half = Gallery.create(work / "run", work / "half", "float16", device="cpu")
     half._search = trained
     half.add(work / "gallery.csv")
-    sizes = [sum(column.bytes for column in one.facts.columns) for one in (gallery, half)]
+    sizes = [sum(column.bytes for column in one.origin.columns) for one in (gallery, half)]
     assert sizes[0] == 2 * sizes[1]
     for ranking in ("plain", "short"):
         for a, b in zip(
@@ -272,7 +272,7 @@ def test_maps_that_have_gone(work, trained):
     lost = Gallery.create(work / "run", work / "lost", device="cpu")
     lost._search = trained
     lost.add(work / "gallery.csv")
-    lost.tables.open_maps(lost.facts).delete("true")
+    lost.tables.open_maps(lost.origin).delete("true")
     with pytest.raises(DataError, match="lacks the maps of the row"):
         lost.search(work / "query.csv", ranking="short")
     assert lost.search(work / "query.csv", ranking="plain")
