@@ -64,6 +64,22 @@ every = 1
 """A run that takes about two seconds on one thread."""
 
 
+TWO_RANKINGS = """
+[[matcher]]
+name = "far"
+use = "core.euclidean"
+features = ["neck.pooled"]
+
+[[ranking]]
+name = "main"
+matcher = "look"
+
+[[ranking]]
+name = "both"
+fuse = { look = 0.5, far = 0.5 }
+scale = "logistic"
+"""
+"""Tables behind `TINY`: a second matcher, a ranking by the first and one by both."""
 SEARCH = """\
 format = 1
 name = "search"

@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 import pytest
 import torch
-from running import TINY, environment, reid
+from running import TINY, TWO_RANKINGS, environment, reid
 from safetensors.torch import load_file
 
 import reidcore
@@ -20,29 +20,13 @@ from reidcore.errors import DataError, PluginError, UsageError
 from reidcore.search.index_files import TEMPLATES, TemplateWriter, read_index, write_index
 from reidcore.support.sorting import smallest
 
-RANKINGS = """
-[[matcher]]
-name = "far"
-use = "core.euclidean"
-features = ["neck.pooled"]
-
-[[ranking]]
-name = "main"
-matcher = "look"
-
-[[ranking]]
-name = "both"
-fuse = { look = 0.5, far = 0.5 }
-scale = "logistic"
-"""
-
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Path:
     """A folder with a finished run and two folders of unlabelled pictures."""
     folder = tmp_path_factory.mktemp("search")
     env = environment(folder / "cache")
-    (folder / "tiny.toml").write_text(TINY.replace("epochs = 6", "epochs = 2") + RANKINGS)
+    (folder / "tiny.toml").write_text(TINY.replace("epochs = 6", "epochs = 2") + TWO_RANKINGS)
     reid(env, folder, "run", "tiny.toml", "--out", "run")
     drawn = next((folder / "cache").iterdir())
     (folder / "new").mkdir()

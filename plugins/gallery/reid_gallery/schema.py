@@ -1,7 +1,8 @@
 """What a gallery is: the run that made its templates, and the columns of its two tables.
 
-Its origin lies as JSON in the metadata of the table `pictures.lance`, so that it changes in the same
-commit as the rows. Wide templates, such as maps of pairwise matchers, have a table of their own.
+Its origin lies as JSON in the metadata of the table `pictures.lance`, so that it changes in the
+same commit as the rows. Wide templates, such as maps of pairwise matchers, have a table of their
+own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from reidcore.api import TensorSpec
 from reidcore.errors import DataError, UsageError
 
 LAYOUT = 1
-FACTS = b"reid_gallery"
+METADATA = b"reid_gallery"
 """The key in the metadata of the table of pictures."""
 WIDE = 8 << 10
 """Bytes of one matcher's template of a picture above which it lies in the table of maps."""
@@ -123,7 +124,7 @@ class Origin:
         """Return the schema of the table of pictures. extra: the user's columns."""
         vectors = [column.field for column in self.columns if not column.wide]
         fields = [*BASE, *vectors, *(extra or ())]
-        return pa.schema(fields, metadata={FACTS: self.text().encode()})
+        return pa.schema(fields, metadata={METADATA: self.text().encode()})
 
     def maps_schema(self) -> pa.Schema:
         """Return the schema of the table of wide templates."""
@@ -140,7 +141,7 @@ class Origin:
 
         Raises DataError where another program wrote the table, UsageError for a newer layout.
         """
-        content = (schema.metadata or {}).get(FACTS)
+        content = (schema.metadata or {}).get(METADATA)
         if content is None:
             raise DataError(
                 f"{place} holds a Lance table that `reid gallery` did not write: it does not say "

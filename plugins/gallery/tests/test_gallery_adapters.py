@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from running import TINY
+from running import TINY, TWO_RANKINGS
 
 from reidcore.cli.main import main
 from reidcore.errors import UsageError
@@ -20,21 +20,6 @@ from reid_gallery import Gallery  # noqa: E402
 from reid_gallery.adapters import StoreScan  # noqa: E402
 from reid_gallery.qdrant_store import QdrantStore  # noqa: E402
 
-RANKINGS = """
-[[matcher]]
-name = "far"
-use = "core.euclidean"
-features = ["neck.pooled"]
-
-[[ranking]]
-name = "main"
-matcher = "look"
-
-[[ranking]]
-name = "both"
-fuse = { look = 0.5, far = 0.5 }
-scale = "logistic"
-"""
 COUNT = 60
 
 
@@ -43,7 +28,7 @@ def work(tmp_path_factory) -> Path:
     """A folder with an untrained run, pictures and a gallery of them."""
     folder = tmp_path_factory.mktemp("adapters")
     text = TINY.replace("epochs = 6", "epochs = 0").replace("every = 1", "")
-    (folder / "tiny.toml").write_text(text + RANKINGS)
+    (folder / "tiny.toml").write_text(text + TWO_RANKINGS)
     dice = np.random.default_rng(0)
     lines = ["path,camera"]
     (folder / "shots").mkdir()
