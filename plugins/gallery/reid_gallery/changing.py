@@ -27,11 +27,11 @@ def chosen(
     condition = rows.check(dataset)
     if pictures is None:
         return condition
-    ids = listed(list(_ids(dataset, pictures).values()))
+    ids = listed(list(ids_of(dataset, pictures).values()))
     return ids if condition is None else f"{ids} AND {condition}"
 
 
-def _ids(dataset: lance.LanceDataset, pictures: Sequence[Entry]) -> dict[bytes, int]:
+def ids_of(dataset: lance.LanceDataset, pictures: Sequence[Entry]) -> dict[bytes, int]:
     """The ids of those pictures that are there, by key."""
     keys = {entry.key for entry in pictures}
     found: dict[bytes, int] = {}
@@ -73,7 +73,7 @@ def label_each(tables: Tables, origin: Origin, pictures: Sequence[Entry]) -> int
         )
     with tables.lock(), told(tables.place):
         dataset = require_same(tables, origin)
-        by_id = {number: labels[key] for key, number in _ids(dataset, pictures).items()}
+        by_id = {number: labels[key] for key, number in ids_of(dataset, pictures).items()}
         wanted = [number for number, cells in by_id.items() if cells]
         for start in range(0, len(wanted), AT_ONCE):
             some = dataset.to_table(filter=listed(wanted[start : start + AT_ONCE]))

@@ -69,7 +69,7 @@ class Filter:
         """Return the conditions in SQL, None without any. Raises UsageError for a column that the
         gallery does not have, and for what is no condition."""
         if self.where:
-            if not _balanced(self.where):  # "a) OR (b" would escape from the other conditions
+            if not balanced(self.where):  # "a) OR (b" would escape from the other conditions
                 raise UsageError(
                     f"--where {self.where!r} is no condition in SQL: its parentheses or quotes do "
                     "not match"
@@ -96,7 +96,7 @@ class Filter:
                 )
 
 
-def _balanced(condition: str) -> bool:
+def balanced(condition: str) -> bool:
     """Return whether parentheses and quotes match."""
     depth, quote = 0, ""
     for letter in condition:

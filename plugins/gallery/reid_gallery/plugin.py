@@ -1,4 +1,4 @@
-"""The plugin `gallery`: one command. Imports neither torch nor numpy."""
+"""The plugin `gallery`: two commands. Imports neither torch nor numpy."""
 
 from __future__ import annotations
 
@@ -10,4 +10,11 @@ from reidcore.api import Command, hookimpl
 @hookimpl
 def reid_commands() -> Sequence[Command]:
     summary = "keep pictures in a gallery that grows, search it, label it, and forget"
-    return [Command("gallery", "reid_gallery.commands:add_arguments", summary)]
+    return [
+        Command("gallery", "reid_gallery.commands:add_arguments", summary),
+        Command(
+            "serve",
+            "reid_gallery.serve.command:add_arguments",
+            "put a gallery behind an HTTP interface and a page",
+        ),
+    ]

@@ -62,11 +62,14 @@ def key_at(path: str, box: Sequence[int] | None) -> bytes:
 
 
 def entries_of(pictures: Any) -> list[Entry]:
-    """Return the pictures of a folder, a zip, a CSV file, or a list, each once.
+    """Return the pictures of a folder, a zip, a CSV file, or a list (also of entries), once.
 
     Raises DataError where there are none, and for a CSV file with mistakes.
     """
-    found = [Entry(row) for row in rows_of(pictures)]
+    if pictures and isinstance(pictures, list) and all(isinstance(one, Entry) for one in pictures):
+        found = list(pictures)
+    else:
+        found = [Entry(row) for row in rows_of(pictures)]
     if isinstance(pictures, str | os.PathLike):
         path = Path(pictures)
         if path.suffix.lower() == ".csv" and not path.is_dir():

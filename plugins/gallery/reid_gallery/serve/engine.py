@@ -1,0 +1,198 @@
+"""The gallery behind the service: one thread embeds, one searches, one changes rows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+
+from reid_gallery.answers import Answer
+from reid_gallery.changing import ids_of
+from reid_gallery.gallery import Added, Gallery
+from reid_gallery.keeping import listed
+from reid_gallery.rows import Entry, row_of
+from reid_gallery.schema import BASE, Origin
+from reid_gallery.serve.batching import Batcher
+from reid_gallery.serve.metrics import Metrics
+from reid_gallery.serve.problems import Problem
+from reid_gallery.serve.settings import Settings
+from reid_gallery.serve.uploads import sweep
+from reid_gallery.told import told
+from reidcore.api import Row
+from reidcore.errors import ReidError
+from reidcore.tools import Templates
+
+T = TypeVar("T")
+AGAIN = 5
+"""Times that a change is tried anew where another program changes the table at the same time."""
+
+
+@attrs.frozen(eq=False)
+class Engine:
+    """Answers requests from a gallery, and opens it anew where it was upgraded to another run.
+
+    Methods that are no coroutines block, and are run in one of the threads.
+    """
+
+    settings: Settings
+    gallery: Gallery
+    metrics: Metrics
+    batcher: Batcher
+    searching: ThreadPoolExecutor = attrs.field(factory=lambda: ThreadPoolExecutor(1, "search"))
+    changing: ThreadPoolExecutor = attrs.field(factory=lambda: ThreadPoolExecutor(1, "change"))
+    reading: ThreadPoolExecutor = attrs.field(factory=lambda: ThreadPoolExecutor(2, "read"))
+    reopening: asyncio.Lock = attrs.field(factory=asyncio.Lock)
+
+    @classmethod
+    def start(cls, settings: Settings, metrics: Metrics) -> Engine:
+        """Open the gallery and load its run. Raises ReidError. Call it where an event loop runs."""
+        gallery = Gallery.open(settings.gallery, settings.run, settings.device)
+        _ = gallery.search_run
+        engine: Engine
+
+        def embed(pictures: list[Any]) -> Templates:
+            with metrics.model.time():
+                return engine.gallery.search_run.templates(pictures)
+
+        batcher = Batcher(embed, settings.together, settings.waiting)
+        batcher.seen = metrics.batch.observe
+        engine = cls(settings, gallery, metrics, batcher)
+        return engine
+
+    async def run(self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        """Return what work returns, done in a thread; done again where the gallery was upgraded."""
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(thread, work)
+        except ReidError:
+            if not await self.renewed():
+                raise
+            return await loop.run_in_executor(thread, work)
+
+    async def renewed(self) -> bool:
+        """Open the gallery anew if another program upgraded it, and return whether it did."""
+        loop = asyncio.get_running_loop()
+        async with self.reopening:
+            own = self.gallery.origin
+            fresh = await loop.run_in_executor(self.reading, self._newer)
+            if fresh is not None:
+                object.__setattr__(self, "gallery", fresh)
+            return fresh is not None or own != self.gallery.origin
+
+    def _newer(self) -> Gallery | None:
+        tables = self.gallery.tables
+        try:
+            if Origin.read(tables.open().schema, tables.place) == self.gallery.origin:
+                return None
+        except ReidError:
+            return None
+        # The run it was started with is not the upgraded gallery's.
+        fresh = Gallery.open(self.settings.gallery, None, self.settings.device)
+        _ = fresh.search_run
+        return fresh
+
+    async def search(self, pictures: Sequence[Any], asked: dict[str, Any]) -> list[Answer]:
+        """Return the answers to pictures: of Pillow's, or rows. asked: as for `Gallery.search`."""
+        loop = asyncio.get_running_loop()
+        for attempt in (0, 1):
+            try:
+                templates = await self.batcher.templates(pictures)
+
+                def work(templates: Templates = templates) -> list[Answer]:
+                    with self.metrics.search.time():
+                        return self.gallery.search(templates, **asked)
+
+                return await loop.run_in_executor(self.searching, work)
+            except ReidError:
+                if attempt or not await self.renewed():
+                    raise
+        raise AssertionError
+
+    async def add(self, entries: list[Entry]) -> tuple[Added, list[int | None]]:
+        """Add pictures, which lie on disk, and return what was done and the id of each."""
+
+        def work() -> tuple[Added, list[int | None]]:
+            done = again(lambda: self.gallery.add(entries))
+            with told(self.gallery.place):
+                found = ids_of(self.gallery.tables.open(), entries)
+            return done, [found.get(entry.key) for entry in entries]
+
+        return await self.run(self.changing, work)
+
+    async def change(self, name: str, asked: dict[str, Any]) -> int:
+        """Label, remove or forget rows, and return how many. asked: as for the gallery's method."""
+        if name == "forget":
+            return await self.run(self.changing, lambda: self._forget(asked))
+        return await self.run(
+            self.changing, lambda: int(again(lambda: getattr(self.gallery, name)(**asked)))
+        )
+
+    def _forget(self, asked: dict[str, Any]) -> int:
+        """Forget rows, and the uploads that were theirs alone."""
+        before = self._sources()
+        count = again(lambda: self.gallery.forget(**asked))
+        after = self._sources()
+        sweep(self.settings.uploads, after, before - after)
+        return count
+
+    def _sources(self) -> set[str]:
+        with told(self.gallery.place):
+            found = self.gallery.tables.open().to_table(columns=["source"])
+            return set(found.column("source").to_pylist())
+
+    def cells(self, ids: Sequence[int]) -> list[dict[str, Any]]:
+        """Return what is known of rows, in the order of their ids. Raises Problem for one that is
+        not there."""
+        with told(self.gallery.place):
+            dataset = self.gallery.tables.open()
+            names = [name for name in dataset.schema.names if "__" not in name and name != "key"]
+            found = dataset.to_table(columns=names, filter=listed(list(ids))).to_pylist()
+        by_id = {one["id"]: one for one in found}
+        lost = [one for one in ids if one not in by_id]
+        if lost:
+            raise Problem(404, f"the gallery has no picture with the id {lost[0]}")
+        return [by_id[one] for one in ids]
+
+    def rows(self, ids: Sequence[int]) -> list[Row]:
+        """Return rows as the run takes them. Raises Problem for one that is not there."""
+        return [row_of(cells) for cells in self.cells(ids)]
+
+    def info(self) -> dict[str, Any]:
+        """Return what the gallery holds."""
+        dataset = self.gallery.tables.open()
+        found = self.gallery.info()
+        return {**found, "version": dataset.version, "rankings": list(self.rankings)}
+
+    @property
+    def rankings(self) -> tuple[str, ...]:
+        """Names of the run's rankings."""
+        return self.gallery.search_run.rankings
+
+    async def close(self) -> None:
+        """End all threads; what is being changed is finished first."""
+        await self.batcher.close()
+        self.searching.shutdown(wait=True)
+        self.changing.shutdown(wait=True)
+        self.reading.shutdown(wait=True)
+
+
+def again(change: Callable[[], T]) -> T:
+    """Return what a change returns, tried anew where another program changed the table."""
+    for _ in range(AGAIN):
+        try:
+            return change()
+        except ReidError as error:
+            if "by several programs at once" not in str(error):
+                raise
+    return change()
+
+
+def shown(cells: dict[str, Any]) -> dict[str, Any]:
+    """Return what a client is told of a row: the name of its file, and not where it lies."""
+    known = {name: cells[name] for name in BASE.names if name not in ("key", "source")}
+    columns = {name: value for name, value in cells.items() if name not in BASE.names}
+    return {**known, "name": Path(cells["source"]).name, "columns": columns}

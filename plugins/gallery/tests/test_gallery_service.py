@@ -1,0 +1,199 @@
+"""The service answers as the gallery does, refuses what it should, and loses nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import attrs
+import numpy as np
+import pytest
+
+pytest.importorskip("lance", reason="needs `uv run --all-groups`")
+pytest.importorskip("fastapi", reason="needs `uv run --all-groups`")
+
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from reid_gallery import Gallery
+from reid_gallery.serve.app import create_app
+from reid_gallery.serve.client import Client, ServiceError
+from reid_gallery.serve.settings import Settings, digest
+
+TOKEN = "a-token-that-nobody-guesses"
+
+
+def png(seed=0, size=(40, 80)):
+    """A picture of noise."""
+    values = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    content = io.BytesIO()
+    Image.fromarray(values).save(content, "PNG")
+    return content.getvalue()
+
+
+@pytest.fixture(scope="module")
+def settings(work, trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("service")
+    gallery = Gallery.create(work / "run", folder / "g", device="cpu")
+    gallery.add(work / "gallery.csv")
+    return Settings(str(folder / "g"), str(folder / "state"), device="cpu", rate=0)
+
+
+@pytest.fixture(scope="module")
+def http(settings):
+    with TestClient(
+        create_app(settings), base_url="http://127.0.0.1", raise_server_exceptions=False
+    ) as http:
+        yield http
+
+
+@pytest.fixture(scope="module")
+def client(http):
+    return Client(http=http)
+
+
+def pictures(work):
+    return sorted((work / "drawn").rglob("query/*.*"))[:5]
+
+
+def same(match, other):
+    """Whether a match of the service is one of the gallery's, to the last bit."""
+    names = ("rank", "id", "distance", "probability", "camera", "time", "identity", "columns")
+    return all(getattr(match, name) == getattr(other, name) for name in names)
+
+
+@pytest.mark.parametrize("ranking", ["plain", "fused", "short", "again"])
+def test_answers_are_the_gallerys(client, settings, work, ranking):
+    files = [row["path"] for row in rows(work)][:3]
+    gallery = Gallery.open(settings.gallery, device="cpu")
+    asked = {"ranking": ranking, "top": 4, "camera": ["1", "2"], "where": "speed > 1"}
+    for file in files:
+        (expected,) = gallery.search([file], **asked)
+        (found,) = client.search([file], **asked).answers
+        assert expected.matches
+        assert len(found.matches) == len(expected.matches)
+        assert all(map(same, found.matches, expected.matches))
+
+
+def rows(work):
+    import csv
+
+    with open(work / "query.csv") as file:
+        return [{**row, "path": work / row["path"]} for row in csv.DictReader(file)]
+
+
+def test_search_by_row_leaves_it_out(client, settings):
+    gallery = Gallery.open(settings.gallery, device="cpu")
+    first = gallery.tables.open().to_table(columns=["id", "source"]).to_pylist()[0]
+    (expected,) = gallery.search([first["source"]], top=3)
+    (found,) = client.search(ids=[first["id"]], top=3).answers
+    assert all(map(same, found.matches, expected.matches))
+    assert first["id"] not in [match.id for match in found.matches]
+
+
+def test_a_box_is_cut_out(client, settings, work):
+    file = rows(work)[0]["path"]
+    with Image.open(file) as picture:
+        cut = picture.convert("RGB").crop((2, 3, 20, 40))
+    content = io.BytesIO()
+    cut.save(content, "PNG")
+    boxed = client.search([file], box=["2 3 20 40"], top=3)
+    assert boxed == client.search([content.getvalue()], top=3)
+    assert boxed != client.search([file], top=3)
+
+
+def test_add_label_forget(client, settings):
+    """What is added is found; what is forgotten is gone, with its file and from every byte."""
+    added = client.add([png(7)], camera="9", time=5, identity="Zoe")
+    again = client.add([png(7)], camera="9")
+    assert (added.added, again.added, again.skipped) == (1, 0, 1) and added.ids == again.ids
+    (id,) = added.ids
+    assert client.picture(id).identity == "Zoe"
+    (found,) = client.search([png(7)], camera="9").answers
+    assert found.matches[0].id == id
+    assert client.label(ids=[id], identity="Ann") == 1
+    assert client.search([png(7)], where="identity = 'Ann'").answers[0].matches[0].id == id
+    assert Image.open(io.BytesIO(client.thumbnail(id, 32))).height <= 32
+    assert Image.open(io.BytesIO(client.explain(id, id))).format == "PNG"
+    assert len(list(settings.uploads.iterdir())) == 1
+    assert client.forget(identity="Ann") == 1
+    assert list(settings.uploads.iterdir()) == []
+    with pytest.raises(ServiceError) as error:
+        client.picture(id)
+    assert error.value.status == 404
+    log = "".join(file.read_text() for file in settings.audit.glob("*.jsonl"))
+    actions = [json.loads(line)["action"] for line in log.splitlines()]
+    assert {"add", "label", "search", "explain", "forget"} <= set(actions)
+    assert "Ann" not in log.replace("'Ann'", "") and "Zoe" not in log
+
+
+def test_bad_input_is_told(http, client, settings):
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
+    gif = io.BytesIO()
+    Image.new("RGB", (9, 9)).save(gif, "GIF")
+    noise = np.random.default_rng(0).bytes(2 << 20)
+    cases = [
+        ({"data": {"top": "3"}}, 422),
+        ({"files": {"picture": noise}}, 415),
+        ({"files": {"picture": bomb.getvalue()}}, 413),
+        ({"files": {"picture": gif.getvalue()}}, 415),
+        ({"files": {"picture": png()[:900]}}, 415),
+        ({"files": {"picture": b""}}, 415),
+        ({"files": [("picture", png())] * 17}, 413),
+        ({"files": {"picture": png()}, "data": {"where": "nothing = 3"}}, 422),
+        ({"files": {"picture": png()}, "data": {"camera": "nowhere"}}, 422),
+        ({"files": {"picture": png()}, "data": {"box": "9 9 1 1"}}, 422),
+        ({"files": {"picture": png()}, "data": {"box": "900 900 910 910"}}, 415),
+        ({"data": {"id": "5"}}, 404),
+    ]
+    for asked, status in cases:
+        found = http.post("/v1/search", **asked)
+        assert found.status_code == status, (asked.get("data"), found.text)
+        assert found.headers["content-type"] == "application/problem+json"
+        assert found.json()["status"] == status and settings.gallery not in found.text
+    assert http.post("/v1/forget", json={}).status_code == 422
+    assert http.post("/v1/remove", json={"ids": [3], "where": "1=1) OR (1=1"}).status_code == 422
+    assert client.search([png()]).answers  # it lives on
+
+
+def test_browsers_of_other_sites_are_refused(http):
+    files = {"picture": png()}
+    assert (
+        http.post("/v1/search", files=files, headers={"Origin": "http://evil"}).status_code == 403
+    )
+    assert http.get("/v1/gallery", headers={"Host": "evil.example"}).status_code == 403
+    own = {"Origin": "http://127.0.0.1"}
+    assert http.post("/v1/search", files=files, headers=own).status_code == 403
+    page = http.get("/")
+    token = page.text.split('name="csrf-token" content="')[1].split('"')[0]
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    headers = {**own, "X-CSRF-Token": token}
+    assert http.post("/v1/search", files=files, headers=headers).status_code == 200
+    form = {"csrf_token": token}
+    assert http.post("/v1/search", files=files, data=form, headers=own).status_code == 200
+    http.cookies.clear()
+
+
+def test_tokens_and_rates(settings):
+    guarded = attrs.evolve(settings, tokens={"ann": digest(TOKEN)}, rate=1, burst=12)
+    with TestClient(create_app(guarded), base_url="http://127.0.0.1") as http:
+        assert http.get("/v1/gallery").status_code == 401
+        assert http.get("/metrics").status_code == 401
+        wrong = {"Authorization": "Bearer wrong"}
+        assert http.get("/v1/gallery", headers=wrong).status_code == 401
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        assert http.get("/v1/gallery", headers=right).status_code == 200
+        page = http.get("/login").text
+        field = page.split('name="csrf_token" value="')[1].split('"')[0]
+        data = {"token": TOKEN, "csrf_token": field}
+        assert http.post("/login", data=data, follow_redirects=False).status_code == 303
+        assert http.get("/v1/gallery").status_code == 200
+        answers = [http.get("/v1/health") for _ in range(12)]
+        assert answers[-1].status_code == 429 and int(answers[-1].headers["retry-after"]) >= 1
+
+
+def test_numbers(http, client):
+    client.health()
+    text = http.get("/metrics").text
+    assert 'reid_requests_total{path="/v1/health",status="200"}' in text
