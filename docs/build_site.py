@@ -104,6 +104,7 @@ def navigation() -> list[object]:
                 "report.md",
                 "gallery.md",
                 "gallery-large.md",
+                "service.md",
                 "export.md",
                 "distillation.md",
                 "hooks.md",

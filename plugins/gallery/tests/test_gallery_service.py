@@ -197,3 +197,40 @@ def test_numbers(http, client):
     client.health()
     text = http.get("/metrics").text
     assert 'reid_requests_total{path="/v1/health",status="200"}' in text
+
+
+def test_the_walk(work, settings, tmp_path, monkeypatch):
+    """The commands of docs/service.md are understood by a service."""
+    import re
+    import shutil
+    import subprocess
+    from pathlib import Path
+
+    from serving import served
+
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    text = (Path(__file__).parents[3] / "docs" / "service.md").read_text()
+    commands = re.findall(r"^\$ (curl .*)$", text, re.MULTILINE)
+    assert len(commands) == 4
+    shutil.copy(rows(work)[0]["path"], tmp_path / "new.jpg")
+    shutil.copytree(settings.gallery, tmp_path / "gallery")
+    with served(tmp_path / "gallery", work / "cache") as (url, _):
+        said = [
+            json.loads(
+                subprocess.check_output(
+                    ["sh", "-c", command.replace("http://127.0.0.1:8000", url)], cwd=tmp_path
+                )
+            )
+            for command in commands
+        ]
+    assert said[0]["status"] == "ok"
+    assert [match["camera"] for match in said[1]["answers"][0]["matches"]] == ["1"] * 3
+    assert (said[2]["added"], said[3]["rows"]) == (1, 1)
+
+
+def test_other_addresses_need_a_token(settings, capsys):
+    from reidcore.cli.main import main
+
+    assert main(["serve", settings.gallery, "--host", "0.0.0.0"]) == 2
+    assert "--token-file" in capsys.readouterr().err

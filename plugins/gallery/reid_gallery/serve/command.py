@@ -39,6 +39,14 @@ def add_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
     add("--state", metavar="FOLDER", help="of uploads and the audit log (default DIR-service)")
     add("--audit-days", type=int, default=90, metavar="N", help="days the log is kept (default 90)")
     add("--rate", type=float, default=50.0, metavar="N", help="requests a second of one client")
+    add(
+        "--together",
+        type=int,
+        default=32,
+        metavar="N",
+        help="pictures that are embedded together at most (default 32); 1 makes every request's "
+        "numbers independent, to the last bit, of others that come at the same time",
+    )
     return run
 
 
@@ -67,7 +75,7 @@ def run(options: Namespace) -> int:
         )
     if options.state is None and "://" in place:
         raise UsageError("name a folder for uploads and the audit log with --state")
-    for name in ("workers", "audit_days"):
+    for name in ("workers", "audit_days", "together"):
         if getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1")
     Tables(place).open()  # told here, not by every worker
@@ -79,6 +87,7 @@ def run(options: Namespace) -> int:
         tokens=tokens,
         hosts=(*LOOPBACK, options.host, *options.names),
         rate=options.rate,
+        together=options.together,
         audit_days=options.audit_days,
     )
     settings.to_environment()
