@@ -15,6 +15,6 @@ def reid_commands() -> Sequence[Command]:
         Command(
             "serve",
             "reid_gallery.serve.command:add_arguments",
-            "put a gallery behind an HTTP interface and a page",
+            "put a gallery behind an HTTP interface",
         ),
     ]

@@ -18,7 +18,8 @@ from PIL import Image
 from reid_gallery import Gallery
 from reid_gallery.serve.app import create_app
 from reid_gallery.serve.client import Client, ServiceError
-from reid_gallery.serve.settings import Settings, digest
+from reid_gallery.serve.settings import Settings, digest, read_tokens
+from reidcore.errors import UsageError
 
 TOKEN = "a-token-that-nobody-guesses"
 
@@ -234,3 +235,26 @@ def test_other_addresses_need_a_token(settings, capsys):
 
     assert main(["serve", settings.gallery, "--host", "0.0.0.0"]) == 2
     assert "--token-file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "asked, said",
+    [
+        (["--port", "70000"], "--port is 70000, expected 0 to 65535"),
+        (["--rate", "-1"], "--rate is -1.0, expected a number of at least 0"),
+        (["--rate", "nan"], "--rate is nan"),
+        (["--workers", "0"], "--workers must be at least 1"),
+    ],
+)
+def test_what_does_not_fit_is_told(settings, capsys, asked, said):
+    from reidcore.cli.main import main
+
+    assert main(["serve", settings.gallery, *asked]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a|b", "\u0141ukasz", "a;b"])
+def test_a_name_that_no_cookie_holds_is_refused(tmp_path, name):
+    (tmp_path / "tokens").write_text(f"{name} {TOKEN}\n", "utf-8")
+    with pytest.raises(UsageError, match="tokens line 1: the name is"):
+        read_tokens(str(tmp_path / "tokens"))

@@ -1,4 +1,4 @@
-"""`reid serve`: a gallery behind an HTTP interface and a page. Torch-free at import."""
+"""`reid serve`: a gallery behind an HTTP interface. Torch-free at import."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reidcore.errors import UsageError
 def add_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
     """Add what `reid serve` takes; return what runs it."""
     parser.description = (
-        "Put a gallery behind an HTTP interface and a page. It listens on this machine alone, "
+        "Put a gallery behind an HTTP interface. It listens on this machine alone, "
         "unless --host and --token-file say otherwise. docs/service.md leads through it."
     )
     parser.add_argument("gallery", metavar="DIR", help="the gallery: a folder, or a URI")
@@ -38,7 +38,13 @@ def add_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
     )
     add("--state", metavar="FOLDER", help="of uploads and the audit log (default DIR-service)")
     add("--audit-days", type=int, default=90, metavar="N", help="days the log is kept (default 90)")
-    add("--rate", type=float, default=50.0, metavar="N", help="requests a second of one client")
+    add(
+        "--rate",
+        type=float,
+        default=50.0,
+        metavar="N",
+        help="requests a second of one client; 0: any number",
+    )
     add(
         "--together",
         type=int,
@@ -78,6 +84,10 @@ def run(options: Namespace) -> int:
     for name in ("workers", "audit_days", "together"):
         if getattr(options, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1")
+    if not 0 <= options.port < 1 << 16:
+        raise UsageError(f"--port is {options.port}, expected 0 to 65535")
+    if not 0 <= options.rate < float("inf"):
+        raise UsageError(f"--rate is {options.rate}, expected a number of at least 0")
     Tables(place).open()  # told here, not by every worker
     settings = Settings(
         gallery=place,

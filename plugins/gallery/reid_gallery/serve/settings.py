@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -114,6 +115,11 @@ def read_tokens(path: str) -> dict[str, str]:
         if len(words) > 2:
             raise UsageError(f"{path} line {number}: expected a token, or a name and a token")
         name = words[0] if len(words) == 2 else "token" if not found else f"token{number}"
+        if not re.fullmatch(r"[A-Za-z0-9_.@-]+", name):  # it stands in a cookie
+            raise UsageError(
+                f"{path} line {number}: the name is {name[:40]!r}, expected letters of ASCII, "
+                "digits and any of _ . @ -"
+            )
         if len(words[-1]) < SHORTEST:
             raise UsageError(
                 f"{path} line {number}: the token has {len(words[-1])} letters, expected at least "
