@@ -106,7 +106,7 @@ def chance(probability: float | None) -> tuple[str, str]:
     """Return a probability as a percentage and in words."""
     if probability is None:
         return "", ""
-    words = next(words for least, words in WORDS if probability >= least)
+    words = next(words for least, words in WORDS if round(probability, 2) >= least)
     if probability > 0.995:
         return "over 99%", words
     if probability < 0.005:

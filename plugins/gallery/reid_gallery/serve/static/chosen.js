@@ -76,16 +76,16 @@ export class Chosen {
       this.take(this.items.filter((other) => other !== item));
       document.getElementById("picture").focus();
     });
-    const row = element("li", {}, face(item), element("p", { textContent: name }));
+    const beside = element("div", {}, element("p", { textContent: name }));
     if (item.file) {
       const cut = button("Cut out person", `Cut the person out of ${name}`, async () => {
         const box = await this.cut.ask(item);
         if (box !== undefined) this.replace(item, { ...item, box });
       });
-      row.append(cut);
+      beside.append(cut);
     }
-    row.append(remove);
-    return row;
+    beside.append(remove);
+    return element("li", {}, face(item), beside);
   }
 
   replace(old, item) {

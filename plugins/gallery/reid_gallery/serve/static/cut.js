@@ -23,6 +23,11 @@ export class Cut {
     const { naturalWidth: width, naturalHeight: height } = item.image;
     this.size = [width, height, width, height];
     one("picture").src = item.url;
+    // As large as fits, small pictures too, and never out of shape.
+    Object.assign(this.area.style, {
+      aspectRatio: `${width} / ${height}`,
+      width: `min(100%, ${(42 * width) / height}dvh)`,
+    });
     this.inputs.forEach((input, side) => {
       input.min = 0;
       input.max = this.size[side];

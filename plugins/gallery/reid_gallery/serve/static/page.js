@@ -11,11 +11,15 @@ const one = (name) => document.getElementById(name);
 const form = one("ask");
 document.documentElement.classList.add("scripts");
 
+let telling = 0;
+
 // quiet: it is also seen elsewhere on the page.
 function tell(text, quiet = false) {
   one("problem").hidden = true;
   one("status").textContent = text;
   one("status").classList.toggle("quiet", quiet);
+  clearTimeout(telling);
+  if (!quiet) telling = setTimeout(() => (one("status").textContent = ""), 10_000);
 }
 
 function complain(text) {
