@@ -96,6 +96,14 @@ class Driven:
             held,
         )
 
+    def until(self, condition: str, seconds: float = 60) -> None:
+        """Waits until a condition in JavaScript holds. Playwright's own way needs a page whose
+        policy lets texts be run."""
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(condition):
+            assert time.monotonic() < end, condition
+            self.page.wait_for_timeout(50)
+
     def width(self) -> int:
         """How wide the page is, which scrolls where it is wider than the window."""
         return int(self.page.evaluate("document.documentElement.scrollWidth"))

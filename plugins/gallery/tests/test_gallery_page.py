@@ -57,10 +57,13 @@ def found(client, *files, **asked):
     return [match.id for match in answers[0].matches]
 
 
-def marked(page, card, mark):
-    with page.expect_response("**/v1/label"):
+def marked(opened, card, mark):
+    """Marks a match, or takes the mark back, and waits until that is told."""
+    pressed = card.locator(f"[data-do={mark}]").get_attribute("aria-pressed")
+    with opened.page.expect_response("**/v1/label"):
         card.locator(f"[data-do={mark}]").click()
-    page.wait_for_function("document.getElementById('status').textContent.includes('ark')")
+    told = "taken back" if pressed == "true" else f"Marked as {mark}"
+    opened.until(f"document.getElementById('status').textContent.includes('{told}')")
 
 
 def test_a_dropped_picture_is_searched_for(opened, client, day):
@@ -72,7 +75,7 @@ def test_a_dropped_picture_is_searched_for(opened, client, day):
     first = client.picture(ids(page)[0])
     assert f"Camera {first.camera}" in page.inner_text(".card")
     assert page.inner_text("#status") == page.inner_text("#summary")
-    page.wait_for_function("document.querySelector('.card img').naturalWidth > 20")
+    opened.until("document.querySelector('.card img').naturalWidth > 20")
 
 
 @slow
@@ -80,7 +83,10 @@ def test_from_a_dropped_picture_to_a_labelled_match(opened, client, day):
     page = opened.page
     opened.drop(day / "new.jpg")
     page.wait_for_selector("#chosen li")
+    page.click("summary")
+    page.select_option("#ranking", "pairs")
     search(page)
+    assert ids(page) == found(client, day / "new.jpg", ranking="pairs")
     card = page.locator(CARDS).nth(1)
     match = int(card.get_attribute("data-id"))
     card.locator("[data-do=why]").click()
@@ -94,19 +100,19 @@ def test_from_a_dropped_picture_to_a_labelled_match(opened, client, day):
     page.keyboard.press("Escape")
 
     page.fill("#name", "Ann")
-    marked(page, card, "right")
+    marked(opened, card, "right")
     assert client.picture(match).identity == "Ann"
     assert "Named Ann" in card.inner_text()
-    marked(page, card, "right")
+    marked(opened, card, "right")
     assert client.picture(match).identity is None, "the mark is taken back"
-    marked(page, card, "right")
-    marked(page, card, "right")
+    marked(opened, card, "right")
+    marked(opened, card, "right")
     client.label(ids=[match], identity="Bob")
     search(page)
     page.fill("#name", "Bob")
-    marked(page, card, "wrong")
+    marked(opened, card, "wrong")
     assert client.picture(match).identity is None
-    marked(page, card, "wrong")
+    marked(opened, card, "wrong")
     assert client.picture(match).identity == "Bob"
     client.label(ids=[match], identity="")
 
@@ -121,19 +127,19 @@ def test_search_on_and_back(opened, client, day):
     page.click(".card:nth-child(3) a.picture")
     page.wait_for_selector(f"#chosen img[src*='{before[2]}']")
     page.wait_for_selector(f"#results:not(.waiting) .card:not([data-id='{before[2]}'])")
-    page.wait_for_function(f"!document.querySelector('[data-id=\"{before[2]}\"]')")
+    opened.until(f"!document.querySelector('[data-id=\"{before[2]}\"]')")
     expected = [match.id for match in client.search(ids=[before[2]]).answers[0].matches]
     assert ids(page) == expected
     assert page.url.endswith(f"/?id={before[2]}")
 
     page.fill("#name", "Cleo")
-    marked(page, page.locator(CARDS).first, "right")
+    marked(opened, page.locator(CARDS).first, "right")
     assert client.picture(before[2]).identity == "Cleo", "the picture searched for is named too"
-    marked(page, page.locator(CARDS).first, "right")
+    marked(opened, page.locator(CARDS).first, "right")
     assert client.picture(before[2]).identity is None
 
     page.go_back()
-    page.wait_for_function(f"document.querySelector('.card')?.dataset.id == '{before[0]}'")
+    opened.until(f"document.querySelector('.card')?.dataset.id == '{before[0]}'")
     assert ids(page) == before
     page.goto(page.url.split("?")[0] + f"?id={before[2]}")
     assert ids(page) == expected, "the address alone finds the same"
@@ -154,16 +160,16 @@ def test_with_the_keyboard_alone(opened, client, day):
     reach("#picture")
     with page.expect_file_chooser() as chooser:
         keys.press("Enter")
-    chooser.value.set_files(day / "new.jpg")
-    page.wait_for_selector("#chosen li")
+    chooser.value.set_files([day / "new.jpg", sorted((day / "seen").iterdir())[0]])
+    page.wait_for_selector("#chosen li:nth-child(2)")
     assert page.evaluate("document.activeElement.id") == "search"
     keys.press("Enter")
     page.wait_for_selector("#results:not(.waiting) #summary")
-    page.wait_for_function("document.activeElement.id == 'results'")
+    opened.until("document.activeElement.id == 'results'")
     match = ids(page)[0]
     reach(f"a[data-dot='{match}']")
     keys.press("Enter")
-    page.wait_for_function(f"location.hash == '#match-{match}'")
+    opened.until(f"location.hash == '#match-{match}'")
     reach("[data-do=right]")
     with page.expect_response("**/v1/label"):
         keys.press("Space")
@@ -199,6 +205,7 @@ def test_pasted_pictures_are_one_person(opened, client, day):
     page = opened.page
     other = sorted((day / "seen").iterdir())[0]
     opened.paste(day / "new.jpg")
+    page.wait_for_selector("#chosen li:nth-child(1)")
     opened.paste(other)
     page.wait_for_selector("#chosen li:nth-child(2)")
     search(page)
@@ -283,7 +290,7 @@ def test_cameras_and_times_narrow_it_down(opened, client, day):
     after = float(page.input_value("#after"))
     assert after > float(slider.get_attribute("min"))
     expected = found(client, day / "new.jpg", camera="2", after=after)
-    page.wait_for_function(f"document.querySelectorAll('.card').length == {len(expected)}")
+    opened.until(f"document.querySelectorAll('.card').length == {len(expected)}")
     assert ids(page) == expected
     assert {client.picture(one).camera for one in expected} == {"2"}
     assert all(client.picture(one).time >= after for one in expected)

@@ -43,9 +43,9 @@ class Span:
 class Asked(Model):
     """The fields. id: rows of the gallery to search for. box: one for each uploaded picture."""
 
-    id: Annotated[list[Id], Field(max_length=100)] = []
-    box: list[Text] = []
-    camera: list[Text] = []
+    id: list[Id] = Field(default_factory=list, max_length=100)
+    box: list[Text] = Field(default_factory=list)
+    camera: list[Text] = Field(default_factory=list)
     after: Annotated[float, Field(allow_inf_nan=False)] | None = None
     before: Annotated[float, Field(allow_inf_nan=False)] | None = None
     ranking: Text | None = None
