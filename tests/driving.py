@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import mimetypes
 import threading
 import time
 from collections.abc import Iterator
@@ -76,9 +78,6 @@ class Driven:
         self._put("paste", files)
 
     def _put(self, kind: str, files: tuple[Path, ...]) -> None:
-        import base64
-        import mimetypes
-
         content = [
             [
                 file.name,

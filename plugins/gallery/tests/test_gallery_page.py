@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 from browser import needs_chromium
@@ -15,10 +18,14 @@ from driving import driven
 from PIL import Image
 
 from reid_gallery.serve.client import Client
+from reidcore.cli.main import main
 
 pytestmark = needs_chromium
 slow = pytest.mark.slow
 CARDS = ".card"
+DOCS = Path(__file__).parents[3] / "docs" / "service.md"
+(COMMAND,) = re.findall(r"^\$ reid (gallery .*)$", DOCS.read_text("utf-8"), re.MULTILINE)
+"""What the walk of the docs ends with."""
 
 
 @pytest.fixture
@@ -79,7 +86,7 @@ def test_a_dropped_picture_is_searched_for(opened, client, day):
 
 
 @slow
-def test_from_a_dropped_picture_to_a_labelled_match(opened, client, day):
+def test_from_a_dropped_picture_to_a_labelled_match(opened, client, day, monkeypatch, capsys):
     page = opened.page
     opened.drop(day / "new.jpg")
     page.wait_for_selector("#chosen li")
@@ -103,6 +110,9 @@ def test_from_a_dropped_picture_to_a_labelled_match(opened, client, day):
     marked(opened, card, "right")
     assert client.picture(match).identity == "Ann"
     assert "Named Ann" in card.inner_text()
+    monkeypatch.chdir(day)
+    assert main(shlex.split(COMMAND)) == 0
+    assert client.picture(match).name in capsys.readouterr().out
     marked(opened, card, "right")
     assert client.picture(match).identity is None, "the mark is taken back"
     marked(opened, card, "right")

@@ -43,7 +43,7 @@ def hostile(work, day, tmp_path_factory):
     )  # fmt: skip
     gallery = Gallery.create(work / "run", folder / "gallery", device="cpu")
     gallery.add(folder / "seen.csv")
-    gallery.label(identity=HOSTILE)
+    gallery.label(where="id >= 0", identity=HOSTILE)
     asked = Settings(
         str(folder / "gallery"), str(folder / "state"), device="cpu", rate=0, decode_seconds=100
     )
@@ -158,7 +158,7 @@ def test_mistakes_are_told_in_sentences(browser, service, day, tmp_path):
         opened.drop(tmp_path / "half.jpg")
         page.wait_for_selector("#chosen li")
         page.click("#search")
-        told("Picture 1 is damaged")
+        told("Picture 1 cannot be decoded")
         page.context.set_offline(True)
         page.click("#search")
         told("The service does not answer. Try again in a moment.")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import attrs
+import fastapi
 from pydantic import Field, ValidationError
 from starlette.datastructures import FormData, QueryParams, UploadFile
 
@@ -78,7 +79,8 @@ class Asked(Model):
         return self.model_copy(update=change)
 
 
-def uploads(fields: FormData) -> list[UploadFile]:
+def uploads(fields: FormData) -> list[fastapi.UploadFile]:
     """Return a form's pictures; a browser sends an empty one where none was chosen."""
     given = [one for one in fields.getlist("picture") if isinstance(one, UploadFile)]
-    return [one for one in given if one.filename or one.size]
+    # They are Starlette's, which have all that FastAPI's have.
+    return cast(list[fastapi.UploadFile], [one for one in given if one.filename or one.size])
