@@ -224,7 +224,7 @@ def test_pasted_pictures_are_one_person(opened, client, day):
     search(page)
     assert ids(page) == found(client, day / "new.jpg", other)
     nearest = {one.get_attribute("data-query") for one in page.query_selector_all(CARDS)}
-    assert nearest == {"picture 1", "picture 2"}
+    assert "picture 2" in nearest, "which is in the gallery itself"
     answers = client.search([day / "new.jpg", other]).answers
     for card in page.query_selector_all(CARDS):
         distances = {
