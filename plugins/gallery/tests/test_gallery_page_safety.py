@@ -140,11 +140,13 @@ def test_mistakes_are_told_in_sentences(browser, service, day, tmp_path):
     (tmp_path / "fake.png").write_bytes(np.random.default_rng(0).bytes(3000))
     whole = (day / "new.jpg").read_bytes()
     (tmp_path / "half.jpg").write_bytes(whole[: len(whole) // 2])
-    with driven(browser, service) as opened:
+    with driven(browser, service, viewport={"width": 360, "height": 740}) as opened:
         page = opened.page
 
         def told(words):
             opened.until(f"document.getElementById('problem').innerText.includes('{words}')")
+            place = page.locator("#problem").bounding_box()
+            assert 0 <= place["y"] <= 740 - place["height"], "one sees it wherever one is"
 
         page.click("#search")
         told("Choose a picture of the person first.")
