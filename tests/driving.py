@@ -95,6 +95,17 @@ class Driven:
             held,
         )
 
+    def search(self) -> None:
+        """Presses Search and waits for what is found."""
+        with self.page.expect_response(lambda answer: answer.request.method == "POST"):
+            self.page.click("#search")
+        self.page.wait_for_selector("#results:not(.waiting) #summary")
+
+    def ids(self) -> list[int]:
+        """The gallery's pictures that are shown, by their ids."""
+        cards = self.page.query_selector_all(".card")
+        return [int(one.get_attribute("data-id")) for one in cards]
+
     def until(self, condition: str, seconds: float = 60) -> None:
         """Waits until a condition in JavaScript holds. Playwright's own way needs a page whose
         policy lets texts be run."""
@@ -124,3 +135,9 @@ def driven(browser: Any, address: str, **options: Any) -> Iterator[Driven]:
     found.page.goto(address)
     yield found
     context.close()
+
+
+def found(client: Any, *files: Any, **asked: Any) -> list[int]:
+    """The ids that a service finds, by its client, for files of one person."""
+    answers = client.search(files, together=True, **asked).answers
+    return [match.id for match in answers[0].matches]
