@@ -86,6 +86,7 @@ class Driven:
             ]
             for file in files
         ]
+        self.page.wait_for_selector("html.scripts")  # before, nobody hears of it
         held = self.page.evaluate_handle(PUT, content)
         made = {"drop": "DragEvent", "paste": "ClipboardEvent"}[kind]
         key = {"drop": "dataTransfer", "paste": "clipboardData"}[kind]
