@@ -117,15 +117,11 @@ lr = 0.01
 def environment(cache: Path, site: Path | None = None, **more: str) -> dict[str, str]:
     """One thread, the demo data in `cache`, and the distributions in `site` installed."""
     path = [str(site)] if site else []
-    # Compiled modules are kept even where bytecode is switched off: torch has thousands.
-    compiled = Path(tempfile.gettempdir(), f"reidcore-tests-{os.getuid()}-pycache")
-    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **kept,
+        **os.environ,
         "PYTHONPATH": os.pathsep.join([*path, str(ROOT)]),
         "OMP_NUM_THREADS": "1",
         "REID_CACHE": str(cache),
-        "PYTHONPYCACHEPREFIX": str(compiled),
         **more,
     }
 
