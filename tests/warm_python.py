@@ -220,7 +220,9 @@ def _start(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    import torch  # noqa: F401
+    # Optimizers import the second at their first step, which takes as long as the first.
+    import torch
+    import torch._dynamo  # noqa: F401
 
     sys.path.pop(0)  # this file's folder
     _start(_serve(socket.socket(fileno=int(sys.argv[1]))))
