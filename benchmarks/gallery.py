@@ -189,7 +189,7 @@ def scans(folder: Path, pictures: int, repeats: int) -> None:
     times: dict[str, list[float]] = {}
     works: dict[str, Callable[[], object]] = {
         "numpy": lambda: np.fromfile(raw, np.float16),
-        "one": lambda: scan(view, one, 100, None),
+        "one": lambda: scan(view, one, 100, Filter()),
         "filter": lambda: scan(view, one, 100, kept(pictures)),
         "lance": lambda: view.dataset.to_table(
             columns=["id"],
@@ -216,15 +216,17 @@ def scans(folder: Path, pictures: int, repeats: int) -> None:
     show("NumPy reads the same bytes", found["numpy"])
     show("gallery, one query", found["one"], found["numpy"], "NumPy")
     show("Lance's own flat search, one query", found["lance"], found["one"], "the gallery")
-    share = sum(len(batch) for batch in view.dataset.to_batches(["id"], kept(pictures))) / pictures
+    share = (
+        sum(len(batch) for batch in view.dataset.to_batches(["id"], kept(pictures).sql)) / pictures
+    )
     show(f"gallery, a filter that keeps {share:.1%}", found["filter"], found["one"], "no filter")
     batches(gallery, many, raw, repeats)
 
 
-def kept(pictures: int) -> str:
-    """The condition for a fifth of the time at a tenth of the cameras."""
+def kept(pictures: int) -> Filter:
+    """The filter for a fifth of the time at a tenth of the cameras."""
     last = pictures * 0.5
-    return Filter.of("3", 0.4 * last, 0.6 * last).sql
+    return Filter.of("3", 0.4 * last, 0.6 * last)
 
 
 def batches(gallery: Gallery, many: Scorer, raw: Path, repeats: int) -> None:
@@ -238,7 +240,7 @@ def batches(gallery: Gallery, many: Scorer, raw: Path, repeats: int) -> None:
     for turn in range(repeats + 1):
         for times, work in (
             (show_mm, lambda: torch.mm(query, whole.T)),
-            (show_scan, lambda: scan(view, many, 100, None)),
+            (show_scan, lambda: scan(view, many, 100, Filter())),
             (faiss_times, (lambda: index.search(query.numpy(), 100)) if index else None),
         ):
             if work is None:
@@ -272,15 +274,18 @@ def neighbours(folder: Path, pictures: int, repeats: int) -> None:
     print(f"built the index of {pictures} in {time.perf_counter() - started:.0f} s")
     view, query = gallery.view(), queries(gallery, 20)
     every = scorer(gallery, query)
-    exact = scan(view, every, 100, None)
-    found = approximate(view, every, 100, None)
+    exact = scan(view, every, 100, Filter())
+    found = approximate(view, every, 100, Filter())
     recall = [len(np.intersect1d(a, b)) / 100 for a, b in zip(exact.id, found.id, strict=True)]
     print(f"recall@100 of random vectors, the hardest there are: {np.mean(recall):.3f}")
     single = scorer(gallery, queries(gallery, 1))
-    slow = median(lambda: scan(view, single, 100, None), repeats)
+    slow = median(lambda: scan(view, single, 100, Filter()), repeats)
     show("exact, one query", slow)
     show(
-        "approximate", median(lambda: approximate(view, single, 100, None), repeats), slow, "exact"
+        "approximate",
+        median(lambda: approximate(view, single, 100, Filter()), repeats),
+        slow,
+        "exact",
     )
 
 
@@ -383,7 +388,7 @@ def peak(folder: Path, pictures: int, repeats: int) -> None:
     view, one = gallery.view(), scorer(gallery, queries(gallery, 1))
     gallery.search_run.images(sorted((folder / "drawn").rglob("*.jpg"))[:1] or [_grey()])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    seconds = median(lambda: scan(view, one, 100, None), repeats)
+    seconds = median(lambda: scan(view, one, 100, Filter()), repeats)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     show(f"{pictures} pictures", seconds)
     print(f"  peak memory {after} MiB, {before} MiB of them before the scan", flush=True)

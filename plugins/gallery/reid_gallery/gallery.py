@@ -18,6 +18,7 @@ from reid_gallery.filters import Filter
 from reid_gallery.information import information
 from reid_gallery.keeping import compact, require_same
 from reid_gallery.progress import Progress
+from reid_gallery.reading import Reader
 from reid_gallery.request import Request
 from reid_gallery.rows import Entry, entries_of
 from reid_gallery.schema import Origin
@@ -65,6 +66,7 @@ class Gallery(Changes):
         self.scan: Scan = scan
         self._search: Search | None = None
         self._maps: tuple[int, MapRows] | None = None
+        self._reader = Reader()
 
     @classmethod
     def open(
@@ -265,11 +267,11 @@ class Gallery(Changes):
         dataset = require_same(self.tables, self.origin)
         maps = self.tables.open_maps(self.origin)
         if maps is None:
-            return View(dataset, self.origin, None)
+            return View(dataset, self.origin, None, self._reader)
         if self._maps is None or self._maps[0] != maps.version:
             with told(self.place):
                 self._maps = maps.version, MapRows.of(maps)
-        return View(dataset, self.origin, self._maps[1])
+        return View(dataset, self.origin, self._maps[1], self._reader)
 
     def __len__(self) -> int:
         with told(self.place):
