@@ -83,9 +83,9 @@ class Reader:
                 flat = Flat.of(dataset, fragment, column)
                 same = flat is not None and _agrees(dataset, column, flat, rows)
                 part.flat[column.name] = flat if same else None
-        known = {one.name: part.flat[one.name] for one in columns}
-        flat = {name: one for name, one in known.items() if one is not None}
-        return (rows, flat) if len(flat) == len(columns) else None
+        found = {one.name: part.flat[one.name] for one in columns}
+        known = {name: flat for name, flat in found.items() if flat is not None}
+        return (rows, known) if len(known) == len(found) else None
 
     def _rows(self, dataset: lance.LanceDataset, fragment: LanceFragment, chosen: Filter) -> Rows:
         if chosen.where:

@@ -76,11 +76,13 @@ def _ranges(view: View, scorer: Scorer, chosen: Filter) -> dict[str, Any]:
 
 @attrs.frozen(eq=False)
 class Searcher:
-    """Searches one version of a gallery by its run."""
+    """Searches one version of a gallery by its run. judge: the run that tells probabilities, if it
+    is another one."""
 
     search: Search
     view: View
     scan: Scan = scan
+    judge: Search | None = None
 
     def answers(self, query: Templates, request: Request) -> list[Answer]:
         """Return the answer to each query, in their order. Raises ReidError."""
@@ -236,6 +238,7 @@ class Candidates:
         """The probability that each query and each of its matches are of one identity, None where
         the run has kept no training pairs."""
         wide = searcher.view.origin.of(table.weights, True)
+        judge = searcher.judge or searcher.search
         # Maps are so large that they are held for one query at a time.
         step = 1 if wide else max(1, len(lists))
         found: list[list[float | None]] = []
@@ -251,7 +254,7 @@ class Candidates:
             one = _part(query, slice(start, start + step))
             gallery = self._templates(searcher, one, table, used)
             try:
-                values = searcher.search.probabilities(one, gallery, index, table.name).tolist()
+                values = judge.probabilities(one, gallery, index, table.name).tolist()
             except DataError:
                 values = [[None] * len(row) for row in index]
             found += [row[: len(places)] for row, places in zip(values, some, strict=True)]
