@@ -23,7 +23,7 @@ def random_templates(trained, count, seed):
             key: torch.randn(count, *spec.shape, generator=draw)
             for key, spec in trained.plan.matching(name).template.items()
         }
-        for name in ("look", "far", "pairs")
+        for name in trained.model.matchers
     }
     return Templates(rows, parts, trained.made_by)
 
