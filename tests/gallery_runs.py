@@ -1,4 +1,4 @@
-"""A tiny run with a vector and a pairwise matcher, and pictures with what a CSV file says."""
+"""A tiny run with a vector and two pairwise matchers, and pictures with what a CSV file says."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ name = "pairs"
 use = "qaconv.matcher"
 feature = "local.map"
 
+[[head]]
+name = "guided"
+use = "ipad.mutual_guided"
+source = "backbone.layer4"
+channels = 48
+
+[[matcher]]
+name = "mutual"
+use = "ipad.mutual"
+feature = "guided.vector"
+kernel = "guided.kernel"
+
 [[matcher]]
 name = "far"
 use = "core.euclidean"
@@ -32,6 +44,11 @@ name = "memory"
 use = "qaconv.memory"
 feature = "local.map"
 matcher = "pairs"
+
+[[loss]]
+name = "mutual_triplet"
+use = "core.triplet"
+matcher = "mutual"
 
 [[post]]
 name = "again"
@@ -66,6 +83,11 @@ matcher = "pairs"
 name = "short"
 matcher = "pairs"
 shortlist = { by = "look", top = 7 }
+
+[[ranking]]
+name = "mutual"
+matcher = "mutual"
+shortlist = { by = "far", top = 7 }
 
 [[ranking]]
 name = "again"
