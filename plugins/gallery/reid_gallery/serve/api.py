@@ -21,6 +21,7 @@ from reid_gallery.serve.decoding import Decoded
 from reid_gallery.serve.engine import Engine, shown
 from reid_gallery.serve.pictures import explainer, explanation, thumbnail
 from reid_gallery.serve.problems import Problem
+from reid_gallery.serve.queries import Asked
 from reid_gallery.serve.schemas import Text
 from reid_gallery.serve.security import require_csrf
 from reid_gallery.serve.uploads import store
@@ -144,16 +145,16 @@ async def search(
         raise Problem(422, "there is no picture, and no id of one")
     if len(ids) > request.app.state.settings.pictures:
         raise Problem(413, f"there are {len(ids)} ids, more than a request may have pictures")
-    uploads = await decoded(request, picture, box)
     engine = engine_of(request)
-    rows = await engine.run(engine.reading, partial(engine.rows, ids)) if ids else []
-    asked = {
-        "camera": camera or None, "after": after or None, "before": before or None, "where": where,
-        "top": top, "ranking": ranking or None, "candidates": candidates,
-        "unknown_above": unknown_above,
-    }  # fmt: skip
-    audit(request, "search", pictures=len(uploads), ids=ids, **asked)
-    found = await engine.search([*(one.picture for one in uploads), *rows], asked)
+    asked = Asked(
+        tuple(camera or ()) or None, after or None, before or None, where, top, ranking or None,
+        candidates, unknown_above,
+    )  # fmt: skip
+    with engine.places.take(len(picture) + len(ids)):
+        uploads = await decoded(request, picture, box)
+        rows = await engine.run(engine.reading, partial(engine.rows, ids)) if ids else []
+        audit(request, "search", pictures=len(uploads), ids=ids, **asked.told())
+        found = await engine.search([*(one.picture for one in uploads), *rows], asked)
     names = [f"picture {place}" for place in range(1, len(uploads) + 1)]
     names += [f"row {one}" for one in ids]
     answers = [_answer(*pair) for pair in zip(names, found, strict=True)]
@@ -287,7 +288,7 @@ async def _explained(
         return explanation(search, rows[0], other, ranking, view)
 
     # In the thread of searches: it needs as much of the machine as one.
-    content, views, chosen = await engine.run(engine.searching, work)
+    content, views, chosen = await engine.run(engine.searching.thread, work)
     headers = {"X-Views": json.dumps(views), "X-View": json.dumps(chosen)}
     return Response(content, media_type="image/png", headers=headers)
 
@@ -330,4 +331,4 @@ async def explain_upload(
 @router.get("/health")
 async def health(request: Request) -> schemas.Health:
     """Answer that the service runs."""
-    return schemas.Health(status="ok", waiting=engine_of(request).batcher.waiting)
+    return schemas.Health(status="ok", waiting=engine_of(request).places.taken)
