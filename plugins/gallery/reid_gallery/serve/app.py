@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
-from reid_gallery.serve import api, pages
+from reid_gallery.serve import api, api_changes, api_explain, pages
 from reid_gallery.serve.audit import Audit
 from reid_gallery.serve.decoding import Decoders
 from reid_gallery.serve.engine import Engine
@@ -38,8 +38,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.audit = Audit(settings.audit, settings.audit_days)
     add_handlers(app)
-    app.include_router(api.router)
-    app.include_router(pages.router)
+    for part in (api, api_changes, api_explain, pages):
+        app.include_router(part.router)
     app.mount("/static", StaticFiles(directory=pages.HERE / "static"), name="static")
 
     @app.get("/metrics", include_in_schema=False)

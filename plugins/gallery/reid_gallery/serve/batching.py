@@ -88,9 +88,7 @@ class Batcher:
         for job in self._jobs:
             if job.done.cancelled():  # whoever asked has gone
                 continue
-            if not jobs or (
-                job.kind == jobs[0].kind and count + len(job.items) <= self._together
-            ):
+            if not jobs or (job.kind == jobs[0].kind and count + len(job.items) <= self._together):
                 jobs.append(job)
                 count += len(job.items)
             else:

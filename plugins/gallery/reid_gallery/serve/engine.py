@@ -19,7 +19,7 @@ from reid_gallery.schema import BASE, Origin
 from reid_gallery.serve.batching import Batcher, Places
 from reid_gallery.serve.metrics import Metrics
 from reid_gallery.serve.problems import Problem
-from reid_gallery.serve.queries import Asked, Kind, each, joined
+from reid_gallery.serve.queries import Kind, Wanted, each, joined
 from reid_gallery.serve.settings import Settings
 from reid_gallery.serve.uploads import sweep
 from reid_gallery.told import told
@@ -65,7 +65,7 @@ class Engine:
 
         def search(queries: list[Templates], kind: Kind) -> list[Answer]:
             with metrics.search.time():
-                return engine.gallery.search(joined(queries), **kind.asked.told())
+                return engine.gallery.search(joined(queries), **kind.wanted.told())
 
         embedding = Batcher("embed", embed, settings.together)
         embedding.seen = metrics.batch.observe
@@ -78,14 +78,14 @@ class Engine:
         loop = asyncio.get_running_loop()
         return await self._renewing(lambda: loop.run_in_executor(thread, work))
 
-    async def search(self, pictures: Sequence[Any], asked: Asked) -> list[Answer]:
+    async def search(self, pictures: Sequence[Any], wanted: Wanted) -> list[Answer]:
         """Return the answers to pictures: of Pillow's, or rows."""
 
         async def work() -> list[Answer]:
             queries = await self.embedding.done(pictures)
             # Postprocessors see the candidates of all queries, which must be of one request then.
-            alone = object() if self._has_post(asked.ranking) else None
-            return await self.searching.done(queries, Kind(asked, queries[0].made_by, alone))
+            alone = object() if self._has_post(wanted.ranking) else None
+            return await self.searching.done(queries, Kind(wanted, queries[0].made_by, alone))
 
         return await self._renewing(work)
 

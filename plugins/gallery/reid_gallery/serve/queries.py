@@ -13,8 +13,8 @@ from reidcore.tools import Templates
 
 
 @attrs.frozen
-class Asked:
-    """What a search is asked beside its pictures, as for `Gallery.search`."""
+class Wanted:
+    """What a search is to find, beside its pictures, as for `Gallery.search`."""
 
     camera: tuple[str, ...] | None = None
     after: str | None = None
@@ -35,7 +35,7 @@ class Kind:
     """What searches that are done together have in common. made_by: the run of their templates.
     alone: nobody else's, where they are not to be done with others."""
 
-    asked: Asked
+    wanted: Wanted
     made_by: str
     alone: object | None
 
