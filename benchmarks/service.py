@@ -106,18 +106,18 @@ class Service:
     url: str
     process: int
 
-    def load(self, pictures: list[bytes], clients: int, seconds: float, turn: Turn) -> None:
+    def load(
+        self, pictures: list[bytes], clients: list[Client], seconds: float, turn: Turn
+    ) -> None:
         """Ask by several clients for a while."""
         began, cpu = time.perf_counter(), self.cpu()
 
-        def ask(place: int) -> None:
-            with Client(self.url) as client:
-                while (started := time.perf_counter()) < began + seconds:
-                    content = pictures[(place + len(turn.times)) % len(pictures)]
-                    client.search([content])
-                    turn.times.append(time.perf_counter() - started)
+        def ask(client: Client) -> None:
+            while (started := time.perf_counter()) < began + seconds:
+                client.search([pictures[len(turn.times) % len(pictures)]])
+                turn.times.append(time.perf_counter() - started)
 
-        threads = [threading.Thread(target=ask, args=(place,)) for place in range(clients)]
+        threads = [threading.Thread(target=ask, args=(client,)) for client in clients]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -152,11 +152,12 @@ class Service:
 
 
 def compare(
-    service: Service, gallery: Gallery, pictures: list[bytes], clients: int, seconds: float
+    service: Service, gallery: Gallery, pictures: list[bytes], count: int, seconds: float
 ) -> None:
     """Measure some clients beside the loop, and say what was found."""
     plain, served = Turn(), Turn()
     shares = {"model": 0.0, "search": 0.0}
+    clients = [Client(service.url) for _ in range(count)]  # each takes a while to make
     while served.wall < seconds:
         loop(gallery, pictures, min(TURN, seconds), plain)
         before = service.spent()
@@ -165,7 +166,7 @@ def compare(
             shares[name] += spent - before[name]
     cuts = np.quantile(served.times, (0.5, 0.95, 0.99)) * 1e3
     print(
-        f"{clients} clients: {served.rate:.1f} requests/s, {served.rate / plain.rate:.2f} of the "
+        f"{count} clients: {served.rate:.1f} requests/s, {served.rate / plain.rate:.2f} of the "
         f"loop's {plain.rate:.1f}; {served.cost:.1f} ms of the processor a request, the loop "
         f"{plain.cost:.1f}; ms p50 {cuts[0]:.0f}, p95 {cuts[1]:.0f}, p99 {cuts[2]:.0f}; model "
         f"{shares['model'] / served.wall:.0%}, search {shares['search'] / served.wall:.0%} of "
@@ -227,8 +228,8 @@ def main() -> None:
         service = Service(url, process.pid)
         drain(service, pictures, 16)
         gallery.search([Image.open(io.BytesIO(pictures[0]))])
-        for clients in options.clients:
-            compare(service, gallery, pictures, clients, options.seconds)
+        for count in options.clients:
+            compare(service, gallery, pictures, count, options.seconds)
         sizes = [service.memory()]
         for _ in range(10):
             drain(service, pictures, options.requests // 10)

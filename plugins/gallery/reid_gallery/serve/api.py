@@ -133,4 +133,4 @@ async def small(
 @router.get("/health")
 async def health(request: Request) -> schemas.Health:
     """Answer that the service runs."""
-    return schemas.Health(status="ok", waiting=engine_of(request).places.taken)
+    return schemas.Health(status="ok", waiting=engine_of(request).embedding.waiting)

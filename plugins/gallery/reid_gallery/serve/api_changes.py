@@ -64,6 +64,7 @@ async def add(
         for place, one in enumerate(ids, 1)
         if one is None
     ]
+    request.state.result = {"ids": ids, "added": done.added}
     return schemas.Added(ids=ids, added=done.added, skipped=done.skipped, damaged=damaged)
 
 
@@ -84,7 +85,9 @@ async def _changed(request: Request, name: str, rows: schemas.Rows, **more: Any)
         and not more.get("identity")
     ):
         raise Problem(422, "name the rows: by ids, or by conditions")
-    return schemas.Count(rows=await engine_of(request).change(name, {**asked, **more}))
+    rows_changed = await engine_of(request).change(name, {**asked, **more})
+    request.state.result = {"rows": rows_changed}
+    return schemas.Count(rows=rows_changed)
 
 
 @router.post("/label", dependencies=change)

@@ -44,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @app.get("/metrics", include_in_schema=False)
     async def numbers(request: Request) -> Response:
-        metrics.waiting.set(app.state.engine.places.taken)
+        metrics.waiting.set(app.state.engine.embedding.waiting)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     app.add_middleware(Guard, settings=settings, metrics=metrics)

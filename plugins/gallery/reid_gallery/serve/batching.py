@@ -62,6 +62,11 @@ class Batcher:
         self._task = asyncio.get_running_loop().create_task(self._run())
         self.seen: Callable[[int], None] = lambda items: None
 
+    @property
+    def waiting(self) -> int:
+        """Items that wait."""
+        return sum(len(job.items) for job in self._jobs)
+
     async def done(self, items: Sequence[Any], kind: Hashable = None) -> list[Any]:
         """Return the results of a request's items. kind: what they have in common with those that
         may be done with them. Raises what the work raises for them."""

@@ -33,8 +33,9 @@ def engine_of(request: Request) -> Engine:
 
 
 def audit(request: Request, action: str, **what: Any) -> None:
-    """Write a line of the audit log."""
-    request.app.state.audit.write(request.state.who, action, **what)
+    """Write into the audit log what is asked; how it ends is written when it is answered."""
+    request.state.number = request.app.state.audit.begin(request.state.who, action, **what)
+    request.state.result = {}
 
 
 async def decoded(
