@@ -28,6 +28,9 @@ from reidcore.errors import ReidError
 from reidcore.tools import Templates
 
 T = TypeVar("T")
+EVERY = frozenset(BASE.names)
+TOLD = tuple(name for name in BASE.names if name not in ("key", "source"))
+"""Columns of every gallery, and those that clients are told; Arrow takes a while to list them."""
 AGAIN = 5
 """Times that a change is tried anew where another program changes the table at the same time."""
 
@@ -208,6 +211,6 @@ def again(change: Callable[[], T]) -> T:
 
 def shown(cells: dict[str, Any]) -> dict[str, Any]:
     """Return what a client is told of a row: the name of its file, and not where it lies."""
-    known = {name: cells[name] for name in BASE.names if name not in ("key", "source")}
-    columns = {name: value for name, value in cells.items() if name not in BASE.names}
+    known = {name: cells[name] for name in TOLD}
+    columns = {name: value for name, value in cells.items() if name not in EVERY}
     return {**known, "name": Path(cells["source"]).name, "columns": columns}
