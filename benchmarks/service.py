@@ -176,7 +176,7 @@ def compare(
 
 
 def drain(service: Service, pictures: list[bytes], count: int) -> None:
-    """Ask a number of requests by eight clients."""
+    """Ask a number of requests by 32 clients."""
     left = iter(range(count))
     lock = threading.Lock()
 
@@ -189,7 +189,7 @@ def drain(service: Service, pictures: list[bytes], count: int) -> None:
                     return
                 client.search([pictures[number % len(pictures)]])
 
-    threads = [threading.Thread(target=ask) for _ in range(8)]
+    threads = [threading.Thread(target=ask) for _ in range(32)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -230,11 +230,10 @@ def main() -> None:
         gallery.search([Image.open(io.BytesIO(pictures[0]))])
         for count in options.clients:
             compare(service, gallery, pictures, count, options.seconds)
-        sizes = [service.memory()]
-        for _ in range(10):
-            drain(service, pictures, options.requests // 10)
-            sizes.append(service.memory())
-        print("MiB before, and at each tenth:", *(f"{size:.0f}" for size in sizes))
+        for tenth in range(11 if options.requests else 0):
+            if tenth:
+                drain(service, pictures, options.requests // 10)
+            print(f"after {tenth} tenths: {service.memory():.0f} MiB", flush=True)
     finally:
         process.terminate()
         process.wait()
