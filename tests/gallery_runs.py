@@ -157,3 +157,18 @@ def draw_day(folder: Path, identities: int = 50) -> None:
         cells.append({"path": f"seen/{name}", "camera": row.camera, "time": str(noon)})
     write_csv(folder / "seen.csv", cells)
     shutil.rmtree(folder / "drawn")
+
+
+def other_run(work, folder):
+    """The run with other weights."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(work / "run", folder)
+    weights = load_file(folder / "weights.safetensors")
+    name = next(name for name in weights if name.endswith("conv1.weight"))
+    weights[name] = weights[name] * 1.5 + 0.01
+    with safe_open(folder / "weights.safetensors", "pt") as file:
+        metadata = file.metadata()
+    save_file(weights, folder / "weights.safetensors", metadata)
+    return folder

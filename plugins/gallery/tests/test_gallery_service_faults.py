@@ -8,7 +8,6 @@ import signal
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("lance", reason="needs `uv run --all-groups`")
@@ -16,19 +15,12 @@ pytest.importorskip("fastapi", reason="needs `uv run --all-groups`")
 
 import httpx
 from PIL import Image
-from serving import served
+from serving import png, served
 
 from reid_gallery import Gallery
 from reid_gallery.serve.client import Client, ServiceError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-def png(seed):
-    values = np.random.default_rng(seed).integers(0, 255, (32, 16, 3), np.uint8)
-    content = io.BytesIO()
-    Image.fromarray(values).save(content, "PNG")
-    return content.getvalue()
 
 
 @pytest.fixture
@@ -93,6 +85,23 @@ def test_a_killed_worker(place, work):
     assert not wrong and right
     print(len(right), "right,", len(lost), "without an answer")
     assert len(lost) < 20
+
+
+def test_several_workers(place, work):
+    """What one worker has added all of them find at once; their numbers are added up."""
+    with served(place, work / "cache", "--workers", "2") as (url, process):
+        for seed in range(4):
+            with Client(url) as client:
+                (id,) = client.add([png(seed)], camera="new").ids
+            for _ in range(5):  # each by a connection of its own, which either may accept
+                with Client(url) as client:
+                    found = client.search([png(seed)], camera="new").answers[0].matches
+                    assert found[0].id == id and len(found) == seed + 1
+        workers = [one for one in children(process.pid) if b"spawn_main" in command_of(one)]
+        text = httpx.get(f"{url}/metrics").text
+    assert len(workers) == 2
+    assert 'reid_requests_total{path="/v1/search",status="200"} 20.0' in text
+    assert 'reid_requests_total{path="/v1/pictures",status="201"} 4.0' in text
 
 
 def test_kills_during_adds(place, work):

@@ -24,15 +24,22 @@ TITLES = {
 }  # fmt: skip
 
 
-class Problem(Exception):
+class Problem(HTTPException):
     """What a request is answered with in place of what it asks for.
 
-    status: of HTTP. detail: a sentence for who made the request. headers: more of the answer.
+    status: of HTTP. detail: a sentence for who made the request. headers: more of the answer. It is
+    an HTTPException since FastAPI makes 400 of all others that are raised while a body is read.
     """
 
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None):
-        super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, headers or {}
+        super().__init__(status, detail, headers)
+        self.status = status
+
+    def answer(self) -> JSONResponse:
+        """Return it as an answer."""
+        found = answer(self.status, self.detail)
+        found.headers.update(self.headers or {})
+        return found
 
 
 def without_paths(text: str) -> str:
@@ -66,9 +73,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> JSONResponse:
-        found = answer(error.status, error.detail)
-        found.headers.update(error.headers)
-        return found
+        return error.answer()
 
     @app.exception_handler(ReidError)
     async def of_gallery(request: Request, error: ReidError) -> JSONResponse:

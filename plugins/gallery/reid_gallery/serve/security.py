@@ -13,7 +13,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reid_gallery.serve.metrics import Metrics
-from reid_gallery.serve.problems import Problem, answer
+from reid_gallery.serve.problems import Problem
 from reid_gallery.serve.settings import Settings
 
 SESSION = "reid_session"
@@ -140,10 +140,11 @@ class Guard:
             scope.setdefault("state", {})["who"] = self._checked(request)
             await self._app(scope, bounded, told)
         except Problem as error:
-            found = answer(error.status, error.detail)
-            found.headers.update(error.headers)
-            await found(scope, receive, told)
+            await error.answer()(scope, receive, told)
         finally:
+            asked = scope["state"]
+            if "number" in asked:
+                scope["app"].state.audit.end(asked["number"], status, **asked["result"])
             route = scope.get("route")
             path = getattr(route, "path", "other")
             self._metrics.requests.labels(path, str(status)).inc()
