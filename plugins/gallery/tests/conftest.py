@@ -28,3 +28,41 @@ def trained(work):
     import reidcore
 
     return reidcore.load(work / "run", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def day(work, tmp_path_factory):
+    """A folder with a gallery `gallery` of a day's sightings by four cameras, and new.jpg."""
+    from gallery_runs import draw_day
+
+    from reid_gallery import Gallery
+
+    folder = tmp_path_factory.mktemp("day")
+    draw_day(folder, identities=6)
+    Gallery.create(work / "run", folder / "gallery", device="cpu").add(folder / "seen.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(day, tmp_path_factory):
+    """The address of a service of that gallery."""
+    pytest.importorskip("fastapi", reason="needs `uv run --all-groups`")
+    from driving import served_here
+
+    from reid_gallery.serve.settings import Settings
+
+    state = tmp_path_factory.mktemp("state")
+    # A busy machine takes seconds to start what decodes pictures.
+    asked = Settings(str(day / "gallery"), str(state), device="cpu", rate=0, decode_seconds=100)
+    with served_here(asked) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium of Playwright's."""
+    pytest.importorskip("playwright", reason="needs `uv run --all-groups`")
+    from driving import chromium
+
+    with chromium() as found:
+        yield found

@@ -5,11 +5,14 @@ from __future__ import annotations
 from functools import lru_cache
 from io import BytesIO
 
+import attrs
+
 from reid_gallery.serve.problems import Problem
 from reidcore.api import Heat, Lines, Row
 from reidcore.errors import DataError
 from reidcore.tools import Explained, Search, draw_explanation, load, open_picture
 
+UPLOADED = "your picture"
 LOST = "the picture's file is no longer there, or cannot be read"
 
 
@@ -54,6 +57,8 @@ def explanation(
         if not names:
             raise Problem(404, "nothing explains this pair")
         chosen = view or names[0]
+        if query.path.startswith("memory-"):  # an upload's own name, which tells nobody anything
+            pair = attrs.evolve(pair, query=attrs.evolve(query, path=UPLOADED))
         content = BytesIO()
         draw_explanation(pair, chosen, drawn[chosen]).save(content, "PNG")
     except DataError:

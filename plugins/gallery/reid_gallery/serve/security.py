@@ -10,6 +10,7 @@ from collections import OrderedDict
 from urllib.parse import urlsplit
 
 from fastapi import Request
+from fastapi.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reid_gallery.serve.metrics import Metrics
@@ -76,6 +77,14 @@ async def require_csrf(request: Request) -> None:
         raise Problem(403, "the request has no valid CSRF token; load the page again")
 
 
+def refusal(request: Request, error: Problem) -> Response:
+    """Return the problem as an answer; who opens the page without a token is sent to enter it."""
+    wants_page = "text/html" in request.headers.get("accept", "") and request.url.path == "/"
+    if error.status == 401 and wants_page:
+        return RedirectResponse("/login", 303)
+    return error.answer()
+
+
 class Rates:
     """Counts requests by client: each has `burst`, and `rate` more a second."""
 
@@ -140,7 +149,7 @@ class Guard:
             scope.setdefault("state", {})["who"] = self._checked(request)
             await self._app(scope, bounded, told)
         except Problem as error:
-            await error.answer()(scope, receive, told)
+            await refusal(request, error)(scope, receive, told)
         finally:
             asked = scope["state"]
             if "number" in asked:
