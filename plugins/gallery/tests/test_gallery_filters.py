@@ -105,6 +105,22 @@ def test_the_same_bits_whatever_was_done_to_the_rows(gallery, trained, monkeypat
     compared(gallery, query, monkeypatch)
 
 
+def test_what_is_kept_in_memory_has_a_limit(gallery, monkeypatch):
+    """Facts of further fragments are read again; answers are the same."""
+    query = random_templates(gallery.search_run, 2, 9)
+    found = gallery.search(query, camera="2", after=50)
+    assert all(part.facts is not None for part in gallery._reader._parts.values())
+    monkeypatch.setattr("reid_gallery.reading.KEPT", 100)
+    again = Gallery.open(gallery.place, device="cpu")
+    again._search = gallery.search_run
+    assert again.search(query, camera="2", after=50) == found
+    assert [part.facts is not None for part in again._reader._parts.values()] == [
+        True,
+        False,
+        False,
+    ]
+
+
 def vectors(rows, nullable=False):
     """A table with what filters ask and vectors of eight numbers, and the vectors' column."""
     column = Column("look__vector", "look", "vector", (8,), "float32", "float32", False)
