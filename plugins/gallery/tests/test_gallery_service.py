@@ -14,6 +14,7 @@ pytest.importorskip("fastapi", reason="needs `uv run --all-groups`")
 
 from fastapi.testclient import TestClient
 from PIL import Image
+from serving import png, served
 
 from reid_gallery import Gallery
 from reid_gallery.serve.app import create_app
@@ -22,14 +23,6 @@ from reid_gallery.serve.settings import Settings, digest, read_tokens
 from reidcore.errors import UsageError
 
 TOKEN = "a-token-that-nobody-guesses"
-
-
-def png(seed=0, size=(40, 80)):
-    """A picture of noise."""
-    values = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], 3), np.uint8)
-    content = io.BytesIO()
-    Image.fromarray(values).save(content, "PNG")
-    return content.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +116,9 @@ def test_add_label_forget(client, settings):
         client.picture(id)
     assert error.value.status == 404
     log = "".join(file.read_text() for file in settings.audit.glob("*.jsonl"))
-    actions = [json.loads(line)["action"] for line in log.splitlines()]
+    actions = [json.loads(line).get("action") for line in log.splitlines()]
     assert {"add", "label", "search", "explain", "forget"} <= set(actions)
-    assert "Ann" not in log.replace("'Ann'", "") and "Zoe" not in log
+    assert "Ann" not in log and "Zoe" not in log
 
 
 def test_bad_input_is_told(http, client, settings):
@@ -206,8 +199,6 @@ def test_the_walk(work, settings, tmp_path, monkeypatch):
     import shutil
     import subprocess
     from pathlib import Path
-
-    from serving import served
 
     if shutil.which("curl") is None:
         pytest.skip("needs curl")

@@ -381,6 +381,9 @@ def test_what_is_asked_wrongly_is_told(http, settings):
     problem(http.post("/v1/label", content=b"{"), 422, settings)
     problem(http.get("/v1/gallery", headers={"Authorization": "Bearer x"}), 401, settings)
     problem(http.get("/v1/pictures/5/thumbnail"), 404, settings)
+    problem(http.get("/v1/gallery", headers={"Host": "[::"}), 403, settings)
+    origin = {"Origin": "http://[::"}
+    problem(http.post("/v1/forget", json={"ids": [1]}, headers=origin), 403, settings)
 
 
 def test_numbers_for_prometheus(http, settings):
