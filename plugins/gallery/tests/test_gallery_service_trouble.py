@@ -154,6 +154,21 @@ def test_one_queue_that_is_bounded(http, settings):
     assert http.app.state.engine.places.taken == 0
 
 
+def test_a_search_blocks_no_adding(http):
+    """Pictures are added while a search goes on."""
+    gate = threading.Event()
+    http.app.state.engine.searching.thread.submit(gate.wait, 120)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            asked = pool.submit(ask, http, png(1))
+            found = http.post("/v1/pictures", files={"picture": png(60)})
+            assert found.status_code == 201 and not asked.done()
+        finally:
+            gate.set()
+        assert asked.result().status_code == 200
+    assert http.post("/v1/forget", json={"ids": found.json()["ids"]}).json() == {"rows": 1}
+
+
 def test_a_picture_on_which_the_network_fails(http, settings):
     """It alone fails; those that are embedded with it are answered as ever."""
     black = io.BytesIO()
