@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def served(folder: Path, cache: Path, *options: str) -> Iterator[tuple[str, subp
             process.wait()
 
 
-def wait(url: str, process: subprocess.Popen, seconds: float = 120) -> None:
+def wait(url: str, process: subprocess.Popen, seconds: float = 300) -> None:
     """Waits until a service answers."""
     import httpx
 
@@ -84,3 +84,11 @@ def png(seed: int = 0, size: tuple[int, int] = (40, 80)) -> bytes:
     content = io.BytesIO()
     Image.fromarray(values).save(content, "PNG")
     return content.getvalue()
+
+
+def until(true: Callable[[], bool], seconds: float = 300) -> None:
+    """Waits until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it has not become true"
+        time.sleep(0.02)

@@ -15,7 +15,7 @@ pytest.importorskip("fastapi", reason="needs `uv run --all-groups`")
 
 import httpx
 from PIL import Image
-from serving import png, served
+from serving import png, served, until
 
 from reid_gallery import Gallery
 from reid_gallery.serve.client import Client, ServiceError
@@ -43,7 +43,20 @@ def children(pid):
 
 
 def command_of(pid):
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return b""
+
+
+def workers_of(process):
+    """The workers that a service has, be they ready or not."""
+    return [one for one in children(process.pid) if b"spawn_main" in command_of(one)]
+
+
+def decodes(worker):
+    """Whether a worker has been given a picture."""
+    return any(b"serve.decoder" in command_of(one) for one in children(worker))
 
 
 def test_a_killed_worker(place, work):
@@ -70,15 +83,15 @@ def test_a_killed_worker(place, work):
         threads = [threading.Thread(target=ask, args=(url,)) for _ in range(4)]
         for thread in threads:
             thread.start()
+        workers = workers_of(process)
         for _ in range(2):
-            done.wait(3)
-            workers = [one for one in children(process.pid) if b"spawn_main" in command_of(one)]
-            assert len(workers) == 2
+            until(lambda: all(map(decodes, workers)))  # both have been asked something
             os.kill(workers[0], signal.SIGKILL)
             before = len(right)
-            done.wait(3)
-            assert len(right) > before  # the other goes on
-            done.wait(12)  # the supervisor starts another
+            until(lambda: len(right) >= before + 5)  # the other goes on
+            until(lambda: set(workers_of(process)) != set(workers))  # another is started
+            until(lambda: len(workers_of(process)) == 2)
+            workers = workers_of(process)
         done.set()
         for thread in threads:
             thread.join()
@@ -97,7 +110,7 @@ def test_several_workers(place, work):
                 with Client(url) as client:
                     found = client.search([png(seed)], camera="new").answers[0].matches
                     assert found[0].id == id and len(found) == seed + 1
-        workers = [one for one in children(process.pid) if b"spawn_main" in command_of(one)]
+        workers = workers_of(process)
         text = httpx.get(f"{url}/metrics").text
     assert len(workers) == 2
     assert 'reid_requests_total{path="/v1/search",status="200"} 20.0' in text

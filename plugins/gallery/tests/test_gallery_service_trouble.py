@@ -24,7 +24,7 @@ from disks import files_of
 from fastapi.testclient import TestClient
 from gallery_runs import other_run
 from PIL import Image
-from serving import listening, png
+from serving import listening, png, until
 
 from reid_gallery import Gallery
 from reid_gallery.serve.app import create_app
@@ -100,14 +100,6 @@ def like(found, matches):
     distances = [one["distance"] for one in answer["matches"]]
     assert distances == pytest.approx([one.distance for one in matches], abs=2e-6)
     return True
-
-
-def until(true):
-    """Waits until something is true."""
-    end = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def together(http, contents):
