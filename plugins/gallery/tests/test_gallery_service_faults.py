@@ -59,6 +59,16 @@ def decodes(worker):
     return any(b"serve.decoder" in command_of(one) for one in children(worker))
 
 
+def kill_one(process, right):
+    """Kills a worker of two that both answer; the other goes on, and another takes its place."""
+    until(lambda: len(workers_of(process)) == 2 and all(map(decodes, workers_of(process))))
+    killed = workers_of(process)[0]
+    os.kill(killed, signal.SIGKILL)
+    before = len(right)
+    until(lambda: len(right) >= before + 5)
+    until(lambda: killed not in workers_of(process) and len(workers_of(process)) == 2)
+
+
 def test_a_killed_worker(place, work):
     """Requests get the right answer or none while workers are killed, and the service lives on."""
     query = png(1)
@@ -83,15 +93,8 @@ def test_a_killed_worker(place, work):
         threads = [threading.Thread(target=ask, args=(url,)) for _ in range(4)]
         for thread in threads:
             thread.start()
-        workers = workers_of(process)
         for _ in range(2):
-            until(lambda: all(map(decodes, workers)))  # both have been asked something
-            os.kill(workers[0], signal.SIGKILL)
-            before = len(right)
-            until(lambda: len(right) >= before + 5)  # the other goes on
-            until(lambda: set(workers_of(process)) != set(workers))  # another is started
-            until(lambda: len(workers_of(process)) == 2)
-            workers = workers_of(process)
+            kill_one(process, right)
         done.set()
         for thread in threads:
             thread.join()

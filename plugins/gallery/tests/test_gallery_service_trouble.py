@@ -10,7 +10,6 @@ import re
 import signal
 import socket
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -216,8 +215,7 @@ def test_an_upgrade_drops_no_request(settings, work, tmp_path):
         other = other_run(work, tmp_path / "other")
         Gallery.open(own.gallery, device="cpu").upgrade(other)
         after = len(answers)
-        while len(answers) < after + 6 and not any(one.done() for one in asking):
-            time.sleep(0.01)
+        until(lambda: len(answers) >= after + 6 or any(one.done() for one in asking))
         done.set()
         for one in asking:
             one.result()
@@ -338,10 +336,7 @@ def test_clients_that_hang_up(settings, tmp_path):
         with Client("http://{}:{}".format(*place)) as client:
             found = client.search([content], top=3)
             assert found.answers[0].matches and client.health().status == "ok"
-            end = time.monotonic() + 60
-            while app.state.engine.places.taken and time.monotonic() < end:
-                time.sleep(0.05)
-        assert app.state.engine.places.taken == 0
+            until(lambda: app.state.engine.places.taken == 0)
 
 
 def test_the_audit_log(settings, tmp_path):
