@@ -13,7 +13,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reid_gallery.serve.metrics import Metrics
-from reid_gallery.serve.problems import Problem
+from reid_gallery.serve.problems import Problem, answer
 from reid_gallery.serve.settings import Settings
 
 SESSION = "reid_session"
@@ -149,7 +149,9 @@ class Guard:
             scope.setdefault("state", {})["who"] = self._checked(request)
             await self._app(scope, bounded, told)
         except Problem as error:
-            await error.answer()(scope, receive, told)
+            found = answer(error.status, error.detail)
+            found.headers.update(error.headers)
+            await found(scope, receive, told)
         finally:
             asked = scope.get("state", {})
             if "number" in asked:
