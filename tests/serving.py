@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from running import environment
 
@@ -58,7 +59,7 @@ def wait(url: str, process: subprocess.Popen, seconds: float = 300) -> None:
 
 
 @contextmanager
-def listening(app: object) -> Iterator[tuple[str, int]]:
+def listening(app: Callable[..., Any]) -> Iterator[tuple[str, int]]:
     """Yields the address at which an app listens, served by a thread of this process."""
     import uvicorn
 

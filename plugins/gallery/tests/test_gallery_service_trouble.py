@@ -62,6 +62,7 @@ def settings(work, trained, tmp_path_factory):
         waiting=FULL,
         picture_bytes=200_000,
         pictures=4,
+        decoders=1,
         tokens={"ann": digest(TOKEN)},
     )
 
@@ -287,7 +288,7 @@ def test_limits_of_decoders(settings):
     """A decoder that takes too long, needs too much memory, or dies is replaced."""
     large = io.BytesIO()
     Image.new("RGB", (6000, 6000)).save(large, "PNG", compress_level=1)
-    bounds = attrs.evolve(settings, decoders=1, decode_memory=300 << 20)
+    bounds = attrs.evolve(settings, decode_memory=300 << 20)
 
     async def refused(decoders, content):
         with pytest.raises(Problem) as error:

@@ -32,8 +32,9 @@ class Problem(HTTPException):
     """
 
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None):
-        super().__init__(status, detail, headers or {})
+        super().__init__(status, detail)
         self.status = status
+        self.headers: dict[str, str] = headers or {}
 
 
 def without_paths(text: str) -> str:
@@ -68,7 +69,7 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> JSONResponse:
         found = answer(error.status, error.detail)
-        found.headers.update(error.headers or {})
+        found.headers.update(error.headers)
         return found
 
     @app.exception_handler(ReidError)
