@@ -20,7 +20,7 @@ from serving import png, served, until
 from reid_gallery import Gallery
 from reid_gallery.serve.client import Client, ServiceError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_fuzzed_requests(place, work):
                 | operation.as_strategy(generation_mode=modes.NEGATIVE)
             )
             def ask(case):
-                found = case.call(base_url=url)
+                found = case.call(base_url=url, timeout=120)
                 count[found.status_code] = count.get(found.status_code, 0) + 1
                 assert found.status_code not in (500, 501, 502), found.text
 
