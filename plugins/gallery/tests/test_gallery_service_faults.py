@@ -126,7 +126,14 @@ def test_kills_during_adds(place, work):
     seed = 100
     for round in range(4):
         with served(place, work / "cache") as (url, process):
-            killer = threading.Timer(0.5 + 0.4 * round, process.kill)
+            enough = len(acknowledged) + 1 + 3 * round
+
+            def kill(process=process, enough=enough, round=round):
+                until(lambda: len(acknowledged) >= enough)
+                threading.Event().wait(0.03 * round)  # amid the next one
+                process.kill()
+
+            killer = threading.Thread(target=kill)
             killer.start()
             with Client(url) as client:
                 while True:
