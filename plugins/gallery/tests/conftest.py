@@ -99,3 +99,27 @@ def browser():
 
     with chromium() as found:
         yield found
+
+
+@pytest.fixture
+def client(service):
+    """A client of the service."""
+    from reid_gallery.serve.client import Client
+
+    with Client(service) as client:
+        yield client
+
+
+@pytest.fixture
+def opened(browser, service):
+    """The service's page in a browser, which has no faults and asks no other service."""
+    from driving import driven
+
+    with driven(browser, service) as opened:
+        yield opened
+        assert opened.faults == []
+        assert [
+            one
+            for one in opened.requests
+            if not one.startswith((f"{service}/", f"blob:{service}/"))
+        ] == []
