@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
 
 import pytest
+
+# Modules are compiled once, into a folder of the tests' own, also where Python is told not to keep
+# them: torch has thousands, which every process of a test would compile again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+os.environ.setdefault(
+    "PYTHONPYCACHEPREFIX",
+    os.path.join(tempfile.gettempdir(), f"reidcore-tests-{os.getuid()}-pycache"),
+)
+sys.dont_write_bytecode = False
+sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"]
 
 # Several workers (`pytest -n`) that computed with all cores each would wait for one another.
 if "PYTEST_XDIST_WORKER" in os.environ:

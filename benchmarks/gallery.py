@@ -4,7 +4,10 @@
 
 FOLDER takes what is made, about 1.1 GB for a million pictures, and is used again. The vectors are
 random, 512 numbers of float16. Parts: scan (one query, 100 queries, a filter, beside NumPy reading
-the same bytes, torch.mm, Lance's own search and FAISS, if it is installed), ann, add, maps, growth.
+the same bytes, torch.mm, Lance's own search and FAISS, if it is installed), ann, add, maps, growth
+(a gallery that is added to until it has so many pictures, 1.1 GB for a million).
+
+Where other programs run on the same processors, --processor gives the time that this one computes.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from reid_gallery.searching import scan
 from reidcore.api import Row
 from reidcore.tools import Templates, load
 
+now = time.perf_counter
 SIZE = 512
 STEP = 250_000
 CAMERAS = 10
@@ -91,7 +95,11 @@ def main() -> None:
     parser.add_argument("part", choices=sorted(PARTS))
     parser.add_argument("--pictures", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--processor", action="store_true", help="seconds of the processor alone")
     options = parser.parse_args()
+    if options.processor:
+        global now
+        now = time.process_time
     options.folder.mkdir(parents=True, exist_ok=True)
     PARTS[options.part](options.folder, options.pictures, options.repeats)
 
@@ -132,17 +140,19 @@ def rows(schema: pa.Schema, start: int, count: int) -> pa.Table:
 
 def filled(folder: Path, pictures: int) -> Gallery:
     """A gallery of so many pictures."""
-    place = folder / f"gallery-{pictures}"
+    return grown(folder, f"gallery-{pictures}", pictures)
+
+
+def grown(folder: Path, name: str, pictures: int) -> Gallery:
+    """A gallery of at least so many pictures: those that it lacks are added."""
+    run, place = run_folder(folder), folder / name
     if not place.is_dir():
-        partial = folder / "partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        made = Gallery.create(run_folder(folder), partial, "float16", "cpu")
-        schema = made.origin.schema()
-        for start in range(0, pictures, STEP):
-            table = rows(schema, start, min(STEP, pictures - start))
-            made.tables.append("pictures.lance", made.tables.write("pictures.lance", table))
-        partial.rename(place)
-    return Gallery.open(place, run_folder(folder), "cpu")
+        Gallery.create(run, place, "float16", "cpu")
+    made = Gallery.open(place, run, "cpu")
+    for start in range(len(made), pictures, STEP):
+        table = rows(made.origin.schema(), start, min(STEP, pictures - start))
+        made.tables.append("pictures.lance", made.tables.write("pictures.lance", table))
+    return made
 
 
 def median(work: Callable[[], object], repeats: int) -> float:
@@ -150,9 +160,9 @@ def median(work: Callable[[], object], repeats: int) -> float:
     work()
     found = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = now()
         work()
-        found.append(time.perf_counter() - started)
+        found.append(now() - started)
     return statistics.median(found)
 
 
@@ -189,7 +199,7 @@ def scans(folder: Path, pictures: int, repeats: int) -> None:
     times: dict[str, list[float]] = {}
     works: dict[str, Callable[[], object]] = {
         "numpy": lambda: np.fromfile(raw, np.float16),
-        "one": lambda: scan(view, one, 100, None),
+        "one": lambda: scan(view, one, 100, Filter()),
         "filter": lambda: scan(view, one, 100, kept(pictures)),
         "lance": lambda: view.dataset.to_table(
             columns=["id"],
@@ -205,10 +215,10 @@ def scans(folder: Path, pictures: int, repeats: int) -> None:
     # Side by side, in turns, so that what else the machine does disturbs all alike.
     for turn in range(repeats + 1):
         for name, work in works.items():
-            started = time.perf_counter()
+            started = now()
             work()
             if turn:
-                times.setdefault(name, []).append(time.perf_counter() - started)
+                times.setdefault(name, []).append(now() - started)
     found = {name: statistics.median(values) for name, values in times.items()}
     print(
         f"{pictures} vectors of {SIZE} in float16, exact top 100, {torch.get_num_threads()} threads"
@@ -216,15 +226,17 @@ def scans(folder: Path, pictures: int, repeats: int) -> None:
     show("NumPy reads the same bytes", found["numpy"])
     show("gallery, one query", found["one"], found["numpy"], "NumPy")
     show("Lance's own flat search, one query", found["lance"], found["one"], "the gallery")
-    share = sum(len(batch) for batch in view.dataset.to_batches(["id"], kept(pictures))) / pictures
+    share = (
+        sum(len(batch) for batch in view.dataset.to_batches(["id"], kept(pictures).sql)) / pictures
+    )
     show(f"gallery, a filter that keeps {share:.1%}", found["filter"], found["one"], "no filter")
     batches(gallery, many, raw, repeats)
 
 
-def kept(pictures: int) -> str:
-    """The condition for a fifth of the time at a tenth of the cameras."""
+def kept(pictures: int) -> Filter:
+    """The filter for a fifth of the time at a tenth of the cameras."""
     last = pictures * 0.5
-    return Filter.of("3", 0.4 * last, 0.6 * last).sql
+    return Filter.of("3", 0.4 * last, 0.6 * last)
 
 
 def batches(gallery: Gallery, many: Scorer, raw: Path, repeats: int) -> None:
@@ -238,15 +250,15 @@ def batches(gallery: Gallery, many: Scorer, raw: Path, repeats: int) -> None:
     for turn in range(repeats + 1):
         for times, work in (
             (show_mm, lambda: torch.mm(query, whole.T)),
-            (show_scan, lambda: scan(view, many, 100, None)),
+            (show_scan, lambda: scan(view, many, 100, Filter())),
             (faiss_times, (lambda: index.search(query.numpy(), 100)) if index else None),
         ):
             if work is None:
                 continue
-            started = time.perf_counter()
+            started = now()
             work()
             if turn:
-                times.append(time.perf_counter() - started)
+                times.append(now() - started)
     product = statistics.median(show_mm)
     show("torch.mm of 100 queries, float32 in memory", product)
     show("gallery, 100 queries", statistics.median(show_scan), product, "torch.mm")
@@ -267,20 +279,23 @@ def _faiss(vectors: torch.Tensor) -> Any:
 def neighbours(folder: Path, pictures: int, repeats: int) -> None:
     """The index of approximate neighbours: its time, and its recall."""
     gallery = filled(folder, pictures)
-    started = time.perf_counter()
+    started = now()
     gallery.compact(ann=True)
-    print(f"built the index of {pictures} in {time.perf_counter() - started:.0f} s")
+    print(f"built the index of {pictures} in {now() - started:.0f} s")
     view, query = gallery.view(), queries(gallery, 20)
     every = scorer(gallery, query)
-    exact = scan(view, every, 100, None)
-    found = approximate(view, every, 100, None)
+    exact = scan(view, every, 100, Filter())
+    found = approximate(view, every, 100, Filter())
     recall = [len(np.intersect1d(a, b)) / 100 for a, b in zip(exact.id, found.id, strict=True)]
     print(f"recall@100 of random vectors, the hardest there are: {np.mean(recall):.3f}")
     single = scorer(gallery, queries(gallery, 1))
-    slow = median(lambda: scan(view, single, 100, None), repeats)
+    slow = median(lambda: scan(view, single, 100, Filter()), repeats)
     show("exact, one query", slow)
     show(
-        "approximate", median(lambda: approximate(view, single, 100, None), repeats), slow, "exact"
+        "approximate",
+        median(lambda: approximate(view, single, 100, Filter()), repeats),
+        slow,
+        "exact",
     )
 
 
@@ -303,10 +318,10 @@ def adding(folder: Path, pictures: int, repeats: int) -> None:
             for found, work in zip(times, (own, bare), strict=True):
                 if work is own:
                     made.tables.open().delete("true")
-                started = time.perf_counter()
+                started = now()
                 work()
                 if turn:
-                    found.append(time.perf_counter() - started)
+                    found.append(now() - started)
         ours, theirs = map(statistics.median, times)
         show(f"gallery, {len(table)} ready vectors", ours, theirs, "Lance's writer")
         print(f"{len(table) / ours:.0f} rows/s")
@@ -334,18 +349,18 @@ def _extraction(folder: Path, repeats: int) -> None:
     def own() -> None:
         gallery = Gallery.create(run_folder(folder), folder / "adding", "float16", "cpu")
         gallery._search = search
-        started = time.perf_counter()
+        started = now()
         gallery.add(pictures)
-        spent.append(time.perf_counter() - started)
+        spent.append(now() - started)
         shutil.rmtree(folder / "adding")
 
     spent: list[float] = []
     network = []
     for turn in range(repeats + 1):
-        started = time.perf_counter()
+        started = now()
         bare()
         if turn:
-            network.append(time.perf_counter() - started)
+            network.append(now() - started)
         own()
     count = len(pictures) // 128 * 128
     rates = len(pictures) / statistics.median(spent[1:]), count / statistics.median(network)
@@ -371,22 +386,38 @@ def maps(folder: Path, pictures: int, repeats: int) -> None:
 
 
 def growth(folder: Path, pictures: int, repeats: int) -> None:
-    """Time and memory of a scan as the gallery grows."""
-    for share in (4, 2, 1):
-        command = [sys.executable, __file__, str(folder), "peak", "--pictures"]
-        subprocess.run([*command, str(pictures // share), "--repeats", str(repeats)], check=True)
+    """Time and memory of adding and of a scan as a gallery grows."""
+    more = ["--repeats", str(repeats), *(["--processor"] if now is time.process_time else [])]
+    for share in (8, 4, 2, 1):
+        for part in ("step", "peak"):
+            command = [sys.executable, __file__, str(folder), part]
+            subprocess.run([*command, "--pictures", str(pictures // share), *more], check=True)
+
+
+def step(folder: Path, pictures: int, repeats: int) -> None:
+    """Add what `growth` lacks, in a process of its own."""
+    before = len(grown(folder, "growth", 0))
+    started = now()
+    grown(folder, "growth", pictures)
+    seconds = now() - started
+    print(f"{pictures} pictures: {pictures - before} drawn and added in {seconds:.0f} s", end=", ")
+    print(f"peak memory {memory()} MiB", flush=True)
 
 
 def peak(folder: Path, pictures: int, repeats: int) -> None:
-    """One line of `growth`, in a process of its own."""
-    gallery = filled(folder, pictures)
+    """Search in what `growth` has, in a process of its own."""
+    gallery = grown(folder, "growth", pictures)
     view, one = gallery.view(), scorer(gallery, queries(gallery, 1))
-    gallery.search_run.images(sorted((folder / "drawn").rglob("*.jpg"))[:1] or [_grey()])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    seconds = median(lambda: scan(view, one, 100, None), repeats)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    show(f"{pictures} pictures", seconds)
-    print(f"  peak memory {after} MiB, {before} MiB of them before the scan", flush=True)
+    gallery.search_run.images([_grey()])
+    before = memory()
+    seconds = median(lambda: scan(view, one, 100, Filter()), repeats)
+    show(f"{pictures} pictures, one query", seconds, pictures / 1e6, "millions of pictures")
+    print(f"  peak memory {memory()} MiB, {before} MiB of them before the scan", flush=True)
+
+
+def memory() -> int:
+    """The most memory that this process has held, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def _grey() -> np.ndarray:
@@ -399,6 +430,7 @@ PARTS: dict[str, Callable[[Path, int, int], None]] = {
     "add": adding,
     "maps": maps,
     "growth": growth,
+    "step": step,
     "peak": peak,
 }
 

@@ -21,6 +21,7 @@ import torch
 
 from reid_gallery import Gallery
 from reid_gallery.extraction import Extractor
+from reid_gallery.filters import Filter
 from reid_gallery.request import Request
 from reid_gallery.rows import entries_of
 from reid_gallery.scan import fragments_of
@@ -109,9 +110,10 @@ def main() -> None:
             query = search.templates([entry.row for entry in entries[:queries]])
             scorer = searcher._scorer(table, query)
             top = Request().top
-            scan(view, scorer, top, None)  # reads the files once
+            scan(view, scorer, top, Filter())  # reads the files once
             seconds[queries] = (
-                cost(lambda s=scorer, t=top: scan(view, s, t, None), options.repeats) / options.rows
+                cost(lambda s=scorer, t=top: scan(view, s, t, Filter()), options.repeats)
+                / options.rows
             )
         print(f"{options.rows:,} rows in {len(fragments_of(view.dataset))} fragments, one core:")
         print(f"extraction         {1 / extracted:12,.0f} pictures/s")

@@ -3,22 +3,26 @@
     uv run --all-groups python benchmarks/service.py RUN_DIR FOLDER --pictures 100000 --seconds 30
 
 RUN_DIR is a trained run whose first matcher has one vector. A gallery of PICTURES random vectors is
-made in FOLDER. In turns: a loop of `Gallery.search` with one picture, and 1, 8 and 32 clients, for
-SECONDS each; then --requests requests, with the service's memory at each tenth of them.
+made in FOLDER. For 1, 8 and 32 clients: a loop of `Gallery.search` with one picture, and clients of
+the service, in turns of five seconds, until each has had SECONDS; then --requests requests, with
+the service's memory at each tenth of them. Clients are threads of this process. Since they share
+the machine with the service, and both with whatever else runs, the processor's time of a request is
+told beside the rates: the loop's, and the service's with its decoders.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import re
-import statistics
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+import attrs
 import httpx
 import numpy as np
 import torch
@@ -32,6 +36,8 @@ from reid_gallery.serve.client import Client
 from reidcore.api import Row
 
 SHARD = 20_000
+TURN = 5.0
+"""Seconds of a turn."""
 
 
 def fill(gallery: Gallery, count: int) -> None:
@@ -63,47 +69,131 @@ def pngs(count: int) -> list[bytes]:
     return found
 
 
-def loop(gallery: Gallery, pictures: list[bytes], seconds: float) -> float:
-    """Return searches a second of a plain loop."""
-    done, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        gallery.search([Image.open(io.BytesIO(pictures[done % len(pictures)]))])
-        done += 1
-    return done / (time.perf_counter() - started)
+@attrs.define
+class Turn:
+    """What was done in a while: seconds of each request, and of the clock and the processor."""
+
+    times: list[float] = attrs.field(factory=list)
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Requests a second."""
+        return len(self.times) / self.wall
+
+    @property
+    def cost(self) -> float:
+        """Milliseconds of the processor's time for each request."""
+        return self.cpu / max(1, len(self.times)) * 1e3
 
 
-def load(url: str, pictures: list[bytes], clients: int, seconds: float, most: int) -> list[float]:
-    """Return the seconds of each request of several clients."""
-    times: list[float] = []
-    end = time.perf_counter() + seconds
+def loop(gallery: Gallery, pictures: list[bytes], seconds: float, turn: Turn) -> None:
+    """Search in a plain loop for a while."""
+    began, cpu = time.perf_counter(), time.process_time()
+    while (started := time.perf_counter()) < began + seconds:
+        content = pictures[len(turn.times) % len(pictures)]
+        gallery.search([Image.open(io.BytesIO(content))])
+        turn.times.append(time.perf_counter() - started)
+    turn.wall += time.perf_counter() - began
+    turn.cpu += time.process_time() - cpu
 
-    def ask(place: int) -> None:
-        with Client(url) as client:
-            while (started := time.perf_counter()) < end and len(times) < most:
-                client.search([pictures[(place + len(times)) % len(pictures)]])
-                times.append(time.perf_counter() - started)
 
-    threads = [threading.Thread(target=ask, args=(place,)) for place in range(clients)]
+@attrs.frozen
+class Service:
+    """A service that is measured: where it listens, and its process."""
+
+    url: str
+    process: int
+
+    def load(
+        self, pictures: list[bytes], clients: list[Client], seconds: float, turn: Turn
+    ) -> None:
+        """Ask by several clients for a while."""
+        began, cpu = time.perf_counter(), self.cpu()
+
+        def ask(client: Client) -> None:
+            while (started := time.perf_counter()) < began + seconds:
+                client.search([pictures[len(turn.times) % len(pictures)]])
+                turn.times.append(time.perf_counter() - started)
+
+        threads = [threading.Thread(target=ask, args=(client,)) for client in clients]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        turn.wall += time.perf_counter() - began
+        turn.cpu += self.cpu() - cpu
+
+    def cpu(self) -> float:
+        """Return seconds of the processor's time of the service and its decoders."""
+        ticks = 0
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                words = file.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if self.process in (int(file.parent.name), int(words[1])):
+                ticks += int(words[11]) + int(words[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def spent(self) -> dict[str, float]:
+        """Return the seconds for which the network and the search have worked."""
+        text = httpx.get(f"{self.url}/metrics").text
+        return {
+            name: float(re.search(rf"^reid_{name}_seconds_sum (\S+)", text, re.M)[1])  # type: ignore[index]
+            for name in ("model", "search")
+        }
+
+    def memory(self) -> float:
+        """Return the memory of the service's process in MiB."""
+        text = Path(f"/proc/{self.process}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024  # type: ignore[index]
+
+
+def compare(
+    service: Service, gallery: Gallery, pictures: list[bytes], count: int, seconds: float
+) -> None:
+    """Measure some clients beside the loop, and say what was found."""
+    plain, served = Turn(), Turn()
+    shares = {"model": 0.0, "search": 0.0}
+    clients = [Client(service.url) for _ in range(count)]  # each takes a while to make
+    while served.wall < seconds:
+        loop(gallery, pictures, min(TURN, seconds), plain)
+        before = service.spent()
+        service.load(pictures, clients, min(TURN, seconds), served)
+        for name, spent in service.spent().items():
+            shares[name] += spent - before[name]
+    cuts = np.quantile(served.times, (0.5, 0.95, 0.99)) * 1e3
+    print(
+        f"{count} clients: {served.rate:.1f} requests/s, {served.rate / plain.rate:.2f} of the "
+        f"loop's {plain.rate:.1f}; {served.cost:.1f} ms of the processor a request, the loop "
+        f"{plain.cost:.1f}; ms p50 {cuts[0]:.0f}, p95 {cuts[1]:.0f}, p99 {cuts[2]:.0f}; model "
+        f"{shares['model'] / served.wall:.0%}, search {shares['search'] / served.wall:.0%} of "
+        f"the time; {len(served.times)} requests",
+        flush=True,
+    )
+
+
+def drain(service: Service, pictures: list[bytes], count: int) -> None:
+    """Ask a number of requests by 32 clients."""
+    left = iter(range(count))
+    lock = threading.Lock()
+
+    def ask() -> None:
+        with Client(service.url) as client:
+            while True:
+                with lock:
+                    number = next(left, None)
+                if number is None:
+                    return
+                client.search([pictures[number % len(pictures)]])
+
+    threads = [threading.Thread(target=ask) for _ in range(32)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return times
-
-
-def spent(url: str) -> dict[str, float]:
-    """Return the seconds for which the network and the search have worked."""
-    text = httpx.get(f"{url}/metrics").text
-    return {
-        name: float(re.search(rf"^reid_{name}_seconds_sum (\S+)", text, re.M)[1])  # type: ignore[index]
-        for name in ("model", "search")
-    }
-
-
-def memory(process: int) -> float:
-    """Return a process's memory in MiB."""
-    text = Path(f"/proc/{process}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024  # type: ignore[index]
 
 
 def main() -> None:
@@ -114,6 +204,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--clients", type=int, nargs="*", default=(1, 8, 32))
     parser.add_argument("--port", type=int, default=8123)
     options = parser.parse_args()
     place = options.folder / "gallery"
@@ -134,27 +225,15 @@ def main() -> None:
             except httpx.TransportError:
                 assert process.poll() is None
                 time.sleep(0.2)
-        load(url, pictures, 1, 2, 10)
-        loop(gallery, pictures, 1)
-        for clients in (1, 8, 32):
-            plain = loop(gallery, pictures, options.seconds)
-            before, started = spent(url), time.perf_counter()
-            times = load(url, pictures, clients, options.seconds, 1 << 30)
-            wall = time.perf_counter() - started
-            cuts = statistics.quantiles(times, n=100)
-            shares = {name: (spent(url)[name] - before[name]) / wall for name in before}
-            print(
-                f"{clients} clients: {len(times) / wall:.1f} requests/s, "
-                f"{len(times) / wall / plain:.2f} of the loop's {plain:.1f}; ms "
-                f"p50 {cuts[49] * 1e3:.0f}, p95 {cuts[94] * 1e3:.0f}, p99 {cuts[98] * 1e3:.0f}; "
-                f"model {shares['model']:.0%}, search {shares['search']:.0%} of the time",
-                flush=True,
-            )
-        sizes = []
-        for _ in range(10):
-            load(url, pictures, 8, 1e9, max(1, options.requests // 10))
-            sizes.append(memory(process.pid))
-        print("MiB at each tenth:", *(f"{size:.0f}" for size in sizes))
+        service = Service(url, process.pid)
+        drain(service, pictures, 16)
+        gallery.search([Image.open(io.BytesIO(pictures[0]))])
+        for count in options.clients:
+            compare(service, gallery, pictures, count, options.seconds)
+        for tenth in range(11 if options.requests else 0):
+            if tenth:
+                drain(service, pictures, options.requests // 10)
+            print(f"after {tenth} tenths: {service.memory():.0f} MiB", flush=True)
     finally:
         process.terminate()
         process.wait()

@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from reidcore.ranking.as_modules import DistanceModule, TemplateModule, ranking_modules
     from reidcore.ranking.comparer import make_fusion
     from reidcore.ranking.distances import compute_distances
+    from reidcore.search.calibrating import calibrated
     from reidcore.search.explain import Explained
     from reidcore.search.explain_files import draw_explanation
     from reidcore.search.pictures import rows_of
@@ -121,6 +122,7 @@ __all__ = [
     "TrueAccepts",
     "__version__",
     "aligned",
+    "calibrated",
     "check_new",
     "check_output",
     "compute_distances",
@@ -172,6 +174,7 @@ _LATER = {
     "TemplateModule": "reidcore.ranking.as_modules",
     "Templates": "reidcore.search.results",
     "TrueAccepts": "reidcore.evaluation.verification",
+    "calibrated": "reidcore.search.calibrating",
     "compute_distances": "reidcore.ranking.distances",
     "count_queries": "reidcore.evaluation.fast_metrics",
     "draw_explanation": "reidcore.search.explain_files",

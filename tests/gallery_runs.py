@@ -1,4 +1,4 @@
-"""A tiny run with a vector and a pairwise matcher, and pictures with what a CSV file says."""
+"""A tiny run with a vector and two pairwise matchers, and pictures with what a CSV file says."""
 
 from __future__ import annotations
 
@@ -22,6 +22,18 @@ name = "pairs"
 use = "qaconv.matcher"
 feature = "local.map"
 
+[[head]]
+name = "guided"
+use = "ipad.mutual_guided"
+source = "backbone.layer4"
+channels = 48
+
+[[matcher]]
+name = "mutual"
+use = "ipad.mutual"
+feature = "guided.vector"
+kernel = "guided.kernel"
+
 [[matcher]]
 name = "far"
 use = "core.euclidean"
@@ -32,6 +44,11 @@ name = "memory"
 use = "qaconv.memory"
 feature = "local.map"
 matcher = "pairs"
+
+[[loss]]
+name = "mutual_triplet"
+use = "core.triplet"
+matcher = "mutual"
 
 [[post]]
 name = "again"
@@ -66,6 +83,11 @@ matcher = "pairs"
 name = "short"
 matcher = "pairs"
 shortlist = { by = "look", top = 7 }
+
+[[ranking]]
+name = "mutual"
+matcher = "mutual"
+shortlist = { by = "far", top = 7 }
 
 [[ranking]]
 name = "again"
@@ -118,13 +140,13 @@ def write_csv(path: Path, cells: list[dict[str, str]]) -> None:
 
 def draw_day(folder: Path, identities: int = 50) -> None:
     """Draws what docs/gallery.md begins with: a folder `seen` of walkers, seen.csv with their
-    cameras and times on one day, and one of them as new.jpg."""
+    cameras and times on one day, one of them as new.jpg, and known.csv with the names of some."""
     rows = Demo(train_identities=2, test_identities=identities, pictures=5, cameras=4, seed=7).rows(
         folder / "drawn"
     )
     shown = sorted((row for row in rows if row.split != "train"), key=lambda row: row.path)
     (folder / "seen").mkdir()
-    cells = []
+    cells, known = [], []
     for place, row in enumerate(shown):
         name = f"{place:04d}.jpg"
         if place == len(shown) // 2:
@@ -133,5 +155,22 @@ def draw_day(folder: Path, identities: int = 50) -> None:
         shutil.copy(row.path, folder / "seen" / name)
         noon = 1_796_040_000 + 37 * (place * 61 % len(shown))  # 2026-11-30, from 12:00 on
         cells.append({"path": f"seen/{name}", "camera": row.camera, "time": str(noon)})
+        known.append({"path": f"seen/{name}", "camera": row.camera, "identity": row.pid})
     write_csv(folder / "seen.csv", cells)
+    write_csv(folder / "known.csv", known[:100])
     shutil.rmtree(folder / "drawn")
+
+
+def other_run(work, folder):
+    """The run with other weights."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(work / "run", folder)
+    weights = load_file(folder / "weights.safetensors")
+    name = next(name for name in weights if name.endswith("conv1.weight"))
+    weights[name] = weights[name] * 1.5 + 0.01
+    with safe_open(folder / "weights.safetensors", "pt") as file:
+        metadata = file.metadata()
+    save_file(weights, folder / "weights.safetensors", metadata)
+    return folder

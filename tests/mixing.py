@@ -148,11 +148,11 @@ class Mixer:
             if not self.refusal(self.plain(**{factor: value, "matcher": matcher}), dry=False)
         ]
 
-    def covering(self) -> list[Mix]:
-        """Few compositions with every pair of `COVERED` in one of them, always the same ones."""
+    def covering(self, kinds: Sequence[tuple[str, str]] = COVERED) -> list[Mix]:
+        """Few compositions with every pair of these kinds in one of them, always the same ones."""
         missing = {
             (first, a, second, b)
-            for first, second in COVERED
+            for first, second in kinds
             for a, b in itertools.product(self.choices[first], self.choices[second])
         }
         mixes = []
@@ -162,12 +162,12 @@ class Mixer:
                 chosen[factor] = max(
                     self.choices[factor],
                     key=lambda value: (
-                        len(_pairs({**chosen, factor: value}) & missing),
+                        len(_pairs({**chosen, factor: value}, kinds) & missing),
                         sum((factor, value) in ((a, b), (c, d)) for a, b, c, d in missing),
                     ),
                 )
             mixes.append(Mix(**chosen))
-            missing -= _pairs(chosen)
+            missing -= _pairs(chosen, kinds)
         return mixes
 
     def plain(self, **chosen: Any) -> Mix:
@@ -341,10 +341,12 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     return names.get(value, value)
 
 
-def _pairs(chosen: Mapping[str, Any]) -> set[tuple[str, Any, str, Any]]:
+def _pairs(
+    chosen: Mapping[str, Any], kinds: Sequence[tuple[str, str]]
+) -> set[tuple[str, Any, str, Any]]:
     return {
         (first, chosen[first], second, chosen[second])
-        for first, second in COVERED
+        for first, second in kinds
         if first in chosen and second in chosen
     }
 

@@ -117,20 +117,16 @@ lr = 0.01
 def environment(cache: Path, site: Path | None = None, **more: str) -> dict[str, str]:
     """One thread, the demo data in `cache`, and the distributions in `site` installed."""
     path = [str(site)] if site else []
-    # Compiled modules are kept even where bytecode is switched off: torch has thousands.
-    compiled = Path(tempfile.gettempdir(), f"reidcore-tests-{os.getuid()}-pycache")
-    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **kept,
+        **os.environ,
         "PYTHONPATH": os.pathsep.join([*path, str(ROOT)]),
         "OMP_NUM_THREADS": "1",
         "REID_CACHE": str(cache),
-        "PYTHONPYCACHEPREFIX": str(compiled),
         **more,
     }
 
 
-NEED_TORCH = ("run", "eval", "check", "rank", "index", "explain", "report")
+NEED_TORCH = ("run", "eval", "check", "rank", "index", "explain", "report", "tune")
 """Commands that import torch in any case. Others are started by a Python that has not."""
 
 

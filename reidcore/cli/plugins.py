@@ -14,8 +14,9 @@ from reidcore.cli.as_json import add_json, print_json
 from reidcore.cli.commands import refused_commands
 from reidcore.contracts.commands import RunCommand
 from reidcore.plugins.finding import CORE
-from reidcore.plugins.loading import LoadedPlugin, Plugins, Status
+from reidcore.plugins.loading import Plugins
 from reidcore.plugins.packaged_runs import packaged_runs
+from reidcore.plugins.plugin_status import LoadedPlugin, Status
 from reidcore.plugins.registration import KINDS, LoadedComponent
 from reidcore.plugins.settings_help import describe_settings
 from reidcore.support.wording import readable

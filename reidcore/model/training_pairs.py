@@ -74,10 +74,10 @@ def sort_pairs(distances: Tensor, rows: Rows) -> Pairs:
     crossing = match & ((camera[:, None] != camera) | (camera[:, None] < 0))
     same = crossing if crossing.any() else match
     distances = distances.cpu()
-    return Pairs(_kept(distances[same]), _kept(distances[pid[:, None] != pid]))
+    return Pairs(thinned(distances[same]), thinned(distances[pid[:, None] != pid]))
 
 
-def _kept(distances: Tensor) -> Tensor:
+def thinned(distances: Tensor) -> Tensor:
     """Return the distances in ascending order, thinned out evenly to KEPT of them."""
     ascending = distances.float().sort().values
     if len(ascending) <= KEPT:

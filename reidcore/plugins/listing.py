@@ -8,8 +8,9 @@ from typing import Any
 import attrs
 
 from reidcore import hookspecs
-from reidcore.plugins.loading import LoadedPlugin, Plugins, Status
+from reidcore.plugins.loading import Plugins
 from reidcore.plugins.packaged_runs import packaged_runs
+from reidcore.plugins.plugin_status import LoadedPlugin, Status
 from reidcore.plugins.registration import LoadedComponent
 from reidcore.plugins.settings_help import describe_settings
 from reidcore.version import __version__

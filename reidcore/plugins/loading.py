@@ -14,17 +14,16 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
-import attrs
 import pluggy
 
 from reidcore import hookspecs
 from reidcore.errors import PluginError, UsageError, nearest
 from reidcore.plugins.commands import LoadedCommand, registered_commands
-from reidcore.plugins.core_versions import asked_of_core
-from reidcore.plugins.finding import CORE, find_plugins, is_nearly_ours, is_ours, normalized
+from reidcore.plugins.finding import CORE, find_plugins, is_nearly_ours, normalized
 from reidcore.plugins.observers import observer_settings
+from reidcore.plugins.plugin_status import LoadedPlugin, Status, broken, unfit
 from reidcore.plugins.registration import (
     KINDS,
     NAME,
@@ -37,39 +36,7 @@ from reidcore.plugins.registration import (
 )
 from reidcore.plugins.weights import LoadedWeights, registered_weights
 from reidcore.support.author_code import with_place
-from reidcore.support.wording import LONGEST_LINE, a_or_an, few, one_line_of, shortened
-
-
-@attrs.frozen
-class LoadedPlugin:
-    """A plugin that was imported and whose components are all well formed.
-
-    observes: the observer hooks it has. settings: the class of its table in run files, if it takes
-    one. imports_torch: importing it imported torch (False also if
-    torch had been there before). seconds: how long importing it took.
-    """
-
-    found: Found
-    module: Any
-    components: tuple[LoadedComponent, ...]
-    observes: tuple[str, ...]
-    imports_torch: bool
-    seconds: float = 0.0
-    commands: tuple[LoadedCommand, ...] = ()
-    settings: type | None = None
-    weights: tuple[LoadedWeights, ...] = ()
-
-
-@attrs.frozen
-class Status:
-    """The state of one plugin name, with the plugin if it is ok and a message if it is not."""
-
-    name: str
-    state: Literal["ok", "broken", "other API", "twin"]
-    found: tuple[Found, ...]
-    message: str = ""
-    plugin: LoadedPlugin | None = None
-    cause: BaseException | None = None
+from reidcore.support.wording import a_or_an, few, one_line_of
 
 
 class Observers(NamedTuple):
@@ -97,7 +64,7 @@ class Plugins:
         for one in every:
             if not one.value or (is_nearly_ours(one.group) and one.name in {*proper, CORE.name}):
                 # Whatever it may be, it does not take a name from a plugin that is sound.
-                self._refused.append(_unfit((one,), one))
+                self._refused.append(unfit((one,), one))
             elif one.name != CORE.name:
                 self._claims.setdefault(one.name, []).append(one)
             elif normalized(one.distribution) != CORE.distribution:
@@ -250,7 +217,7 @@ class Plugins:
             return Status(name, "twin", claims, text)
         spoken = [one for one in claims if one.group == hookspecs.GROUP]
         if not spoken and any(is_nearly_ours(one.group) for one in claims):
-            return _unfit(claims, claims[0])
+            return unfit(claims, claims[0])
         if not spoken:
             groups = " and ".join(repr(one.group) for one in claims)
             text = (
@@ -259,12 +226,12 @@ class Plugins:
             )
             return Status(name, "other API", claims, text)
         if spoken[0].problem:
-            return _unfit(claims, spoken[0])
+            return unfit(claims, spoken[0])
         if len(spoken) > 1:
             values = " and as ".join(one.value for one in spoken)
-            return _broken(claims, spoken[0], f"is declared twice, as {values}")
+            return broken(claims, spoken[0], f"is declared twice, as {values}")
         if not NAME.fullmatch(name):
-            return _broken(claims, spoken[0], f"has a name that does not match {NAME.pattern}")
+            return broken(claims, spoken[0], f"has a name that does not match {NAME.pattern}")
         return self._load(claims, spoken[0])
 
     def _load(self, claims: tuple[Found, ...], found: Found) -> Status:
@@ -279,46 +246,18 @@ class Plugins:
             weights = registered_weights(found, module)
         except Refused as refused:
             problem = f"breaks the contract of its hooks: {refused}"
-            return _broken(claims, found, problem, refused.__cause__ or refused)
+            return broken(claims, found, problem, refused.__cause__ or refused)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # sys.exit() in a plugin must not end the listing
             problem = f"could not be loaded from {found.value}: {with_place(error)}"
-            return _broken(claims, found, problem, error)
+            return broken(claims, found, problem, error)
         heavy = "torch" in sys.modules and not had_torch
         seconds = time.perf_counter() - started
         loaded = LoadedPlugin(
             found, module, components, observes, heavy, seconds, commands, settings, weights
         )
         return Status(found.name, "ok", claims, plugin=loaded)
-
-
-def _unfit(claims: tuple[Found, ...], found: Found) -> Status:
-    """The status of what its metadata alone exclude."""
-    if not found.problem and is_ours(found.group):
-        text = (
-            f"package {found.distribution}: its entry point {found.name!r} names no module; its "
-            'author must write, for example, "reid_example.plugin".'
-        )
-    elif not found.problem:
-        text = (
-            f"plugin {found} stands in the entry-point group {found.group!r}, which nothing reads; "
-            f"its author must write {hookspecs.GROUP!r}."
-        )
-    elif found.value:
-        text = f"plugin {found} cannot be used: {found.problem}. Install it again."
-    else:
-        text = f"package {found.distribution}: {found.problem}. Install it again."
-    return Status(found.name, "broken", claims, text)
-
-
-def _broken(
-    claims: tuple[Found, ...], found: Found, problem: str, cause: BaseException | None = None
-) -> Status:
-    stop = "" if problem.endswith((".", "?", "!")) else "."
-    asked = asked_of_core(found.requires, cause)
-    text = f"plugin {found} {shortened(problem, LONGEST_LINE)}{stop}{asked}"
-    return Status(found.name, "broken", claims, text, cause=cause)
 
 
 def _import(value: str) -> Any:

@@ -12,8 +12,9 @@ from functools import cache
 from pathlib import Path
 
 from reidcore.plugins.finding import CORE
-from reidcore.plugins.loading import LoadedPlugin, Plugins
+from reidcore.plugins.loading import Plugins
 from reidcore.plugins.packaged_runs import PackagedRun
+from reidcore.plugins.plugin_status import LoadedPlugin
 from reidcore.testing.failures import ConformanceError, NotChecked
 
 PUBLIC = ("api", "modules", "networks", "sizes", "errors", "testing", "tools")

@@ -14,7 +14,8 @@ from reidcore.contracts.trained_run import TrainedRun
 from reidcore.contracts.wiring_methods import call_wiring, check_as_written
 from reidcore.data.manifest import find_data
 from reidcore.errors import PluginError, ReidError, UsageError
-from reidcore.plugins.loading import LoadedPlugin, Plugins
+from reidcore.plugins.loading import Plugins
+from reidcore.plugins.plugin_status import LoadedPlugin
 from reidcore.plugins.registration import LoadedComponent
 from reidcore.plugins.weights import LoadedWeights
 from reidcore.runfiles.problems import Problems

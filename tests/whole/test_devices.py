@@ -20,7 +20,7 @@ from reidcore.runfiles.parse import parse_runfile
 from reidcore.training.dry_run import dry_run, random_batch
 from reidcore.wiring.make_plan import make_plan
 from reidcore.wiring.plan import Plan
-from tests.mixing import Mixer
+from tests.mixing import Mix, Mixer
 from tests.stand_in_gpu import StandIn
 
 EXPECTED = {
@@ -69,9 +69,21 @@ def stepped(plan: Plan, model: Model) -> None:
         model.after_step(features, batch)
 
 
+@pytest.mark.parametrize("mix", mixer().covering([("matcher", "post")]), ids=str)
+def test_rankings_stay_on_the_device(mix):
+    """Templates, distances, calibrated scales and postprocessors; networks and losses are trained
+    one by one below."""
+    stay_on_the_device(mix)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", mixer().covering(), ids=str)
 def test_mixes_stay_on_the_device(mix):
-    """Losses, moments, templates, distances, calibrated scales and postprocessors."""
+    stay_on_the_device(mix)
+
+
+def stay_on_the_device(mix: Mix) -> None:
+    """Train and rank a composition once, if its parts fit."""
     plan = planned(mixer().text(mix))
     if plan is None:
         return

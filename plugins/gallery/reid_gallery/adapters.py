@@ -7,6 +7,7 @@ from typing import Protocol
 import attrs
 import numpy as np
 
+from reid_gallery.filters import Filter
 from reid_gallery.scan import Best, tensors
 from reid_gallery.scoring import Scorer
 from reid_gallery.searching import View
@@ -43,14 +44,14 @@ class StoreScan:
             vectors = tensors(batch, [column])[column.matcher][column.key].float().numpy()
             self.store.put(ids[new], vectors[new])
 
-    def __call__(self, view: View, scorer: Scorer, count: int, condition: str | None) -> Best:
+    def __call__(self, view: View, scorer: Scorer, count: int, chosen: Filter) -> Best:
         (column, *more) = [*scorer.columns(), *scorer.columns(wide=True)]
         if more or column.name != self.store.column or scorer.table.scale == "row_minmax":
             raise UsageError(f"the database has {self.store.column}, which does not rank alone")
         query = scorer.query.parts[column.matcher][column.key].float().numpy()
         listed, score = self.store.nearest(query, count * self.factor), scorer.score().distances
         where = f"id IN ({', '.join(map(str, np.unique(listed)))})"
-        where += f" AND ({condition})" if condition else ""
+        where += f" AND ({chosen.sql})" if chosen.sql else ""
         rows = view.dataset.to_table(["id", column.name], where, with_row_id=True)
         ids, own = (rows.column(name).to_numpy().astype(np.int64) for name in ("id", "_rowid"))
         found = score(rows.combine_chunks()) if len(rows) else np.empty((len(query), 0))

@@ -11,15 +11,18 @@ import lance
 import numpy as np
 import pyarrow as pa
 
+from reid_gallery.filters import Filter
 from reid_gallery.scan import Best, Nearest, merged
 from reid_gallery.schema import Column, Origin
 from reid_gallery.scoring import Scorer, taken
-from reid_gallery.searching import View
+from reid_gallery.searching import View, scan
 from reidcore.errors import UsageError
 
 LEAST = 256
 """Pictures below which an index has nothing to learn from."""
 NAME = "reid_ann"
+FEW = 100_000
+"""Rows that meet a filter which are compared faster than an index is asked for them."""
 MORE = 4
 """Candidates for each that is asked for."""
 
@@ -50,9 +53,10 @@ def has_index(dataset: lance.LanceDataset) -> bool:
     return any(index.name == NAME for index in dataset.describe_indices())
 
 
-def approximate(view: View, scorer: Scorer, count: int, condition: str | None) -> Best:
-    """Return nearly the nearest rows of each query, with exact distances. Takes the place of
-    `reid_gallery.searching.scan`; raises UsageError for a ranking that the index is not of."""
+def approximate(view: View, scorer: Scorer, count: int, chosen: Filter) -> Best:
+    """Return nearly the nearest rows of each query, with exact distances; where few rows meet the
+    filter, exactly the nearest. Takes the place of `reid_gallery.searching.scan`; raises UsageError
+    for a ranking that the index is not of."""
     if not has_index(view.dataset):
         raise UsageError(
             "the gallery has no index of approximate neighbours; build it with "
@@ -65,9 +69,11 @@ def approximate(view: View, scorer: Scorer, count: int, condition: str | None) -
             "matcher's vectors. Name another ranking, or one with a shortlist"
         )
     column = _column(view.origin, next(iter(weights)))
+    if chosen.sql and view.reader.count(view.dataset, chosen) <= FEW:
+        return scan(view, scorer, count, chosen)
     vectors = np.asarray(scorer.query.parts[column.matcher][column.key].float())
     found = [
-        _one(view, scorer.of(place), vectors[place], count, condition)
+        _one(view, scorer.of(place), vectors[place], count, chosen.sql or None)
         for place in range(len(vectors))
     ]
     width = max((one.id.shape[1] for one in found), default=0)

@@ -36,6 +36,7 @@ class Changes:
     _device: str
     _run: Path
     _search: Search | None
+    _judge: Search | None
     _maps: tuple[int, MapRows] | None
 
     def label(
@@ -164,6 +165,7 @@ class Changes:
         shown = Progress(reporter or Silent())
         count = Upgrade(self.tables, self.origin, new, search).run(drop_missing, shown)
         self.origin, self._search, self._run, self._maps = new, search, Path(run), None
+        self._judge = None
         return count
 
     def export(

@@ -30,8 +30,8 @@ def search_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
     parser.description = (
         "Find the nearest pictures of a gallery for each picture, by the rankings of its run. A "
         "picture's own file is left out of its list. The probability that two pictures show one "
-        "identity is fitted on the run's training pairs, and holds where as many pairs are of one "
-        "identity as of two."
+        "identity is fitted on the run's training pairs, or on those of --calibrate, and holds "
+        "where as many pairs are of one identity as of two."
     )
     add_gallery(parser)
     parser.add_argument("pictures", metavar="PICTURES", help=PICTURES)
@@ -56,6 +56,12 @@ def search_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
         help="a picture is unknown unless a match has at least this probability",
     )
     parser.add_argument(
+        "--calibrate",
+        metavar="PAIRS",
+        help="fit probabilities on pairs of your own: a CSV file with the columns first, second "
+        "(paths) and same (1 or 0), or path and identity",
+    )
+    parser.add_argument(
         "--ann",
         action="store_true",
         help="take approximate neighbours, for tens of millions; see compact --ann",
@@ -74,6 +80,8 @@ def search(options: Namespace) -> int:
         from reid_gallery.ray_search import RayScan
 
         gallery.scan = RayScan(gallery, options.ray)
+    if options.calibrate:
+        gallery.calibrate(options.calibrate)
     answers = gallery.search(
         options.pictures,
         options.cameras,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,9 @@ from reid_gallery.extraction import Damaged, Extractor, origin_of
 from reid_gallery.filters import Filter
 from reid_gallery.information import information
 from reid_gallery.keeping import compact, require_same
+from reid_gallery.labelled import Labelled
 from reid_gallery.progress import Progress
+from reid_gallery.reading import Reader
 from reid_gallery.request import Request
 from reid_gallery.rows import Entry, entries_of
 from reid_gallery.schema import Origin
@@ -64,7 +67,9 @@ class Gallery(Changes):
         self._device = device
         self.scan: Scan = scan
         self._search: Search | None = None
+        self._judge: Search | None = None
         self._maps: tuple[int, MapRows] | None = None
+        self._reader = Reader()
 
     @classmethod
     def open(
@@ -227,7 +232,7 @@ class Gallery(Changes):
             try:
                 view = self.view()
                 with told(self.place):
-                    return Searcher(run, view, way).answers(query, request)
+                    return Searcher(run, view, way, self._judge).answers(query, request)
             except DataError as error:
                 # Files of this version, or maps of its rows, may have been removed meanwhile.
                 gone = isinstance(error, LostMaps) or GONE.search(str(error.__cause__ or ""))
@@ -235,6 +240,16 @@ class Gallery(Changes):
                 if not gone or not stale or attempt == ATTEMPTS - 1:
                     raise
         raise AssertionError
+
+    def calibrate(self, pairs: str | os.PathLike[str]) -> None:
+        """Fit the probabilities of all further searches of this object on pairs of your own, in
+        place of the run's training pictures; distances and orders stay as they are.
+
+        pairs: a CSV file with the columns first and second, paths from its folder, and same, 1 or
+        0; or with path and identity, of whose pictures all pairs count. Raises DataError for a file
+        with mistakes or without pairs of both kinds, and for a picture that cannot be read.
+        """
+        self._judge = Labelled.read(Path(pairs)).fitted(self.search_run)
 
     def info(self) -> dict[str, Any]:
         """Return counts, sizes and origin of the gallery: `pictures`, `fragments`, `bytes`, ..."""
@@ -265,11 +280,11 @@ class Gallery(Changes):
         dataset = require_same(self.tables, self.origin)
         maps = self.tables.open_maps(self.origin)
         if maps is None:
-            return View(dataset, self.origin, None)
+            return View(dataset, self.origin, None, self._reader)
         if self._maps is None or self._maps[0] != maps.version:
             with told(self.place):
                 self._maps = maps.version, MapRows.of(maps)
-        return View(dataset, self.origin, self._maps[1])
+        return View(dataset, self.origin, self._maps[1], self._reader)
 
     def __len__(self) -> int:
         with told(self.place):

@@ -10,9 +10,11 @@ import attrs
 import pyarrow as pa
 import torch
 
+from reid_gallery.filters import Filter
 from reid_gallery.gallery import Gallery
 from reid_gallery.ray_cluster import connected, ended, loaded, slots, started, unwrapped
-from reid_gallery.scan import Best, Nearest, fragments_of, merged, search_tiles, tiles
+from reid_gallery.reading import Reader
+from reid_gallery.scan import Best, Nearest, fragments_of, merged, search_tiles
 from reid_gallery.schema import Origin
 from reid_gallery.scoring import MapRows, Range, Scorer
 from reid_gallery.searching import View
@@ -34,7 +36,7 @@ class Asked:
     table: Any
     query: Templates
     count: int
-    condition: str | None
+    filter: Filter
     ranges: dict[str, Range] | None = None
 
 
@@ -48,6 +50,7 @@ class Keeper:
         self._view: tuple[tuple[int, int], View] | None = None
         self._kept: dict[tuple[int, tuple[str, ...]], list[pa.RecordBatch]] = {}
         self._bytes = 0
+        self._reader = Reader()
 
     def ready(self) -> int:
         """Load the run and return the number of the actor's process. Raises UsageError for another
@@ -79,7 +82,7 @@ class Keeper:
             dataset = self._tables.open().checkout_version(own)
             maps = self._tables.open_maps(self._origin)
             rows = MapRows.of(maps.checkout_version(wide)) if maps is not None else None
-            self._view = asked.versions, View(dataset, self._origin, rows)
+            self._view = asked.versions, View(dataset, self._origin, rows, self._reader)
             self._kept, self._bytes = {}, 0
         view = self._view[1]
         return Scorer(self._search, self._origin, asked.table, view.maps, asked.query)
@@ -88,19 +91,19 @@ class Keeper:
         self, asked: Asked, fragments: Sequence[int], scorer: Scorer
     ) -> Iterator[pa.RecordBatch]:
         assert self._view is not None
-        columns = scorer.columns()
+        view, columns, whole = self._view[1], scorer.columns(), not asked.filter.sql
         for fragment in fragments:
             key = fragment, tuple(one.name for one in columns)
-            if asked.condition is None and key in self._kept:
+            if whole and key in self._kept:
                 yield from self._kept[key]
                 continue
             read = []
-            for batch in tiles(self._view[1].dataset, fragment, columns, asked.condition):
-                if asked.condition is None and self._bytes < KEPT:
+            for batch in view.tiles(fragment, columns, asked.filter):
+                if whole and self._bytes < KEPT:
                     read.append(batch)
                     self._bytes += batch.nbytes
                 yield batch
-            if asked.condition is None and self._bytes < KEPT:
+            if whole and self._bytes < KEPT:
                 self._kept[key] = read
 
 
@@ -147,13 +150,13 @@ class RayScan:
         ended(self._ray, self._actors)
         self._actors = []
 
-    def __call__(self, view: View, scorer: Scorer, count: int, condition: str | None) -> Best:
-        """Return the nearest rows of each query among those that meet a condition."""
+    def __call__(self, view: View, scorer: Scorer, count: int, chosen: Filter) -> Best:
+        """Return the nearest rows of each query among those that meet a filter."""
         maps = view.maps.dataset.version if view.maps is not None else 0
         # What reads the queries' pictures need not be known elsewhere.
         rows = tuple(attrs.evolve(row, opener=None) for row in scorer.query.rows)
         query = Templates(rows, scorer.query.parts, scorer.query.made_by)
-        asked = Asked((view.dataset.version, maps), scorer.table, query, count, condition)
+        asked = Asked((view.dataset.version, maps), scorer.table, query, count, chosen)
         fragments = fragments_of(view.dataset)
         if scorer.table.scale == "row_minmax":
             asked = attrs.evolve(asked, ranges=joined(self._all("ranges", asked, fragments)))

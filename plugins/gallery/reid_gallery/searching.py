@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -13,10 +13,12 @@ import pyarrow as pa
 import torch
 
 from reid_gallery.answers import Answer, Match
+from reid_gallery.filters import Filter
+from reid_gallery.reading import Reader
 from reid_gallery.request import Request
 from reid_gallery.rows import key_of, row_of
-from reid_gallery.scan import Best, Nearest, fragments_of, search_tiles, tiles
-from reid_gallery.schema import BASE, Origin
+from reid_gallery.scan import Best, Nearest, fragments_of, search_tiles
+from reid_gallery.schema import BASE, Column, Origin
 from reid_gallery.scoring import MapRows, Scorer, taken
 from reidcore.errors import DataError, UsageError, nearest
 from reidcore.tools import Search, Templates
@@ -34,31 +36,38 @@ class View:
     dataset: lance.LanceDataset
     origin: Origin
     maps: MapRows | None
+    reader: Reader = attrs.field(factory=Reader)
+
+    def tiles(
+        self, fragment: int, columns: Sequence[Column], chosen: Filter
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a fragment that meet a filter, as `reid_gallery.scan.tiles` does."""
+        return self.reader.tiles(self.dataset, fragment, columns, chosen)
 
 
-Scan = Callable[[View, Scorer, int, str | None], Best]
-"""Gives the nearest rows of each query among those that meet a condition."""
+Scan = Callable[[View, Scorer, int, Filter], Best]
+"""Gives the nearest rows of each query among those that meet a filter."""
 
 
-def scan(view: View, scorer: Scorer, count: int, condition: str | None) -> Best:
+def scan(view: View, scorer: Scorer, count: int, chosen: Filter) -> Best:
     """Return the nearest rows of each query, fragment by fragment, on this machine."""
     fragments = fragments_of(view.dataset)
     columns = scorer.columns()
     if scorer.table.scale == "row_minmax":
-        score = scorer.ranged(_ranges(view, scorer, condition))
+        score = scorer.ranged(_ranges(view, scorer, chosen))
     else:
         score = scorer.score()
     best = Nearest(len(scorer.query), count)
-    found = (tiles(view.dataset, one, columns, condition) for one in fragments)
+    found = (view.tiles(one, columns, chosen) for one in fragments)
     search_tiles(chain.from_iterable(found), best, score)
     return best.best()
 
 
-def _ranges(view: View, scorer: Scorer, condition: str | None) -> dict[str, Any]:
+def _ranges(view: View, scorer: Scorer, chosen: Filter) -> dict[str, Any]:
     """The smallest and largest distance of each query by each matcher, over all rows."""
     total: dict[str, Any] = {}
     for fragment in fragments_of(view.dataset):
-        for batch in tiles(view.dataset, fragment, scorer.columns(), condition):
+        for batch in view.tiles(fragment, scorer.columns(), chosen):
             for name, (low, high) in scorer.ranges(batch).items():
                 lowest, highest = total.get(name, (low, high))
                 total[name] = torch.minimum(low, lowest), torch.maximum(high, highest)
@@ -67,22 +76,24 @@ def _ranges(view: View, scorer: Scorer, condition: str | None) -> dict[str, Any]
 
 @attrs.frozen(eq=False)
 class Searcher:
-    """Searches one version of a gallery by its run."""
+    """Searches one version of a gallery by its run. judge: the run that tells probabilities, if it
+    is another one."""
 
     search: Search
     view: View
     scan: Scan = scan
+    judge: Search | None = None
 
     def answers(self, query: Templates, request: Request) -> list[Answer]:
         """Return the answer to each query, in their order. Raises ReidError."""
         request.check()
         table = self.table(request.ranking)
-        condition = request.filter.check(self.view.dataset)
+        request.filter.check(self.view.dataset)
         found: list[Answer] = []
         step = len(query) if table.post else max(1, AT_ONCE // (request.top + 1))
         for start in range(0, len(query), step):
             some = slice(start, start + step)
-            found += self._answers(_part(query, some), request, table, condition)
+            found += self._answers(_part(query, some), request, table)
         if not any(answer.matches for answer in found):
             request.filter.check_found(self.view.dataset)
         return found
@@ -99,9 +110,7 @@ class Searcher:
             )
         return tables[name]
 
-    def _answers(
-        self, query: Templates, request: Request, table: Any, condition: str | None
-    ) -> list[Answer]:
+    def _answers(self, query: Templates, request: Request, table: Any) -> list[Answer]:
         ranked = bool(table.post) or table.shortlist is not None
         count = request.top
         if table.shortlist is not None:
@@ -109,7 +118,8 @@ class Searcher:
         if table.post:
             count = max(count, request.candidates)
         # One more, because a query's own picture is left out.
-        best = self.scan(self.view, self._scorer(table, query, coarse=True), count + 1, condition)
+        scorer = self._scorer(table, query, coarse=True)
+        best = self.scan(self.view, scorer, count + 1, request.filter)
         candidates = self._candidates(best, table)
         lists = candidates.ranked(self, query, table, request.top) if ranked else None
         if lists is None:
@@ -228,6 +238,7 @@ class Candidates:
         """The probability that each query and each of its matches are of one identity, None where
         the run has kept no training pairs."""
         wide = searcher.view.origin.of(table.weights, True)
+        judge = searcher.judge or searcher.search
         # Maps are so large that they are held for one query at a time.
         step = 1 if wide else max(1, len(lists))
         found: list[list[float | None]] = []
@@ -243,7 +254,7 @@ class Candidates:
             one = _part(query, slice(start, start + step))
             gallery = self._templates(searcher, one, table, used)
             try:
-                values = searcher.search.probabilities(one, gallery, index, table.name).tolist()
+                values = judge.probabilities(one, gallery, index, table.name).tolist()
             except DataError:
                 values = [[None] * len(row) for row in index]
             found += [row[: len(places)] for row, places in zip(values, some, strict=True)]

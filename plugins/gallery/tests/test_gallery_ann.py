@@ -6,13 +6,9 @@ import pytest
 
 pytest.importorskip("lance", reason="needs `uv run --all-groups`")
 
-import pyarrow as pa
-import torch
+from gallery_rows import put, random_templates
 
 from reid_gallery import Gallery
-from reid_gallery.adding import commit, write
-from reid_gallery.extraction import Extractor
-from reid_gallery.rows import Entry
 from reidcore.api import Row
 from reidcore.errors import UsageError
 from reidcore.tools import Templates
@@ -20,33 +16,11 @@ from reidcore.tools import Templates
 ROWS = 600
 
 
-def random_templates(trained, count, seed):
-    """Rows without pictures, and random templates of theirs."""
-    draw = torch.Generator().manual_seed(seed)
-    rows = tuple(
-        Row(f"/none/{seed}-{n}.jpg", "", str(n % 4), "gallery", float(n)) for n in range(count)
-    )
-    parts = {
-        name: {
-            key: torch.randn(count, *spec.shape, generator=draw)
-            for key, spec in trained.plan.matching(name).template.items()
-        }
-        for name in ("look", "far", "pairs")
-    }
-    return Templates(rows, parts, trained.made_by)
-
-
-def put(gallery, templates):
-    extractor = Extractor(gallery.search_run, gallery.origin, pa.schema([]))
-    entries = [Entry(row) for row in templates.rows]
-    found = write(gallery.tables, gallery.origin, extractor.rows(entries, templates.parts))
-    assert not commit(gallery.tables, gallery.origin, [found])
-
-
 @pytest.mark.slow
-def test_approximate_neighbours(work, trained, tmp_path):
+def test_approximate_neighbours(work, trained, tmp_path, monkeypatch):
     """Most are those of the exact search, with its distances; conditions hold, rows that were added
     after the index are found, and forgetting drops the index."""
+    monkeypatch.setattr("reid_gallery.approximate.FEW", 0)
     gallery = Gallery.create(work / "run", tmp_path / "g", device="cpu")
     gallery._search = trained
     put(gallery, random_templates(trained, 100, 1))
@@ -79,6 +53,9 @@ def test_approximate_neighbours(work, trained, tmp_path):
                 assert other.matches[0].source == one.matches[0].source
                 assert other.matches[0].source.startswith("/late/")
         assert hits >= 0.7 * sum(len(one.matches) for one in exact)
+    monkeypatch.undo()
+    few = gallery.search(query, top=10, camera="2")
+    assert gallery.search(query, top=10, camera="2", ann=True) == few
     with pytest.raises(UsageError, match="fuses look and far"):
         gallery.search(query, ann=True, ranking="fused")
     with pytest.raises(UsageError, match="are no single vectors"):

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from gallery_runs import write_csv
+from gallery_runs import other_run, write_csv
 
 pytest.importorskip("lance", reason="needs `uv run --all-groups`")
 
@@ -254,22 +254,6 @@ def test_export_and_back(gallery, trained, work, tmp_path):
             gallery.export(tmp_path / name)
     with pytest.raises(UsageError, match="holds no vectors"):
         gallery.export(tmp_path / "a.csv", vectors=True)
-
-
-def other_run(work, folder):
-    """The run with other weights."""
-    from safetensors.torch import load_file, save_file
-
-    shutil.copytree(work / "run", folder)
-    weights = load_file(folder / "weights.safetensors")
-    name = next(name for name in weights if name.endswith("conv1.weight"))
-    weights[name] = weights[name] * 1.5 + 0.01
-    from safetensors import safe_open
-
-    with safe_open(folder / "weights.safetensors", "pt") as file:
-        metadata = file.metadata()
-    save_file(weights, folder / "weights.safetensors", metadata)
-    return folder
 
 
 def test_another_run_is_refused_and_an_upgrade_extracts_anew(work, gallery, tmp_path):

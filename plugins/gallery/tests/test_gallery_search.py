@@ -29,7 +29,7 @@ def gallery(work, trained):
 
 
 @pytest.mark.parametrize(
-    "ranking", ["plain", "fused", "stretched", "pairs", "short", "again", "lifted"]
+    "ranking", ["plain", "fused", "stretched", "pairs", "short", "mutual", "again", "lifted"]
 )
 def test_the_same_answers_as_reid_rank(work, trained, gallery, ranking):
     """With as many candidates as there are pictures the order and the distances are those of
@@ -56,10 +56,13 @@ def test_the_same_answers_as_reid_rank(work, trained, gallery, ranking):
         )
 
 
-def test_a_shortlist_beyond_what_is_asked(work, trained, gallery):
-    """A shortlist of 7 is rescored also where 3 are asked for, among all pictures."""
-    expected = trained.rank(work / "query.csv", work / "gallery.csv", 3, "short")
-    found = gallery.search(work / "query.csv", top=3, ranking="short")
+@pytest.mark.parametrize("ranking", ["short", "mutual"])
+def test_a_shortlist_beyond_what_is_asked(work, trained, gallery, ranking):
+    """A shortlist of 7 is rescored, by QAConv's or IPAD's pairwise matcher, also where 3 are asked
+    for, among all pictures. Both matchers' templates lie in the table of maps."""
+    assert gallery.origin.of(frozenset(["pairs", "mutual"]), wide=True)[-1].matcher == "mutual"
+    expected = trained.rank(work / "query.csv", work / "gallery.csv", 3, ranking)
+    found = gallery.search(work / "query.csv", top=3, ranking=ranking)
     for answer, places in zip(found, expected.index.tolist(), strict=True):
         wanted = [expected.gallery[place].path for place in places]
         assert [match.source for match in answer.matches] == wanted

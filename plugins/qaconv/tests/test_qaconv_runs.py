@@ -25,7 +25,7 @@ FAR_DEEP = tuple(f"{name}-r152" for name in FAR)
 LOSSES = ("loss-arcface", "loss-center", "loss-memory", "loss-softmax")
 BACK = tuple(f"{name}-from-duke" for name in LOSSES)
 SMALL_LOSSES = tuple(f"market-small-{name.removeprefix('loss-')}" for name in LOSSES)
-SMALL = ("ward", "ward-softmax", "market-small", "market-distilled", "market-lifted")
+SMALL = ("ward", "ward-softmax", "best-small", "market-small", "market-distilled", "market-lifted")
 SMALL += SMALL_LOSSES
 NAMES = ("demo", "market", *CROSS, *DEEP, *FAR, *FAR_DEEP, *LOSSES, *BACK, *SMALL)
 SETS = {
@@ -175,13 +175,22 @@ def test_the_small_run_has_the_recipe_of_the_paper():
     assert small == whole
 
 
-def test_the_distilled_run_learns_from_the_small_one():
+def test_the_best_small_run_needs_no_times():
+    """WARD has none, and is scored by every ranking, too; maps and vectors are of one network."""
+    table = table_of("best-small")
+    assert [test["name"] for test in table["data"]["test"]] == ["market", "ward"]
+    assert [post["use"] for post in table["post"]] == ["core.rerank"]
+    assert {head["source"] for head in table["head"]} == {"backbone.layer3", "backbone.layer4"}
+
+
+def test_the_distilled_run_learns_from_the_best_one():
     """Its teacher is where that run is left, sees the same pictures, and teaches both losses."""
-    student, teacher = table_of("market-distilled"), table_of("market-small")
+    student, teacher = table_of("market-distilled"), table_of("best-small")
     losses = [loss for loss in student["loss"] if loss["use"].startswith("core.distill_")]
     assert {loss["teacher"] for loss in losses} == {f"runs/{teacher['name']}"} and len(losses) == 2
-    for key in ("train", "test", "image"):
+    for key in ("train", "image"):
         assert student["data"][key] == teacher["data"][key]
+    assert student["data"]["test"][0] == {"manifest": teacher["data"]["test"][0]["manifest"]}
 
 
 @pytest.mark.parametrize("name", SMALL_LOSSES)

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 from huggingface_hub import EvalResult, ModelCardData
 
-from reid_release.facts import Facts
+from reid_release.card_content import CardContent
 from reidcore.tools import duration, in_order
 
 TASK = "image-feature-extraction"
@@ -29,24 +29,24 @@ class Released:
     exports: Sequence[str]
 
 
-def model_card(facts: Facts, released: Released) -> str:
+def model_card(content: CardContent, released: Released) -> str:
     """Return the text of the card: YAML that Hugging Face reads, then Markdown for people."""
     sections = [
-        f"---\n{_data(facts, released).to_yaml()}\n---",
-        f"# {facts.record['name']}",
+        f"---\n{_data(content, released).to_yaml()}\n---",
+        f"# {content.record['name']}",
         released.about,
-        _summary(facts),
-        *_use(facts, released),
-        *_scores(facts),
-        *_training(facts),
-        *_limits(facts),
-        *_licence(facts, released),
+        _summary(content),
+        *_use(content, released),
+        *_scores(content),
+        *_training(content),
+        *_limits(content),
+        *_licence(content, released),
     ]
     return "\n\n".join(one.strip() for one in sections if one) + "\n"
 
 
-def _data(facts: Facts, released: Released) -> ModelCardData:
-    name = facts.record["name"]
+def _data(content: CardContent, released: Released) -> ModelCardData:
+    name = content.record["name"]
     results = [
         EvalResult(
             task_type=TASK,
@@ -55,43 +55,43 @@ def _data(facts: Facts, released: Released) -> ModelCardData:
             metric_type=metric,
             metric_value=round(score.mean, 6),
         )
-        for (test, ranking, stage), scores in _places(facts)
+        for (test, ranking, stage), scores in _places(content)
         for metric, score in scores.items()
     ]
     return ModelCardData(
         library_name="reidcore",
         license=released.licence or None,
         pipeline_tag=TASK,
-        tags=["re-identification", "image-retrieval", *_plugins(facts)],
+        tags=["re-identification", "image-retrieval", *_plugins(content)],
         model_name=name if results else None,
         eval_results=results or None,
     )
 
 
-def _plugins(facts: Facts) -> list[str]:
-    uses = (use.partition(".")[0] for _, use, _, _ in facts.parts)
+def _plugins(content: CardContent) -> list[str]:
+    uses = (use.partition(".")[0] for _, use, _, _ in content.parts)
     return sorted({use for use in uses if use and use != "core"})
 
 
-def _places(facts: Facts) -> list[tuple[tuple[str, str, str], Mapping[str, Any]]]:
-    return list(facts.results.scores.items()) if facts.results is not None else []
+def _places(content: CardContent) -> list[tuple[tuple[str, str, str], Mapping[str, Any]]]:
+    return list(content.results.scores.items()) if content.results is not None else []
 
 
-def _summary(facts: Facts) -> str:
-    height, width = facts.resolved["data"]["image"]
-    backbone = facts.resolved["parts"]["backbone"]["use"]
+def _summary(content: CardContent) -> str:
+    height, width = content.resolved["data"]["image"]
+    backbone = content.resolved["parts"]["backbone"]["use"]
     return (
         f"A network for object re-identification: it finds the same object in pictures of other "
-        f"cameras. {facts.parameters / 1e6:.2f} M parameters, backbone `{backbone}`, pictures of "
+        f"cameras. {content.parameters / 1e6:.2f} M parameters, backbone `{backbone}`, pictures of "
         f"{height}x{width} pixels (height x width). Trained with "
-        f"reidcore {facts.record['versions']['reidcore']}."
+        f"reidcore {content.record['versions']['reidcore']}."
     )
 
 
-def _use(facts: Facts, released: Released) -> Iterator[str]:
+def _use(content: CardContent, released: Released) -> Iterator[str]:
     place = f"hf://{released.repo}" if released.repo else released.name
     packages = ["'reidcore[hub]'" if released.repo else "reidcore"]
-    packages += [one.partition(" ")[0] for one in facts.distributions]
+    packages += [one.partition(" ")[0] for one in content.distributions]
     yield "## Use"
     yield f"```\npip install {' '.join(packages)}\n```"
     yield (
@@ -103,16 +103,16 @@ def _use(facts: Facts, released: Released) -> Iterator[str]:
     )
     yield f"or `reid rank {place} --query new --gallery gallery`, with these parts:"
     rows = ["| part | component | of | paper |", "| --- | --- | --- | --- |"]
-    for role, use, owner, paper in facts.parts:
+    for role, use, owner, paper in content.parts:
         rows.append(f"| `{role}` | `{use}` | {owner or 'training only'} | {_cell(paper)} |")
     yield "\n".join(rows)
     if released.exports:
         yield "Exports: " + ", ".join(f"`exports/{name}`" for name in released.exports) + "."
 
 
-def _scores(facts: Facts) -> Iterator[str]:
+def _scores(content: CardContent) -> Iterator[str]:
     yield "## Scores"
-    places = _places(facts)
+    places = _places(content)
     if not places:
         yield "The run had no test set."
         return
@@ -126,14 +126,14 @@ def _scores(facts: Facts) -> Iterator[str]:
         rows.append(f"| {' | '.join(map(_cell, (*place, *cells)))} |")
     yield "In percent; a deviation is that of several trials."
     yield "\n".join(rows)
-    protocols = facts.record.get("protocols", {})
+    protocols = content.record.get("protocols", {})
     if protocols:
         lines = [
             f"* `{test}`: protocol `{one['use']}`{_settings(one)}"
             for test, one in protocols.items()
         ]
         yield "\n".join(lines)
-    evaluation = facts.resolved["eval"]
+    evaluation = content.resolved["eval"]
     yield (
         f"Average precision by `{evaluation['ap']}`, ties `{evaluation['ties']}`, views "
         f"{', '.join(f'`{view}`' for view in evaluation['views'])}; queries counted: "
@@ -141,11 +141,11 @@ def _scores(facts: Facts) -> Iterator[str]:
     )
 
 
-def _training(facts: Facts) -> Iterator[str]:
-    train, record = facts.resolved["train"], facts.record
+def _training(content: CardContent) -> Iterator[str]:
+    train, record = content.resolved["train"], content.record
     known = record.get("training", {})
     yield "## Training"
-    sets = ", ".join(f"`{name}`" for name in _sets(facts.resolved["data"]["train"])) or "none"
+    sets = ", ".join(f"`{name}`" for name in _sets(content.resolved["data"]["train"])) or "none"
     text = f"Data: {sets}, {known.get('identities', 0)} identities"
     if cameras := known.get("cameras"):
         text += f" in {cameras} cameras"
@@ -153,17 +153,17 @@ def _training(facts: Facts) -> Iterator[str]:
     if known.get("train_modalities"):
         text += f" Light: {', '.join(known['train_modalities'])}."
     yield text
-    optim = facts.resolved.get("optim")
+    optim = content.resolved.get("optim")
     how = f"{train['epochs']} epochs"
     if optim:
         how += f", {optim['kind']}, learning rate {optim['lr']:g}"
     how += f", seed {train['seed']}, on {record.get('device', 'an unknown device')}"
-    if facts.results is not None and facts.results.seconds:
-        how += f", {duration(facts.results.seconds)} of training"
+    if content.results is not None and content.results.seconds:
+        how += f", {duration(content.results.seconds)} of training"
     yield f"{how}. `run.toml` is the run file, `lock.json` has every setting and version."
     started = [
         f"`{role}` from `{table['weights']}`"
-        for role, table in facts.resolved.get("parts", {}).items()
+        for role, table in content.resolved.get("parts", {}).items()
         if isinstance(table.get("weights"), str) and table["weights"]
     ]
     if started:
@@ -176,9 +176,9 @@ def _sets(entries: Any) -> Iterator[str]:
             yield str(one.get("name") or one.get("read") or one.get("manifest"))
 
 
-def _limits(facts: Facts) -> Iterator[str]:
+def _limits(content: CardContent) -> Iterator[str]:
     yield "## Intended use and limits"
-    tests = ", ".join(f"`{name}`" for name in dict.fromkeys(p[0] for p, _ in _places(facts)))
+    tests = ", ".join(f"`{name}`" for name in dict.fromkeys(p[0] for p, _ in _places(content)))
     yield (
         "For research on re-identification, and for finding the same object again in pictures that "
         "their owner may search in this way."
@@ -195,7 +195,7 @@ def _limits(facts: Facts) -> Iterator[str]:
     yield "\n".join(f"* {one}" for one in limits)
 
 
-def _licence(facts: Facts, released: Released) -> Iterator[str]:
+def _licence(content: CardContent, released: Released) -> Iterator[str]:
     yield "## Licence"
     if released.licence:
         yield f"`{released.licence}`, as far as the data and weights it was trained from allow."

@@ -9,7 +9,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from reid_release.card import Released, model_card
-from reid_release.facts import read_facts
+from reid_release.card_content import read_card_content
 from reidcore.errors import DataError, OutputError, UsageError
 from reidcore.tools import read_record
 
@@ -41,8 +41,8 @@ def make_release(options: Namespace, repo: str) -> list[str]:
     for name in NEEDED:
         if not (source / name).is_file():
             raise DataError(f"{source / name} is missing")
-    facts = read_facts(source, record)
-    card = model_card(facts, Released(target.name, repo, options.license, about, sorted(exports)))
+    content = read_card_content(source, record)
+    card = model_card(content, Released(target.name, repo, options.license, about, sorted(exports)))
     try:
         _write(source, target, card, exports)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -81,6 +82,11 @@ def add_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
         type=Path,
         metavar="FOUND.toml",
         help="the run file to write, once for each FILE (default NAME-tuned.toml)",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print JSON in place of the tables, scores as fractions; progress goes to stderr",
     )
     return tune
 
@@ -160,7 +166,7 @@ def _search(options: Namespace, found: Sequence[Candidate], folder: Path) -> Non
     _require_same_pictures(found)
     _check_trials(found, held_out)
     make_study(folder, _settings(options, found))
-    shown = reporter()
+    shown = reporter(sys.stderr if options.json else sys.stdout)
     try:
         with held(folder) as locks:
             held_out.write()
@@ -173,13 +179,8 @@ def _search(options: Namespace, found: Sequence[Candidate], folder: Path) -> Non
             trials = {one.label: study.trials(one.label) for one in found}
             table = Table(found, trials, options.score)
             write_atomically(found[0].output.with_suffix(".csv"), table.csv())
-            for one in found:
-                print(f"\n{one.label}" if len(found) > 1 else "")
-                print(table.text(one))
-            if len(found) > 1:
-                print(f"\n{table.side_by_side()}")
-            print()
-            write_found(options, table, held_out)
+            print(table.as_json() if options.json else table.text())
+            write_found(options, table, held_out, shown.say)
     except KeyboardInterrupt:
         shown.say(f"what was tried is in {folder}; --resume goes on")
         raise

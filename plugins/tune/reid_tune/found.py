@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from argparse import Namespace
+from collections.abc import Callable
 
 from optuna.trial import FrozenTrial
 
@@ -15,8 +16,10 @@ from reidcore.errors import ReidError
 from reidcore.tools import toml_value, write_atomically
 
 
-def write_found(options: Namespace, table: Table, held_out: HoldOut) -> None:
-    """Write the run file of the best trial, for each file that was tuned.
+def write_found(
+    options: Namespace, table: Table, held_out: HoldOut, say: Callable[[str], None]
+) -> None:
+    """Write the run file of the best trial, for each file that was tuned, and say so.
 
     Raises ReidError for those of which no trial came to its end.
     """
@@ -35,8 +38,8 @@ def write_found(options: Namespace, table: Table, held_out: HoldOut) -> None:
         words = ", ".join(f"{key} = {value}" for key, value in settings.items())
         if best.params == one.own:
             words += ", the file's own"
-        print(f"wrote {one.output}: {table.score} {100 * (best.value or 0):.1f} by {words}")
-    print(f"wrote {table.candidates[0].output.with_suffix('.csv')}")
+        say(f"wrote {one.output}: {table.score} {100 * (best.value or 0):.1f} by {words}")
+    say(f"wrote {table.candidates[0].output.with_suffix('.csv')}")
     if failed:
         raise ReidError("\n".join(failed))
 

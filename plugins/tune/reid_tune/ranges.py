@@ -66,10 +66,14 @@ class Range:
         rounded = float(f"{value:.{DIGITS}g}")
         return toml_value(min(max(rounded, float(self.low)), float(self.high)))
 
+    def read(self, value: Any) -> Any:
+        """Return a drawn value as it is read from a run file."""
+        return tomllib.loads(f"value = {self.shown(value)}")["value"]
+
     def words(self, value: Any) -> str:
         """Return a drawn value as tables show it: texts without quotes."""
         shown = self.shown(value)
-        return str(tomllib.loads(f"value = {shown}")["value"]) if shown[:1] == '"' else shown
+        return str(self.read(value)) if shown[:1] == '"' else shown
 
     def distribution(self) -> BaseDistribution:
         """Return the range as Optuna has it."""

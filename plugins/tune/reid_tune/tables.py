@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -68,8 +69,41 @@ class Table:
             for key in self.keys
         ]
 
-    def text(self, one: Candidate) -> str:
-        """Return the trials of a run file as aligned text, scores in percent; * marks the best."""
+    def as_json(self) -> str:
+        """Return all trials and the best of each run file as JSON; scores are fractions, of pruned
+        trials the last one."""
+        files = [
+            {
+                "file": one.file,
+                "found": None if best is None else str(one.output),
+                "best": None if best is None else best.number,
+                "trials": [self._as_data(one, trial) for trial in self.trials[one.label]],
+            }
+            for one in self.candidates
+            for best in [best_of(self.trials[one.label])]
+        ]
+        return json.dumps({"score": self.score, "files": files}, indent=1, ensure_ascii=False)
+
+    def _as_data(self, one: Candidate, trial: FrozenTrial) -> dict[str, Any]:
+        drawn = {each.key: each for each in one.ranges if each.key in trial.params}
+        return {
+            "trial": trial.number,
+            "state": STATES.get(trial.state, "unfinished"),
+            "score": _value(trial),
+            "epochs": trial.user_attrs.get("epochs"),
+            "seconds": trial.user_attrs.get("seconds"),
+            "settings": {key: each.read(trial.params[key]) for key, each in drawn.items()},
+        }
+
+    def text(self) -> str:
+        """Return the trials of every run file, and behind those of two what each came to."""
+        if len(self.candidates) == 1:
+            return f"\n{self._text(self.candidates[0])}\n"
+        tables = [f"{one.label}\n{self._text(one)}" for one in self.candidates]
+        return "\n" + "\n\n".join([*tables, self._side_by_side()]) + "\n"
+
+    def _text(self, one: Candidate) -> str:
+        """The trials of a run file as aligned text, scores in percent; * marks the best."""
         best = best_of(self.trials[one.label])
         rows = [["trial", "state", self.score, "epochs", *self.keys]]
         for trial in self.trials[one.label]:
@@ -88,8 +122,8 @@ class Table:
         keep = [at for at, name in enumerate(rows[0]) if name not in self.keys or name in used]
         return aligned([[row[at] for at in keep] for row in rows], 2)
 
-    def side_by_side(self) -> str:
-        """Return a line for each run file: what its trials came to."""
+    def _side_by_side(self) -> str:
+        """A line for each run file: what its trials came to."""
         rows = [
             ["file", "finished", "pruned", "failed", "epochs", "time", "first", "median", "best"]
         ]

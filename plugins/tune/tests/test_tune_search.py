@@ -135,6 +135,32 @@ def test_the_best_trial_is_found(work, stand_in, capsys):
     assert not list(work.glob("found.study/**/*.safetensors"))
 
 
+def test_the_trials_as_json(work, stand_in, capsys):
+    """What is printed is JSON alone and says what the table of all trials does, settings with their
+    types; a file of which no trial came to its end has no best one."""
+    ranges = ("--set-range", LR, "--set-range", "optim.kind=adam,sgd")
+    tune("tiny.toml", "--trials", 8, *ranges, "--json")
+    printed = capsys.readouterr()
+    assert "no test set is read" in printed.err and "wrote tiny-tuned.csv" in printed.err
+    found = json.loads(printed.out)
+    (file,) = found["files"]
+    rows = table("tiny-tuned.csv")
+    assert (found["score"], file["file"], file["found"]) == ("mAP", "tiny.toml", "tiny-tuned.toml")
+    for row, trial in zip(rows, file["trials"], strict=True):
+        assert row["trial"] == str(trial["trial"]) and row["state"] == trial["state"]
+        assert float(row["mAP"]) == trial["score"] and int(row["epochs"]) == trial["epochs"]
+        settings = {"optim.lr": float(row["optim.lr"]), "optim.kind": row["optim.kind"]}
+        assert trial["settings"] == settings
+    best = max(
+        (one for one in file["trials"] if one["state"] == "finished"), key=lambda one: one["score"]
+    )
+    assert file["best"] == best["trial"]
+    stand_in.diverges_above = 0
+    tune("wide.toml", "--trials", 2, "--set-range", LR, "--json", code=1)
+    (file,) = json.loads(capsys.readouterr().out)["files"]
+    assert file["best"] is file["found"] is file["trials"][1]["score"] is None
+
+
 def test_trials_have_nothing_of_the_test_set(work, stand_in):
     """The run file of a trial names the manifests of what is held out and none other."""
     tune("tiny.toml", "--trials", 1, "--set-range", LR, "--set", "train.best=mAP")

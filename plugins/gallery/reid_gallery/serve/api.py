@@ -1,97 +1,35 @@
-"""The paths of version 1."""
+"""The paths of version 1 that ask: search, rows, thumbnails, health."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import math
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import attrs
-from fastapi import APIRouter, Depends, File, Form, Path, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Form, Query, Request, Response
 
 from reid_gallery.answers import Answer
-from reid_gallery.filters import balanced
-from reid_gallery.keeping import listed
-from reid_gallery.rows import Entry
 from reid_gallery.serve import schemas
 from reid_gallery.serve.decoder import FORMATS
-from reid_gallery.serve.decoding import Decoded
-from reid_gallery.serve.engine import Engine, shown
-from reid_gallery.serve.pictures import explainer, explanation, thumbnail
+from reid_gallery.serve.engine import shown
+from reid_gallery.serve.parameters import (
+    PROBLEMS,
+    Files,
+    Id,
+    MayText,
+    Texts,
+    audit,
+    change,
+    decoded,
+    engine_of,
+)
+from reid_gallery.serve.pictures import thumbnail
 from reid_gallery.serve.problems import Problem
+from reid_gallery.serve.queries import Wanted
 from reid_gallery.serve.schemas import Text
-from reid_gallery.serve.security import require_csrf
-from reid_gallery.serve.uploads import store
-from reidcore.api import Row
-from reidcore.tools import Search
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": schemas.ProblemDetails}
-    for status in (400, 401, 403, 404, 413, 415, 422, 429, 503, 507)
-}
 router = APIRouter(prefix="/v1", responses=PROBLEMS)
-change = [Depends(require_csrf)]
-Id = Annotated[int, Path(ge=0, lt=2**63)]
-RowId = Annotated[int, Query(ge=0, lt=2**63)]
-Files = Annotated[list[UploadFile], File(description="a JPEG, PNG, WebP or BMP; may be repeated")]
-Texts = Annotated[list[Text] | None, Form()]
-MayText = Annotated[Text | None, Form()]
-
-
-def engine_of(request: Request) -> Engine:
-    """Return the app's engine."""
-    found: Engine = request.app.state.engine
-    return found
-
-
-def audit(request: Request, action: str, **what: Any) -> None:
-    """Write a line of the audit log."""
-    request.app.state.audit.write(request.state.who, action, **what)
-
-
-async def decoded(
-    request: Request, files: list[UploadFile], boxes: list[str] | None = None
-) -> list[Decoded]:
-    """Return uploads as pictures, each cut to its box. Raises Problem."""
-    settings = request.app.state.settings
-    if len(files) > settings.pictures:
-        raise Problem(413, f"there are {len(files)} pictures, more than {settings.pictures}")
-    if boxes and len(boxes) != len(files):
-        raise Problem(422, f"there are {len(boxes)} boxes for {len(files)} pictures")
-    contents = []
-    for number, file in enumerate(files, 1):
-        content = await file.read(settings.picture_bytes + 1)
-        if len(content) > settings.picture_bytes:
-            raise Problem(413, f"picture {number} has more than {settings.picture_bytes} bytes")
-        if not content:
-            raise Problem(415, f"picture {number} is empty")
-        contents.append(content)
-    sides = [_box(one) for one in boxes] if boxes else [None] * len(files)
-    jobs = [
-        request.app.state.decoders.decode(content, number, box)
-        for number, (content, box) in enumerate(zip(contents, sides, strict=True), 1)
-    ]
-    found = await asyncio.gather(*jobs, return_exceptions=True)
-    for one in found:
-        if isinstance(one, BaseException):
-            raise one
-    return found  # type: ignore[return-value]
-
-
-def _box(text: str) -> list[int] | None:
-    """A box as a manifest writes it; "" for the whole picture."""
-    words = text.split()
-    if not words:
-        return None
-    try:
-        box = [int(word) for word in words]
-    except ValueError:
-        box = []
-    if len(box) != 4 or max(map(abs, box)) > 1 << 20 or box[0] >= box[2] or box[1] >= box[3]:
-        raise Problem(422, f"the box is {text[:60]!r}, expected left, top, right and bottom")
-    return box
 
 
 def _answer(name: str, answer: Answer) -> schemas.Answer:
@@ -144,103 +82,20 @@ async def search(
         raise Problem(422, "there is no picture, and no id of one")
     if len(ids) > request.app.state.settings.pictures:
         raise Problem(413, f"there are {len(ids)} ids, more than a request may have pictures")
-    uploads = await decoded(request, picture, box)
     engine = engine_of(request)
-    rows = await engine.run(engine.reading, partial(engine.rows, ids)) if ids else []
-    asked = {
-        "camera": camera or None, "after": after or None, "before": before or None, "where": where,
-        "top": top, "ranking": ranking or None, "candidates": candidates,
-        "unknown_above": unknown_above,
-    }  # fmt: skip
-    audit(request, "search", pictures=len(uploads), ids=ids, **asked)
-    found = await engine.search([*(one.picture for one in uploads), *rows], asked)
+    wanted = Wanted(
+        tuple(camera or ()) or None, after or None, before or None, where, top, ranking or None,
+        candidates, unknown_above,
+    )  # fmt: skip
+    with engine.places.take(len(picture) + len(ids)):
+        uploads = await decoded(request, picture, box)
+        rows = await engine.run(engine.reading, partial(engine.rows, ids)) if ids else []
+        audit(request, "search", pictures=len(uploads), ids=ids, **wanted.told())
+        found = await engine.search([*(one.picture for one in uploads), *rows], wanted)
     names = [f"picture {place}" for place in range(1, len(uploads) + 1)]
     names += [f"row {one}" for one in ids]
     answers = [_answer(*pair) for pair in zip(names, found, strict=True)]
     return schemas.Answers(answers=[merged(answers, top)] if together else answers)
-
-
-@router.post("/pictures", status_code=201, dependencies=change)
-async def add(
-    request: Request,
-    picture: Files,
-    box: Texts = None,
-    camera: MayText = None,
-    time: Annotated[float | None, Form(allow_inf_nan=False)] = None,
-    modality: MayText = None,
-    identity: MayText = None,
-    tracklet: MayText = None,
-) -> schemas.Added:
-    """Add pictures; they are in the gallery for good when this answers."""
-    engine = engine_of(request)
-    uploads = await decoded(request, picture, box)
-    audit(request, "add", pictures=len(uploads), camera=camera, identity=identity)
-    sides = [_box(one) for one in box] if box else [None] * len(uploads)
-    cells = {"identity": identity or "", "tracklet": tracklet or ""}
-    folder = engine.settings.uploads.absolute()
-
-    def stored() -> list[Entry]:
-        entries = []
-        for one, side in zip(uploads, sides, strict=True):
-            path = str(store(folder, one.content, one.ending))
-            row = Row(
-                path, "", camera or "", "gallery", time, modality or "",
-                box=None if side is None else tuple(side),  # type: ignore[arg-type]
-            )  # fmt: skip
-            entries.append(Entry(row, cells))
-        return entries
-
-    done, ids = await engine.add(await engine.run(engine.reading, stored))
-    damaged = [
-        schemas.Damaged(picture=place, detail="cannot be read")
-        for place, one in enumerate(ids, 1)
-        if one is None
-    ]
-    return schemas.Added(ids=ids, added=done.added, skipped=done.skipped, damaged=damaged)
-
-
-async def _changed(request: Request, name: str, rows: schemas.Rows, **more: Any) -> schemas.Count:
-    if not balanced(rows.where):  # "a) OR (b" would escape from the ids
-        raise Problem(422, "where is no condition in SQL: its parentheses or quotes do not match")
-    audit(request, name, **rows.model_dump())
-    conditions = [listed(rows.ids)] if rows.ids else []
-    conditions += [f"({rows.where})"] if rows.where and conditions else []
-    asked = {
-        "camera": rows.camera, "after": rows.after, "before": rows.before,
-        "where": " AND ".join(conditions) or rows.where,
-    }  # fmt: skip
-    if (
-        not rows.where
-        and not rows.ids
-        and all(one in (None, "", []) for one in asked.values())
-        and not more.get("identity")
-    ):
-        raise Problem(422, "name the rows: by ids, or by conditions")
-    return schemas.Count(rows=await engine_of(request).change(name, {**asked, **more}))
-
-
-@router.post("/label", dependencies=change)
-async def label(request: Request, asked: schemas.Label) -> schemas.Count:
-    """Say who is on rows."""
-    if asked.identity is None and asked.tracklet is None:
-        raise Problem(422, "there is neither an identity nor a tracklet")
-    names = {"ids", "camera", "after", "before", "where"}
-    if all(one in (None, "", []) for one in asked.model_dump(include=names).values()):
-        raise Problem(422, "name the rows: by ids, or by conditions")
-    more = {"identity": asked.identity, "tracklet": asked.tracklet}
-    return await _changed(request, "label", asked, **more)
-
-
-@router.post("/remove", dependencies=change)
-async def remove(request: Request, asked: schemas.Rows) -> schemas.Count:
-    """Remove rows: no search finds them any more."""
-    return await _changed(request, "remove", asked)
-
-
-@router.post("/forget", dependencies=change)
-async def forget(request: Request, asked: schemas.Forget) -> schemas.Count:
-    """Remove rows from disk, with the pictures that were uploaded for them."""
-    return await _changed(request, "forget", asked, identity=asked.identity)
 
 
 @router.get("/gallery")
@@ -275,59 +130,7 @@ async def small(
     return Response(content, media_type="image/jpeg")
 
 
-async def _explained(
-    request: Request, rows: list[Row], match: int, ranking: str | None, view: str | None
-) -> Response:
-    engine = engine_of(request)
-
-    def work() -> tuple[bytes, list[str], str]:
-        (other,) = engine.rows([match])
-        own = engine.gallery
-        search: Search = explainer(str(own.search_run.folder), engine.settings.device)
-        return explanation(search, rows[0], other, ranking, view)
-
-    # In the thread of searches: it needs as much of the machine as one.
-    content, views, chosen = await engine.run(engine.searching, work)
-    headers = {"X-Views": json.dumps(views), "X-View": json.dumps(chosen)}
-    return Response(content, media_type="image/png", headers=headers)
-
-
-PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
-
-
-@router.get("/explain", response_class=Response, responses=PNG)
-async def explain_rows(
-    request: Request,
-    query: RowId,
-    match: RowId,
-    ranking: Annotated[Text | None, Query()] = None,
-    view: Annotated[Text | None, Query()] = None,
-) -> Response:
-    """Return a PNG of why two rows match. The header X-Views lists the names for `view`."""
-    engine = engine_of(request)
-    rows = await engine.run(engine.reading, partial(engine.rows, [query]))
-    audit(request, "explain", ids=[query, match])
-    return await _explained(request, rows, match, ranking, view)
-
-
-@router.post("/explain", response_class=Response, responses=PNG, dependencies=change)
-async def explain_upload(
-    request: Request,
-    picture: Annotated[UploadFile, File()],
-    match: Annotated[schemas.Id, Form()],
-    box: MayText = None,
-    ranking: MayText = None,
-    view: MayText = None,
-) -> Response:
-    """Return a PNG of why an upload and a row match."""
-    from reidcore.tools import rows_of
-
-    (upload,) = await decoded(request, [picture], [box] if box else None)
-    audit(request, "explain", pictures=1, ids=[match])
-    return await _explained(request, list(rows_of([upload.picture])), match, ranking, view)
-
-
 @router.get("/health")
 async def health(request: Request) -> schemas.Health:
     """Answer that the service runs."""
-    return schemas.Health(status="ok", waiting=engine_of(request).batcher.waiting)
+    return schemas.Health(status="ok", waiting=engine_of(request).embedding.waiting)

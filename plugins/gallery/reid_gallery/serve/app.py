@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response
 from fastapi.staticfiles import StaticFiles
 
-from reid_gallery.serve import api, pages
+from reid_gallery.serve import api, api_changes, api_explain, pages
 from reid_gallery.serve.audit import Audit
 from reid_gallery.serve.decoding import Decoders
 from reid_gallery.serve.engine import Engine
@@ -38,13 +38,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     app.state.audit = Audit(settings.audit, settings.audit_days)
     add_handlers(app)
-    app.include_router(api.router)
-    app.include_router(pages.router)
+    for part in (api, api_changes, api_explain, pages):
+        app.include_router(part.router)
     app.mount("/static", StaticFiles(directory=pages.HERE / "static"), name="static")
 
     @app.get("/metrics", include_in_schema=False)
     async def numbers(request: Request) -> Response:
-        metrics.waiting.set(app.state.engine.batcher.waiting)
+        metrics.waiting.set(app.state.engine.embedding.waiting)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     app.add_middleware(Guard, settings=settings, metrics=metrics)

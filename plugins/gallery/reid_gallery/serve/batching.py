@@ -1,105 +1,139 @@
-"""Requests that wait are embedded together: one network, one queue, which is bounded."""
+"""Requests that wait are worked on together, in one thread; how many may wait is bounded."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
 
 from reid_gallery.serve.problems import Problem
-from reidcore.tools import Templates
+from reidcore.errors import ReidError
 
-Embed = Callable[[list[Any]], Templates]
+Work = Callable[[list[Any], Any], Sequence[Any]]
+"""Gives a result for each item, in their order. It is told what the items have in common."""
+
+
+class Places:
+    """Counts the pictures of requests that are not answered yet. most: how many there may be; one
+    request is let in whatever it has."""
+
+    def __init__(self, most: int):
+        self._most = most
+        self.taken = 0
+
+    @contextmanager
+    def take(self, pictures: int) -> Iterator[None]:
+        """Have places for pictures in the `with` block. Raises Problem where there are too few."""
+        if self.taken and self.taken + pictures > self._most:
+            raise Problem(503, "too many requests wait; try again", {"Retry-After": "1"})
+        self.taken += pictures
+        try:
+            yield
+        finally:
+            self.taken -= pictures
 
 
 @attrs.frozen(eq=False)
 class _Job:
-    pictures: list[Any]
-    done: asyncio.Future[Templates]
+    """The items of one request. kind: only jobs of one kind are done together."""
 
-
-def part(templates: Templates, start: int, stop: int) -> Templates:
-    """Return some of the templates."""
-    parts = {
-        name: {key: value[start:stop] for key, value in template.items()}
-        for name, template in templates.parts.items()
-    }
-    return Templates(templates.rows[start:stop], parts, templates.made_by)
+    items: list[Any]
+    kind: Hashable
+    done: asyncio.Future[list[Any]]
 
 
 class Batcher:
-    """Embeds the pictures of requests together, in one thread.
+    """Does the work of several requests together, in a thread of its own.
 
-    embed: makes templates of pictures. together: pictures that are embedded at once at most.
-    waiting: pictures that may wait.
+    name: of the thread. work: what is done. together: items that are worked on at once at most,
+    but for a request that has more.
     """
 
-    def __init__(self, embed: Embed, together: int, waiting: int):
-        self._embed, self._together, self._most = embed, together, waiting
+    def __init__(self, name: str, work: Work, together: int):
+        self._work, self._together = work, together
         self._jobs: deque[_Job] = deque()
         self._some = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, "embed")
-        self._task = asyncio.get_running_loop().create_task(self._work())
-        self.seen: Callable[[int], None] = lambda pictures: None
+        self.thread = ThreadPoolExecutor(1, name)
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        self.seen: Callable[[int], None] = lambda items: None
 
     @property
     def waiting(self) -> int:
-        """Pictures that wait."""
-        return sum(len(job.pictures) for job in self._jobs)
+        """Items that wait."""
+        return sum(len(job.items) for job in self._jobs)
 
-    async def templates(self, pictures: Sequence[Any]) -> Templates:
-        """Return the templates of a request's pictures. Raises Problem where too many wait."""
-        if self._jobs and self.waiting + len(pictures) > self._most:
-            raise Problem(503, "too many requests wait; try again", {"Retry-After": "1"})
-        job = _Job(list(pictures), asyncio.get_running_loop().create_future())
+    async def done(self, items: Sequence[Any], kind: Hashable = None) -> list[Any]:
+        """Return the results of a request's items. kind: what they have in common with those that
+        may be done with them. Raises what the work raises for them."""
+        job = _Job(list(items), kind, asyncio.get_running_loop().create_future())
         self._jobs.append(job)
         self._some.set()
-        return await job.done
+        found: list[Any] = await job.done
+        return found
 
-    async def _work(self) -> None:
+    async def _run(self) -> None:
         while True:
             await self._some.wait()
-            jobs: list[_Job] = []
-            count = 0
-            while self._jobs and (
-                not jobs or count + len(self._jobs[0].pictures) <= self._together
-            ):
-                job = self._jobs.popleft()
-                if not job.done.cancelled():  # its client has hung up
-                    jobs.append(job)
-                    count += len(job.pictures)
+            jobs = self._next()
             if not self._jobs:
                 self._some.clear()
             if jobs:
                 await self._do(jobs)
 
+    def _next(self) -> list[_Job]:
+        """Take the jobs that are done next: the oldest, and later ones of its kind that fit."""
+        jobs: list[_Job] = []
+        kept: deque[_Job] = deque()
+        count = 0
+        for job in self._jobs:
+            if job.done.cancelled():  # whoever asked has gone
+                continue
+            if not jobs or (job.kind == jobs[0].kind and count + len(job.items) <= self._together):
+                jobs.append(job)
+                count += len(job.items)
+            else:
+                kept.append(job)
+        self._jobs = kept
+        return jobs
+
     async def _do(self, jobs: Sequence[_Job]) -> None:
-        loop = asyncio.get_running_loop()
-        pictures = [one for job in jobs for one in job.pictures]
+        items = [one for job in jobs for one in job.items]
         try:
-            found = await loop.run_in_executor(self._thread, self._embed, pictures)
+            found = await asyncio.get_running_loop().run_in_executor(
+                self.thread, self._checked, items, jobs[0].kind
+            )
         except Exception as error:
-            if len(jobs) > 1:  # only the request whose picture fails is to fail
-                for job in jobs:
-                    await self._do([job])
+            if len(jobs) > 1:  # only the request whose item fails is to fail
+                await self._do(jobs[: len(jobs) // 2])
+                await self._do(jobs[len(jobs) // 2 :])
             elif not jobs[0].done.cancelled():
                 jobs[0].done.set_exception(error)
             return
-        self.seen(len(pictures))
+        self.seen(len(items))
         start = 0
         for job in jobs:
-            stop = start + len(job.pictures)
+            stop = start + len(job.items)
             if not job.done.cancelled():
-                job.done.set_result(part(found, start, stop))
+                job.done.set_result(list(found[start:stop]))
             start = stop
 
+    def _checked(self, items: list[Any], kind: Any) -> Sequence[Any]:
+        found = self._work(items, kind)
+        if len(found) != len(items):  # else one would be given another's result
+            raise ReidError(f"{len(found)} results were made of {len(items)} pictures")
+        return found
+
     async def close(self) -> None:
-        """End the thread."""
+        """End the thread; who waits is told."""
         self._task.cancel()
         for job in self._jobs:
-            job.done.cancel()
-        self._thread.shutdown(wait=False)
+            if not job.done.done():
+                job.done.set_exception(
+                    Problem(503, "the service is being stopped", {"Retry-After": "5"})
+                )
+        self.thread.shutdown(wait=True)

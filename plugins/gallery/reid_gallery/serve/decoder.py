@@ -72,7 +72,8 @@ def decode(content: bytes, pixels: int, box: list[int] | None) -> tuple[dict[str
         picture = open_picture(row)
         return {"size": picture.size, "format": kind}, picture.tobytes()
     except ReidError as error:
-        return {"error": str(error).removeprefix("picture upload ").split(" [", 1)[0]}, b""
+        said = str(error).removeprefix("picture upload ").split(" [", 1)[0]
+        return {"error": said, "large": "more memory" in said}, b""
     except MemoryError:
         return {"error": "needs too much memory", "large": True}, b""
 
@@ -90,6 +91,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     Image.MAX_IMAGE_PIXELS = None  # the request says how many there may be
     given, told = sys.stdin.buffer, sys.stdout.buffer
+    write(told, {"ready": True})
     while (message := read(given)) is not None:
         asked, content = message
         try:

@@ -14,6 +14,10 @@ from reid_gallery.serve.decoder import HEAD
 from reid_gallery.serve.problems import Problem
 from reid_gallery.serve.settings import Settings
 
+START = 60.0
+"""Seconds for which a process may begin."""
+BUFFER = 1 << 22
+"""Bytes of a picture that are taken from its process at once."""
 ENDINGS = {"BMP": ".bmp", "JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp"}
 
 
@@ -27,21 +31,24 @@ class Decoded:
 
 
 class Decoders:
-    """Processes that decode; one that dies or takes too long is replaced."""
+    """Processes that decode; one that dies or takes too long is replaced.
+
+    running: those that run.
+    """
 
     def __init__(self, settings: Settings):
         self._settings = settings
         self._free: asyncio.Queue[Process | None] = asyncio.Queue()
         for _ in range(settings.decoders):
             self._free.put_nowait(None)
-        self._running: set[Process] = set()
+        self.running: set[Process] = set()
 
     async def decode(self, content: bytes, number: int, box: list[int] | None = None) -> Decoded:
         """Return a picture. number: of the upload in its request, for messages. Raises Problem."""
         child = await self._free.get()
         try:
             if child is None or child.returncode is not None:
-                child = await self._start()
+                child = await self._started()
             asked = {"pixels": self._settings.pixels, "box": box}
             talk = self._ask(child, asked, content)
             said, pixels = await asyncio.wait_for(talk, self._settings.decode_seconds)
@@ -55,7 +62,7 @@ class Decoders:
             self._end(child)
             raise
         finally:
-            alive = child is not None and child in self._running
+            alive = child is not None and child in self.running
             self._free.put_nowait(child if alive else None)
         if "error" in said:
             raise Problem(413 if said.get("large") else 415, f"picture {number} {said['error']}")
@@ -72,18 +79,38 @@ class Decoders:
             str(self._settings.decode_memory),
             stdin=PIPE,
             stdout=PIPE,
+            limit=BUFFER,
         )
-        self._running.add(child)
+        self.running.add(child)
         return child
 
-    @staticmethod
+    async def _started(self) -> Process:
+        """Begin a process. How long that takes, and whether it can, is no picture's fault. Raises
+        Problem."""
+        child = await self._start()
+        try:
+            await asyncio.wait_for(self._told(child), START)
+        except BaseException as error:
+            self._end(child)
+            if isinstance(error, TimeoutError | asyncio.IncompleteReadError):
+                wait = {"Retry-After": "5"}
+                raise Problem(503, "pictures cannot be decoded at the moment", wait) from None
+            raise
+        return child
+
     async def _ask(
-        child: Process, asked: dict[str, Any], content: bytes
+        self, child: Process, asked: dict[str, Any], content: bytes
     ) -> tuple[dict[str, Any], bytes]:
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
         text = json.dumps(asked).encode()
-        child.stdin.write(HEAD.pack(len(text), len(content)) + text + content)
+        child.stdin.writelines((HEAD.pack(len(text), len(content)), text, content))
         await child.stdin.drain()
+        return await self._told(child)
+
+    @staticmethod
+    async def _told(child: Process) -> tuple[dict[str, Any], bytes]:
+        """The next message of a process."""
+        assert child.stdout is not None
         sizes = HEAD.unpack(await child.stdout.readexactly(HEAD.size))
         said = json.loads(await child.stdout.readexactly(sizes[0]))
         return said, await child.stdout.readexactly(sizes[1])
@@ -91,12 +118,12 @@ class Decoders:
     def _end(self, child: Process | None) -> None:
         if child is None:
             return
-        self._running.discard(child)
+        self.running.discard(child)
         if child.returncode is None:
             child.kill()
 
     async def close(self) -> None:
         """End all processes."""
-        for child in list(self._running):
+        for child in list(self.running):
             self._end(child)
-            await child.wait()
+            await child.communicate()  # until its pipes are closed

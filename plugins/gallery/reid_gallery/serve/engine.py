@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,9 +16,10 @@ from reid_gallery.gallery import Added, Gallery
 from reid_gallery.keeping import listed
 from reid_gallery.rows import Entry, row_of
 from reid_gallery.schema import BASE, Origin
-from reid_gallery.serve.batching import Batcher
+from reid_gallery.serve.batching import Batcher, Places
 from reid_gallery.serve.metrics import Metrics
 from reid_gallery.serve.problems import Problem
+from reid_gallery.serve.queries import Kind, Wanted, each, joined
 from reid_gallery.serve.settings import Settings
 from reid_gallery.serve.uploads import sweep
 from reid_gallery.told import told
@@ -27,6 +28,9 @@ from reidcore.errors import ReidError
 from reidcore.tools import Templates
 
 T = TypeVar("T")
+EVERY = frozenset(BASE.names)
+TOLD = tuple(name for name in BASE.names if name not in ("key", "source"))
+"""Columns of every gallery, and those that clients are told; Arrow takes a while to list them."""
 AGAIN = 5
 """Times that a change is tried anew where another program changes the table at the same time."""
 
@@ -36,13 +40,17 @@ class Engine:
     """Answers requests from a gallery, and opens it anew where it was upgraded to another run.
 
     Methods that are no coroutines block, and are run in one of the threads.
+
+    Attributes:
+        embedding, searching: embed pictures, and search for them, several requests at a time.
+        places: of pictures whose requests are not answered yet.
     """
 
     settings: Settings
     gallery: Gallery
-    metrics: Metrics
-    batcher: Batcher
-    searching: ThreadPoolExecutor = attrs.field(factory=lambda: ThreadPoolExecutor(1, "search"))
+    embedding: Batcher
+    searching: Batcher
+    places: Places
     changing: ThreadPoolExecutor = attrs.field(factory=lambda: ThreadPoolExecutor(1, "change"))
     reading: ThreadPoolExecutor = attrs.field(factory=lambda: ThreadPoolExecutor(2, "read"))
     reopening: asyncio.Lock = attrs.field(factory=asyncio.Lock)
@@ -54,34 +62,61 @@ class Engine:
         _ = gallery.search_run
         engine: Engine
 
-        def embed(pictures: list[Any]) -> Templates:
+        def embed(pictures: list[Any], kind: None) -> list[Templates]:
             with metrics.model.time():
-                return engine.gallery.search_run.templates(pictures)
+                return each(engine.gallery.search_run.templates(pictures))
 
-        batcher = Batcher(embed, settings.together, settings.waiting)
-        batcher.seen = metrics.batch.observe
-        engine = cls(settings, gallery, metrics, batcher)
+        def search(queries: list[Templates], kind: Kind) -> list[Answer]:
+            with metrics.search.time():
+                return engine.gallery.search(joined(queries), **kind.wanted.told())
+
+        embedding = Batcher("embed", embed, settings.together)
+        embedding.seen = metrics.batch.observe
+        searching = Batcher("search", search, settings.together)
+        engine = cls(settings, gallery, embedding, searching, Places(settings.waiting))
         return engine
 
     async def run(self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        """Return what work returns, done in a thread; done again where the gallery was upgraded."""
+        """Return what work returns, done in a thread."""
         loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(thread, work)
-        except ReidError:
-            if not await self.renewed():
-                raise
-            return await loop.run_in_executor(thread, work)
+        return await self._renewing(lambda: loop.run_in_executor(thread, work))
 
-    async def renewed(self) -> bool:
+    async def search(self, pictures: Sequence[Any], wanted: Wanted) -> list[Answer]:
+        """Return the answers to pictures: of Pillow's, or rows."""
+
+        async def work() -> list[Answer]:
+            queries = await self.embedding.done(pictures)
+            # Postprocessors see the candidates of all queries, which must be of one request then.
+            alone = object() if self._has_post(wanted.ranking) else None
+            return await self.searching.done(queries, Kind(wanted, queries[0].made_by, alone))
+
+        return await self._renewing(work)
+
+    def _has_post(self, ranking: str | None) -> bool:
+        tables = self.gallery.search_run.plan.rankings
+        return any(one.post for one in tables if one.name == (ranking or tables[0].name))
+
+    async def _renewing(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Return what work returns, done again where the gallery was upgraded meanwhile."""
+        own = self.gallery.origin
+        try:
+            return await work()
+        except ReidError:
+            # Another request may have opened it anew already.
+            if own == self.gallery.origin and not await self._renewed():
+                raise
+        return await work()
+
+    async def _renewed(self) -> bool:
         """Open the gallery anew if another program upgraded it, and return whether it did."""
+        own = self.gallery.origin
         loop = asyncio.get_running_loop()
         async with self.reopening:
-            own = self.gallery.origin
-            fresh = await loop.run_in_executor(self.reading, self._newer)
-            if fresh is not None:
-                object.__setattr__(self, "gallery", fresh)
-            return fresh is not None or own != self.gallery.origin
+            if own == self.gallery.origin:
+                fresh = await loop.run_in_executor(self.reading, self._newer)
+                if fresh is not None:
+                    object.__setattr__(self, "gallery", fresh)
+        return own != self.gallery.origin
 
     def _newer(self) -> Gallery | None:
         tables = self.gallery.tables
@@ -94,23 +129,6 @@ class Engine:
         fresh = Gallery.open(self.settings.gallery, None, self.settings.device)
         _ = fresh.search_run
         return fresh
-
-    async def search(self, pictures: Sequence[Any], asked: dict[str, Any]) -> list[Answer]:
-        """Return the answers to pictures: of Pillow's, or rows. asked: as for `Gallery.search`."""
-        loop = asyncio.get_running_loop()
-        for attempt in (0, 1):
-            try:
-                templates = await self.batcher.templates(pictures)
-
-                def work(templates: Templates = templates) -> list[Answer]:
-                    with self.metrics.search.time():
-                        return self.gallery.search(templates, **asked)
-
-                return await loop.run_in_executor(self.searching, work)
-            except ReidError:
-                if attempt or not await self.renewed():
-                    raise
-        raise AssertionError
 
     async def add(self, entries: list[Entry]) -> tuple[Added, list[int | None]]:
         """Add pictures, which lie on disk, and return what was done and the id of each."""
@@ -125,16 +143,16 @@ class Engine:
 
     async def change(self, name: str, asked: dict[str, Any]) -> int:
         """Label, remove or forget rows, and return how many. asked: as for the gallery's method."""
-        if name == "forget":
-            return await self.run(self.changing, lambda: self._forget(asked))
-        return await self.run(
-            self.changing, lambda: int(again(lambda: getattr(self.gallery, name)(**asked)))
-        )
 
-    def _forget(self, asked: dict[str, Any]) -> int:
-        """Forget rows, and the uploads that were theirs alone."""
+        def work() -> int:
+            return int(again(lambda: getattr(self.gallery, name)(**asked)))
+
+        return await self.run(self.changing, work if name == "label" else lambda: self._less(work))
+
+    def _less(self, change: Callable[[], int]) -> int:
+        """Make a change that removes rows, and remove the uploads that were theirs alone."""
         before = self._sources()
-        count = again(lambda: self.gallery.forget(**asked))
+        count = change()
         after = self._sources()
         sweep(self.settings.uploads, after, before - after)
         return count
@@ -174,8 +192,8 @@ class Engine:
 
     async def close(self) -> None:
         """End all threads; what is being changed is finished first."""
-        await self.batcher.close()
-        self.searching.shutdown(wait=True)
+        await self.embedding.close()
+        await self.searching.close()
         self.changing.shutdown(wait=True)
         self.reading.shutdown(wait=True)
 
@@ -193,6 +211,6 @@ def again(change: Callable[[], T]) -> T:
 
 def shown(cells: dict[str, Any]) -> dict[str, Any]:
     """Return what a client is told of a row: the name of its file, and not where it lies."""
-    known = {name: cells[name] for name in BASE.names if name not in ("key", "source")}
-    columns = {name: value for name, value in cells.items() if name not in BASE.names}
+    known = {name: cells[name] for name in TOLD}
+    columns = {name: value for name, value in cells.items() if name not in EVERY}
     return {**known, "name": Path(cells["source"]).name, "columns": columns}

@@ -24,15 +24,17 @@ TITLES = {
 }  # fmt: skip
 
 
-class Problem(Exception):
+class Problem(HTTPException):
     """What a request is answered with in place of what it asks for.
 
-    status: of HTTP. detail: a sentence for who made the request. headers: more of the answer.
+    status: of HTTP. detail: a sentence for who made the request. headers: more of the answer. It is
+    an HTTPException since FastAPI makes 400 of all others that are raised while a body is read.
     """
 
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None):
-        super().__init__(detail)
-        self.status, self.detail, self.headers = status, detail, headers or {}
+        super().__init__(status, detail)
+        self.status = status
+        self.headers: dict[str, str] = headers or {}
 
 
 def without_paths(text: str) -> str:

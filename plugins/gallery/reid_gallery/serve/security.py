@@ -108,6 +108,15 @@ class Rates:
         return 0.0 if left >= 1 else (1 - left) / self._rate
 
 
+def _host(url: str) -> tuple[str, str]:
+    """The host of a URL with its port, and without; "" where there is none."""
+    try:
+        parts = urlsplit(url)
+        return parts.netloc, parts.hostname or ""
+    except ValueError:
+        return "", ""
+
+
 class Guard:
     """Lets a request through to the app, or answers it with a problem."""
 
@@ -154,6 +163,9 @@ class Guard:
             found.headers.update(error.headers)
             await found(scope, receive, told)
         finally:
+            asked = scope.get("state", {})
+            if "number" in asked:
+                scope["app"].state.audit.end(asked["number"], status, **asked["result"])
             route = scope.get("route")
             path = getattr(route, "path", "other")
             self._metrics.requests.labels(path, str(status)).inc()
@@ -162,13 +174,13 @@ class Guard:
     def _checked(self, request: Request) -> str:
         """Return who asks. Raises Problem for a request that is not let through."""
         settings, headers = self._settings, request.headers
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if host not in settings.hosts:
+        own = headers.get("host", "")
+        if _host(f"//{own}")[1] not in settings.hosts:
             raise Problem(403, "the service does not go by this name")
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if request.method not in ("GET", "HEAD", "OPTIONS") and (
             site not in (None, "same-origin", "none")
-            or (origin is not None and urlsplit(origin).netloc != headers.get("host"))
+            or (origin is not None and _host(origin)[0] != own)
         ):
             raise Problem(403, "the request comes from another site")
         client = request.client.host if request.client else "unknown"

@@ -12,7 +12,7 @@ from reidcore.tools import Results, load, read_results
 
 
 @attrs.frozen
-class Facts:
+class CardContent:
     """What a card tells of a run.
 
     record: the run record. results: its scores, None without a test set. parameters: of what its
@@ -37,8 +37,9 @@ class Facts:
         return sorted(found)
 
 
-def read_facts(folder: Path, record: Mapping[str, Any]) -> Facts:
-    """Open the run in a folder, so that one that does not open is not released; return its facts.
+def read_card_content(folder: Path, record: Mapping[str, Any]) -> CardContent:
+    """Open the run in a folder, so that one that does not open is not released; return what
+    its card tells.
 
     Raises `ReidError` where it does not open, or its scores are damaged.
     """
@@ -54,4 +55,4 @@ def read_facts(folder: Path, record: Mapping[str, Any]) -> Facts:
             parts.append((role, str(table.get("use", "")), "", ""))
     parameters = sum(one.numel() for one in search.model.parameters())
     results = read_results(folder) if (folder / "scores.json").is_file() else None
-    return Facts(record, results, parameters, parts)
+    return CardContent(record, results, parameters, parts)
