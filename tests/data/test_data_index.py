@@ -209,7 +209,7 @@ def test_the_splits_of_a_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         with pytest.raises(UsageError, match=r"mine\.csv(?! exists)"):
             reid("index", mine, *options)
     assert mine.read_text() == "\n".join(lines)
-    with pytest.raises(UsageError, match="is a list already. To draw train"):
+    with pytest.raises(UsageError, match=r"is a list already\. To draw train"):
         reid("index", mine, "--pattern", PATTERN, "-o", tmp_path / "n.csv", "--split", "0.5")
 
 
