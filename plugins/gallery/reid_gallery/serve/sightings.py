@@ -124,11 +124,7 @@ def summary(sightings: list[Sighting]) -> str:
     if not sightings:
         return "No picture fits. Choose more cameras, or a longer time."
     count = len(sightings)
-    shown = (
-        "Here is the most similar picture"
-        if count == 1
-        else f"Here are the {count} most similar pictures"
-    )
+    shown = "Here is the most similar picture" if count == 1 else f"Here are the {count} most similar pictures"
     if all(one.match.probability is None for one in sightings):
         return f"{shown}, the most similar first. Look at them to see who is the same person."
     likely = [one for one in sightings if one.likely]
