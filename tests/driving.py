@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import mimetypes
 import threading
 import time
 from collections.abc import Iterator
@@ -76,9 +78,6 @@ class Driven:
         self._put("paste", files)
 
     def _put(self, kind: str, files: tuple[Path, ...]) -> None:
-        import base64
-        import mimetypes
-
         content = [
             [
                 file.name,
@@ -95,6 +94,25 @@ class Driven:
             f"'{kind}', {{ {key}: held, bubbles: true, cancelable: true }}))",
             held,
         )
+
+    def search(self) -> None:
+        """Presses Search and waits for what is found."""
+        with self.page.expect_response(lambda answer: answer.request.method == "POST"):
+            self.page.click("#search")
+        self.page.wait_for_selector("#results:not(.waiting) #summary")
+
+    def ids(self) -> list[int]:
+        """The gallery's pictures that are shown, by their ids."""
+        cards = self.page.query_selector_all(".card")
+        return [int(one.get_attribute("data-id")) for one in cards]
+
+    def until(self, condition: str, seconds: float = 60) -> None:
+        """Waits until a condition in JavaScript holds. Playwright's own way needs a page whose
+        policy lets texts be run."""
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(condition):
+            assert time.monotonic() < end, condition
+            self.page.wait_for_timeout(50)
 
     def width(self) -> int:
         """How wide the page is, which scrolls where it is wider than the window."""
@@ -117,3 +135,9 @@ def driven(browser: Any, address: str, **options: Any) -> Iterator[Driven]:
     found.page.goto(address)
     yield found
     context.close()
+
+
+def found(client: Any, *files: Any, **asked: Any) -> list[int]:
+    """The ids that a service finds, by its client, for files of one person."""
+    answers = client.search(files, together=True, **asked).answers
+    return [match.id for match in answers[0].matches]

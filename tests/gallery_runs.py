@@ -140,13 +140,13 @@ def write_csv(path: Path, cells: list[dict[str, str]]) -> None:
 
 def draw_day(folder: Path, identities: int = 50) -> None:
     """Draws what docs/gallery.md begins with: a folder `seen` of walkers, seen.csv with their
-    cameras and times on one day, and one of them as new.jpg."""
+    cameras and times on one day, one of them as new.jpg, and known.csv with the names of some."""
     rows = Demo(train_identities=2, test_identities=identities, pictures=5, cameras=4, seed=7).rows(
         folder / "drawn"
     )
     shown = sorted((row for row in rows if row.split != "train"), key=lambda row: row.path)
     (folder / "seen").mkdir()
-    cells = []
+    cells, known = [], []
     for place, row in enumerate(shown):
         name = f"{place:04d}.jpg"
         if place == len(shown) // 2:
@@ -155,7 +155,9 @@ def draw_day(folder: Path, identities: int = 50) -> None:
         shutil.copy(row.path, folder / "seen" / name)
         noon = 1_796_040_000 + 37 * (place * 61 % len(shown))  # 2026-11-30, from 12:00 on
         cells.append({"path": f"seen/{name}", "camera": row.camera, "time": str(noon)})
+        known.append({"path": f"seen/{name}", "camera": row.camera, "identity": row.pid})
     write_csv(folder / "seen.csv", cells)
+    write_csv(folder / "known.csv", known[:100])
     shutil.rmtree(folder / "drawn")
 
 

@@ -126,7 +126,7 @@ def environment(cache: Path, site: Path | None = None, **more: str) -> dict[str,
     }
 
 
-NEED_TORCH = ("run", "eval", "check", "rank", "index", "explain", "report", "gallery", "tune")
+NEED_TORCH = ("run", "eval", "check", "rank", "index", "explain", "report", "tune")
 """Commands that import torch in any case. Others are started by a Python that has not."""
 
 

@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from running import environment
 
@@ -42,7 +43,7 @@ def served(folder: Path, cache: Path, *options: str) -> Iterator[tuple[str, subp
             process.wait()
 
 
-def wait(url: str, process: subprocess.Popen, seconds: float = 120) -> None:
+def wait(url: str, process: subprocess.Popen, seconds: float = 300) -> None:
     """Waits until a service answers."""
     import httpx
 
@@ -58,7 +59,7 @@ def wait(url: str, process: subprocess.Popen, seconds: float = 120) -> None:
 
 
 @contextmanager
-def listening(app: object) -> Iterator[tuple[str, int]]:
+def listening(app: Callable[..., Any]) -> Iterator[tuple[str, int]]:
     """Yields the address at which an app listens, served by a thread of this process."""
     import uvicorn
 
@@ -84,3 +85,11 @@ def png(seed: int = 0, size: tuple[int, int] = (40, 80)) -> bytes:
     content = io.BytesIO()
     Image.fromarray(values).save(content, "PNG")
     return content.getvalue()
+
+
+def until(true: Callable[[], bool], seconds: float = 300) -> None:
+    """Waits until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it has not become true"
+        time.sleep(0.02)

@@ -2,7 +2,8 @@
 
 A server is a fresh Python that has imported torch and nothing of the project. It forks for each
 program, which then sees the arguments, environment, folder and streams that it was given, as if a
-new Python had been started. What asks which modules are imported needs a Python of its own.
+new Python had been started. What asks which modules are imported, or sets what triton reads when it
+is imported, needs a Python of its own.
 """
 
 from __future__ import annotations

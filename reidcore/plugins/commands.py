@@ -11,14 +11,7 @@ import attrs
 
 from reidcore.contracts.commands import AddArguments, Command
 from reidcore.errors import PluginError, ReidError
-from reidcore.plugins.registration import (
-    COMMANDS_HOOK,
-    REFERENCE,
-    Found,
-    Refused,
-    hook_manager,
-    returned_by_hook,
-)
+from reidcore.plugins.registration import COMMANDS_HOOK, REFERENCE, Found, named_by_hook
 from reidcore.support.author_code import with_place
 from reidcore.support.wording import a_or_an, shortened
 
@@ -71,18 +64,8 @@ def registered_commands(found: Found, module: Any) -> tuple[LoadedCommand, ...]:
 
     Raises Refused with everything that is wrong with them.
     """
-    manager = hook_manager()
-    manager.register(module, found.name)
-    commands: dict[str, LoadedCommand] = {}
-    problems: list[str] = []
-    for one in returned_by_hook(manager, COMMANDS_HOOK, Command, "commands"):
-        problems += _problems(one)
-        if one.name in commands:
-            problems.append(f"command {one.name!r} is registered twice")
-        commands[one.name] = LoadedCommand(found, one)
-    if problems:
-        raise Refused(problems)
-    return tuple(commands[name] for name in sorted(commands))
+    every = named_by_hook(found, module, COMMANDS_HOOK, Command, "commands", _problems)
+    return tuple(LoadedCommand(found, one) for one in every)
 
 
 def _problems(command: Command) -> Iterable[str]:

@@ -10,7 +10,7 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import attrs
 import pluggy
@@ -177,6 +177,40 @@ def returned_by_hook(
                 text = f"hook {hook} returned a list with {a_or_an(type(one).__name__)}"
                 raise Refused([f"{text}, not with {plural} only"])
             yield one
+
+
+class Named(Protocol):
+    """What a hook lists by a name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+N = TypeVar("N", bound=Named)
+
+
+def named_by_hook(
+    found: Found,
+    module: Any,
+    hook: str,
+    wanted: type[N],
+    plural: str,
+    problems_of: Callable[[N], Iterable[str]],
+) -> list[N]:
+    """Return what an imported plugin, whose hooks are known to be sound, lists by a hook, sorted by
+    name. Raises Refused with everything that is wrong, `problems_of` each included."""
+    manager = hook_manager()
+    manager.register(module, found.name)
+    every: dict[str, N] = {}
+    problems: list[str] = []
+    for one in returned_by_hook(manager, hook, wanted, plural):
+        problems += problems_of(one)
+        if one.name in every:
+            problems.append(f"{one.name!r} is registered twice among its {plural}")
+        every[one.name] = one
+    if problems:
+        raise Refused(problems)
+    return [every[name] for name in sorted(every)]
 
 
 def classify(found: Found, module: Any) -> tuple[tuple[LoadedComponent, ...], tuple[str, ...]]:

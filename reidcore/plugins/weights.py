@@ -12,13 +12,7 @@ import attrs
 
 from reidcore.contracts.published_weights import PublishedWeights
 from reidcore.contracts.settings import CHECKPOINTS
-from reidcore.plugins.registration import (
-    WEIGHTS_HOOK,
-    Found,
-    Refused,
-    hook_manager,
-    returned_by_hook,
-)
+from reidcore.plugins.registration import WEIGHTS_HOOK, Found, named_by_hook
 
 NAME = re.compile(r"[\w.\-]+")
 ADDRESSES = ("https://", "file://")
@@ -49,18 +43,10 @@ class LoadedWeights:
 def registered_weights(found: Found, module: Any) -> tuple[LoadedWeights, ...]:
     """Return the published weights that an imported plugin names, whose hooks are known to be
     sound. Raises Refused with everything that is wrong with them."""
-    manager = hook_manager()
-    manager.register(module, found.name)
-    every: dict[str, LoadedWeights] = {}
-    problems: list[str] = []
-    for one in returned_by_hook(manager, WEIGHTS_HOOK, PublishedWeights, "PublishedWeights"):
-        problems += _problems(one)
-        if one.name in every:
-            problems.append(f"weights {one.name!r} are named twice")
-        every[one.name] = LoadedWeights(found, one)
-    if problems:
-        raise Refused(problems)
-    return tuple(every[name] for name in sorted(every))
+    every = named_by_hook(
+        found, module, WEIGHTS_HOOK, PublishedWeights, "PublishedWeights", _problems
+    )
+    return tuple(LoadedWeights(found, one) for one in every)
 
 
 def _problems(one: PublishedWeights) -> Iterable[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 import warm_python
 from distributions import ROOT
 
@@ -44,7 +45,9 @@ def test_it_runs_on_the_cpu():
         assert way in told
 
 
+@pytest.mark.slow
 def test_it_runs_on_a_stand_in_for_a_gpu():
+    """The test below does, too, and ends with another word."""
     told = on_stand_in()
     assert "ranks equal, lists equal" in told and "a stand-in" in told
 

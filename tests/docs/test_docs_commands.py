@@ -8,6 +8,7 @@ import ast
 import importlib
 import importlib.util
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ pytest.importorskip("reid_gallery", reason="needs `uv run --all-groups`")
 LISTED = tomllib.loads(Path(__file__).with_name("commands.toml").read_text(encoding="utf-8"))
 BEFORE: Mapping[str, str] = LISTED.pop("before")
 WAYS = ("test", "run", "read")
-FEW = ("train_identities=12", "test_identities=6", "pictures=8")
+FEW = ("train_identities=16", "test_identities=6", "pictures=8")
 
 
 def way(block: Block) -> tuple[str, str]:
@@ -149,21 +150,20 @@ def walk(page: str, speed: str, folder: Path) -> None:
 
 
 class Reader:
-    """Somebody in a folder with pictures: `new`, `pictures` and `seen` hold some, `seen.csv` lists
-    them, and new.jpg is one."""
+    """Somebody in a folder with pictures: `seen`, which `seen.csv` lists, and new.jpg."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.env = environment(folder / "cache", REID_DATA="", HF_HUB_OFFLINE="1")
-        rows = Demo(train_identities=4, test_identities=6, pictures=8).rows(folder / "drawn")
-        files = [Path(row.path) for row in rows if row.split in ("query", "gallery")]
-        for name, some in (("new", files[:3]), ("pictures", files), ("seen", files[:6])):
-            (folder / name).mkdir()
-            for file in some:
-                (folder / name / file.name).write_bytes(file.read_bytes())
-        (folder / "new.jpg").write_bytes(files[0].read_bytes())
-        seen = [f"seen/{file.name},{at % 4}" for at, file in enumerate(files[:6])]
-        (folder / "seen.csv").write_text("\n".join(["path,camera", *seen]) + "\n")
+        rows = Demo(train_identities=4, test_identities=2, pictures=8).rows(folder / "drawn")
+        (new, *seen) = [row for row in rows if row.split != "train"]
+        shutil.copy(new.path, folder / "new.jpg")
+        (folder / "seen").mkdir()
+        lines = ["path,camera"]
+        for row in seen:
+            shutil.copy(row.path, folder / "seen")
+            lines.append(f"seen/{Path(row.path).name},{row.camera}")
+        (folder / "seen.csv").write_text("\n".join(lines) + "\n")
 
     def run_all(self, block: Block) -> None:
         if block.is_python:

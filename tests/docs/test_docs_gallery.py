@@ -48,7 +48,9 @@ def test_the_walk_from_pictures_to_seen_before(tmp_path, monkeypatch, capsys):
     assert f"added {count} pictures" in added and f"skipped {count} that" in again
     found = [out.splitlines() for command, out in outputs if " search " in command]
     assert found[0][1].split()[:3] == ["rank", "source", "camera"] and len(found[0]) == 2 + 3
-    assert found[2][2].split()[1] == "seen/0156.jpg"
+    before, after = ([line.split() for line in found[place][2:]] for place in (0, 2))
+    assert [row[:-1] for row in before] == [row[:-1] for row in after] and before != after
+    assert found[-1][2].split()[1] == "seen/0156.jpg"
     assert "forgot 1 pictures" in "".join(out for _, out in outputs)
     (code,) = blocks("python")
     exec(compile(code, "gallery.md", "exec"), {})

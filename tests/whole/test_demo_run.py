@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import warm_python
 from PIL import Image
 
 from reidcore.builtin.readers.demo import Demo
@@ -22,13 +21,7 @@ SLOW = [pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)]
 
 def reid(cache: Path, *arguments: str) -> str:
     environment = {**os.environ, "REID_CACHE": str(cache)}
-    done = subprocess.run(
-        [sys.executable, "-m", "reidcore", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = warm_python.run(["-m", "reidcore", *arguments], environment, cache, 500)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

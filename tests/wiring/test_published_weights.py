@@ -120,7 +120,7 @@ def test_names_that_are_none(value, message):
 def test_what_authors_do_wrong_is_told(weights, message):
     with pytest.raises(PluginError, match=message):
         plugins_with(weights).load("zoo")
-    with pytest.raises(PluginError, match="are named twice"):
+    with pytest.raises(PluginError, match="is registered twice among its PublishedWeights"):
         plugins_with(named(), named()).load("zoo")
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import warm_python
 from safetensors.torch import load_file
 
 from reid_ddag.plugin import SAMPLE
@@ -187,8 +186,8 @@ def test_heads_keep_their_order():
 def test_it_is_a_command(tmp_path):
     """`python -m reid_ddag.published` converts, and explains itself."""
     path = saved(tmp_path / "published.t", {"bottleneck.weight": torch.ones(3)})
-    command = [sys.executable, "-m", "reid_ddag.published"]
-    subprocess.run([*command, path, tmp_path / "out.safetensors"], check=True, timeout=200)
+    command = ["-m", "reid_ddag.published", path, tmp_path / "out.safetensors"]
+    assert warm_python.run(command, os.environ, tmp_path, 200).returncode == 0
     assert load_file(tmp_path / "out.safetensors").keys() == {"head.neck.norm.weight"}
 
 

@@ -245,14 +245,9 @@ class Gallery(Changes):
         """Fit the probabilities of all further searches of this object on pairs of your own, in
         place of the run's training pictures; distances and orders stay as they are.
 
-        Args:
-            pairs: a CSV file with the columns first and second, paths from its folder, and same, 1
-                where the two show one identity and 0 where not; or one with the columns path and
-                identity, of whose pictures all pairs count.
-
-        Raises:
-            reidcore.errors.DataError: the file has mistakes, or only pairs of one kind, or a
-                picture cannot be read.
+        pairs: a CSV file with the columns first and second, paths from its folder, and same, 1 or
+        0; or with path and identity, of whose pictures all pairs count. Raises DataError for a file
+        with mistakes or without pairs of both kinds, and for a picture that cannot be read.
         """
         self._judge = Labelled.read(Path(pairs)).fitted(self.search_run)
 

@@ -101,7 +101,7 @@ class Reader:
         if dataset.version != self._version:
             # A description names files, which never change; whatever changes rows makes new ones.
             current = {repr(one.metadata) for one in dataset.get_fragments()}
-            self._parts = {key: part for key, part in self._parts.items() if key in current}
+            self._parts = {key: part for key, part in [*self._parts.items()] if key in current}
             self._version = dataset.version
         return self._parts.setdefault(repr(fragment.metadata), Part())
 

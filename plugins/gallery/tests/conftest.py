@@ -23,6 +23,39 @@ def work(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def settings(work, trained, tmp_path_factory):
+    """Those of a service with a token and narrow bounds."""
+    pytest.importorskip("fastapi", reason="needs `uv run --all-groups`")
+    from service_asking import TOKEN
+
+    from reid_gallery import Gallery
+    from reid_gallery.serve.settings import Settings, digest
+
+    folder = tmp_path_factory.mktemp("service")
+    Gallery.create(work / "run", folder / "g", device="cpu").add(work / "gallery.csv")
+    return Settings(
+        str(folder / "g"),
+        str(folder / "state"),
+        device="cpu",
+        rate=0,
+        waiting=8,
+        picture_bytes=200_000,
+        pictures=4,
+        decoders=1,
+        tokens={"ann": digest(TOKEN)},
+    )
+
+
+@pytest.fixture(scope="session")
+def http(settings):
+    """A connection to that service."""
+    from service_asking import running
+
+    with running(settings) as http:
+        yield http
+
+
+@pytest.fixture(scope="session")
 def trained(work):
     """The run, loaded."""
     import reidcore
@@ -66,3 +99,27 @@ def browser():
 
     with chromium() as found:
         yield found
+
+
+@pytest.fixture
+def client(service):
+    """A client of the service."""
+    from reid_gallery.serve.client import Client
+
+    with Client(service) as client:
+        yield client
+
+
+@pytest.fixture
+def opened(browser, service):
+    """The service's page in a browser, which has no faults and asks no other service."""
+    from driving import driven
+
+    with driven(browser, service) as opened:
+        yield opened
+        assert opened.faults == []
+        assert [
+            one
+            for one in opened.requests
+            if not one.startswith((f"{service}/", f"blob:{service}/"))
+        ] == []

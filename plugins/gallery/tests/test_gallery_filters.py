@@ -17,8 +17,9 @@ from gallery_rows import put, random_templates
 from reid_gallery import Gallery
 from reid_gallery.filters import Filter
 from reid_gallery.flat import Flat, is_local
+from reid_gallery.ray_search import Asked, Keeper
 from reid_gallery.reading import Reader
-from reid_gallery.scan import fragments_of, tiles
+from reid_gallery.scan import Best, fragments_of, merged, tiles
 from reid_gallery.schema import Column
 from reid_gallery.scoring import Scorer
 from reid_gallery.searching import scan
@@ -103,6 +104,40 @@ def test_the_same_bits_whatever_was_done_to_the_rows(gallery, trained, monkeypat
     compared(gallery, query, monkeypatch)
     assert gallery.forget(camera="1", after=100)
     compared(gallery, query, monkeypatch)
+
+
+def test_an_actors_rows_are_those_of_a_scan(gallery, trained):
+    """What a Ray actor does with its fragments gives the same bits, and keeps no filtered rows."""
+    query = random_templates(trained, 2, 9)
+    view = gallery.view()
+    table = gallery.search_run.plan.rankings[0]
+    scorer = Scorer(gallery.search_run, gallery.origin, table, view.maps, query)
+    versions = view.dataset.version, view.maps.dataset.version
+    keeper = Keeper(gallery.tables, gallery.origin, str(trained.folder.absolute()), "cpu", 1)
+    keeper.ready()
+    for chosen in FILTERS:
+        asked = Asked(versions, table, query, 9, chosen)
+        parts = [keeper.nearest(asked, [number]) for number in fragments_of(view.dataset)]
+        found, best = merged([Best.none(2), *parts], 9), scan(view, scorer, 9, chosen)
+        for part in ("distance", "id", "row"):
+            assert np.array_equal(getattr(found, part), getattr(best, part))
+    assert not keeper._kept
+
+
+def test_what_is_kept_in_memory_has_a_limit(gallery, monkeypatch):
+    """Facts of further fragments are read again; answers are the same."""
+    query = random_templates(gallery.search_run, 2, 9)
+    found = gallery.search(query, camera="2", after=50)
+    assert all(part.facts is not None for part in gallery._reader._parts.values())
+    monkeypatch.setattr("reid_gallery.reading.KEPT", 100)
+    again = Gallery.open(gallery.place, device="cpu")
+    again._search = gallery.search_run
+    assert again.search(query, camera="2", after=50) == found
+    assert [part.facts is not None for part in again._reader._parts.values()] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def vectors(rows, nullable=False):

@@ -15,12 +15,12 @@ pytest.importorskip("fastapi", reason="needs `uv run --all-groups`")
 
 import httpx
 from PIL import Image
-from serving import png, served
+from serving import png, served, until
 
 from reid_gallery import Gallery
 from reid_gallery.serve.client import Client, ServiceError
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 
 @pytest.fixture
@@ -43,7 +43,30 @@ def children(pid):
 
 
 def command_of(pid):
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:  # it has ended
+        return b""
+
+
+def workers_of(process):
+    """The workers that a service has, be they ready or not."""
+    return [one for one in children(process.pid) if b"spawn_main" in command_of(one)]
+
+
+def decodes(worker):
+    """Whether a worker has been given a picture."""
+    return any(b"serve.decoder" in command_of(one) for one in children(worker))
+
+
+def kill_one(process, right):
+    """Kills a worker of two that both answer; the other goes on, and another takes its place."""
+    until(lambda: len(workers_of(process)) == 2 and all(map(decodes, workers_of(process))))
+    killed = workers_of(process)[0]
+    os.kill(killed, signal.SIGKILL)
+    before = len(right)
+    until(lambda: len(right) >= before + 5)
+    until(lambda: killed not in workers_of(process) and len(workers_of(process)) == 2)
 
 
 def test_a_killed_worker(place, work):
@@ -71,14 +94,7 @@ def test_a_killed_worker(place, work):
         for thread in threads:
             thread.start()
         for _ in range(2):
-            done.wait(3)
-            workers = [one for one in children(process.pid) if b"spawn_main" in command_of(one)]
-            assert len(workers) == 2
-            os.kill(workers[0], signal.SIGKILL)
-            before = len(right)
-            done.wait(3)
-            assert len(right) > before  # the other goes on
-            done.wait(12)  # the supervisor starts another
+            kill_one(process, right)
         done.set()
         for thread in threads:
             thread.join()
@@ -97,7 +113,7 @@ def test_several_workers(place, work):
                 with Client(url) as client:
                     found = client.search([png(seed)], camera="new").answers[0].matches
                     assert found[0].id == id and len(found) == seed + 1
-        workers = [one for one in children(process.pid) if b"spawn_main" in command_of(one)]
+        workers = workers_of(process)
         text = httpx.get(f"{url}/metrics").text
     assert len(workers) == 2
     assert 'reid_requests_total{path="/v1/search",status="200"} 20.0' in text
@@ -110,7 +126,14 @@ def test_kills_during_adds(place, work):
     seed = 100
     for round in range(4):
         with served(place, work / "cache") as (url, process):
-            killer = threading.Timer(0.5 + 0.4 * round, process.kill)
+            enough = len(acknowledged) + 1 + 3 * round
+
+            def kill(process=process, enough=enough, round=round):
+                until(lambda: len(acknowledged) >= enough)
+                threading.Event().wait(0.03 * round)  # amid the next one
+                process.kill()
+
+            killer = threading.Thread(target=kill)
             killer.start()
             with Client(url) as client:
                 while True:
@@ -158,7 +181,7 @@ def test_fuzzed_requests(place, work):
                 | operation.as_strategy(generation_mode=modes.NEGATIVE)
             )
             def ask(case):
-                found = case.call(base_url=url)
+                found = case.call(base_url=url, timeout=120)
                 count[found.status_code] = count.get(found.status_code, 0) + 1
                 assert found.status_code not in (500, 501, 502), found.text
 

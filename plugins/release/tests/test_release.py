@@ -8,11 +8,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import warm_python
 from distributions import ROOT
 from running import TINY
 
@@ -100,13 +99,7 @@ def test_its_example_runs(here, tmp_path):
     main(["data", "demo", "pictures", "--set", "train_identities=2", "--set", "pictures=4"])
     for name, side in (("gallery", "gallery"), ("new", "query")):
         (tmp_path / name).symlink_to(here / "pictures" / side)
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
+    done = warm_python.run(["-c", code], {**os.environ, "PYTHONPATH": str(ROOT)}, tmp_path, 200)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) >= 5
 
@@ -165,13 +158,6 @@ def test_unfinished_and_damaged_runs_are_refused(release, here):
     assert not list(here.glob("*x*/"))
 
 
-SHARE = """
-import sys
-from reidcore.cli.main import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 def elsewhere(here, address, home, *arguments, token=TOKEN, code=0):
     """Runs `reid` in a process that knows the stand-in, with a cache of its own."""
     env = {
@@ -185,14 +171,7 @@ def elsewhere(here, address, home, *arguments, token=TOKEN, code=0):
     env.pop("HF_TOKEN", None)
     if token:
         env["HF_TOKEN"] = token
-    done = subprocess.run(
-        [sys.executable, "-c", SHARE, *map(str, arguments)],
-        cwd=here,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    done = warm_python.run(["-m", "reidcore", *arguments], env, here, 200)
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
     return done
 

@@ -105,7 +105,7 @@ async def label(request: Request, asked: schemas.Label) -> schemas.Count:
 
 @router.post("/remove", dependencies=change)
 async def remove(request: Request, asked: schemas.Rows) -> schemas.Count:
-    """Remove rows: no search finds them any more."""
+    """Remove rows, with the pictures that were uploaded for them: no search finds them any more."""
     return await _changed(request, "remove", asked)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import attrs
+import fastapi
 from pydantic import Field, ValidationError
 from starlette.datastructures import FormData, QueryParams, UploadFile
 
@@ -43,9 +44,9 @@ class Span:
 class Asked(Model):
     """The fields. id: rows of the gallery to search for. box: one for each uploaded picture."""
 
-    id: Annotated[list[Id], Field(max_length=100)] = []
-    box: list[Text] = []
-    camera: list[Text] = []
+    id: list[Id] = Field(default_factory=list, max_length=100)
+    box: list[Text] = Field(default_factory=list)
+    camera: list[Text] = Field(default_factory=list)
     after: Annotated[float, Field(allow_inf_nan=False)] | None = None
     before: Annotated[float, Field(allow_inf_nan=False)] | None = None
     ranking: Text | None = None
@@ -78,7 +79,8 @@ class Asked(Model):
         return self.model_copy(update=change)
 
 
-def uploads(fields: FormData) -> list[UploadFile]:
+def uploads(fields: FormData) -> list[fastapi.UploadFile]:
     """Return a form's pictures; a browser sends an empty one where none was chosen."""
     given = [one for one in fields.getlist("picture") if isinstance(one, UploadFile)]
-    return [one for one in given if one.filename or one.size]
+    # They are Starlette's, which have all that FastAPI's have.
+    return cast(list[fastapi.UploadFile], [one for one in given if one.filename or one.size])

@@ -11,6 +11,10 @@ from collections.abc import Callable
 from reid_gallery.options import add_run
 from reidcore.errors import UsageError
 
+HANGS = 60
+"""Seconds after which a worker that says nothing is replaced: on a busy machine it takes that long
+to import torch, in uvicorn's own five it would never begin."""
+
 
 def add_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
     """Add what `reid serve` takes; return what runs it."""
@@ -115,5 +119,6 @@ def run(options: Namespace) -> int:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=30,
+            timeout_worker_healthcheck=HANGS,
         )
     return 0

@@ -143,16 +143,16 @@ class Engine:
 
     async def change(self, name: str, asked: dict[str, Any]) -> int:
         """Label, remove or forget rows, and return how many. asked: as for the gallery's method."""
-        if name == "forget":
-            return await self.run(self.changing, lambda: self._forget(asked))
-        return await self.run(
-            self.changing, lambda: int(again(lambda: getattr(self.gallery, name)(**asked)))
-        )
 
-    def _forget(self, asked: dict[str, Any]) -> int:
-        """Forget rows, and the uploads that were theirs alone."""
+        def work() -> int:
+            return int(again(lambda: getattr(self.gallery, name)(**asked)))
+
+        return await self.run(self.changing, work if name == "label" else lambda: self._less(work))
+
+    def _less(self, change: Callable[[], int]) -> int:
+        """Make a change that removes rows, and remove the uploads that were theirs alone."""
         before = self._sources()
-        count = again(lambda: self.gallery.forget(**asked))
+        count = change()
         after = self._sources()
         sweep(self.settings.uploads, after, before - after)
         return count

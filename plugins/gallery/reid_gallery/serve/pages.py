@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import attrs
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import APIRouter, Depends, Form, Request, UploadFile
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData
 
 from reid_gallery.serve import api
 from reid_gallery.serve.asking import TOPS, Asked, Span, uploads
@@ -76,14 +76,17 @@ async def _searched(
     engine = api.engine_of(request)
     if asked.id:
         shown.rows = await engine.run(engine.reading, partial(engine.cells, asked.id))
-    limits = {
-        "after": None if asked.after is None else str(asked.after),
-        "before": None if asked.before is None else str(asked.before),
-    }
     told = await api.search(
-        request, pictures, asked.id, asked.box, asked.camera, **limits,
-        ranking=asked.ranking, top=asked.top,
-    )  # fmt: skip
+        request,
+        pictures,
+        asked.id,
+        asked.box,
+        asked.camera,
+        after=None if asked.after is None else str(asked.after),
+        before=None if asked.before is None else str(asked.before),
+        ranking=asked.ranking,
+        top=asked.top,
+    )
     answers = told.answers
     one = answers[0] if len(answers) == 1 else api.merged(answers, asked.top)
     shown.found = found(answers, one.matches)
@@ -96,7 +99,7 @@ async def _shown(request: Request) -> HTMLResponse:
     try:
         fields = await request.form() if request.method == "POST" else request.query_params
         shown.asked = Asked.of(fields)
-        pictures = uploads(fields) if request.method == "POST" else []  # type: ignore[arg-type]
+        pictures = uploads(fields) if isinstance(fields, FormData) else []
         if pictures or shown.asked.id:
             await _searched(request, shown, span, pictures)
         elif request.method == "POST":

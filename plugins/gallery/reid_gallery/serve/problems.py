@@ -32,14 +32,9 @@ class Problem(HTTPException):
     """
 
     def __init__(self, status: int, detail: str, headers: dict[str, str] | None = None):
-        super().__init__(status, detail, headers)
+        super().__init__(status, detail)
         self.status = status
-
-    def answer(self) -> JSONResponse:
-        """Return it as an answer."""
-        found = answer(self.status, self.detail)
-        found.headers.update(self.headers or {})
-        return found
+        self.headers: dict[str, str] = headers or {}
 
 
 def without_paths(text: str) -> str:
@@ -73,7 +68,9 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> JSONResponse:
-        return error.answer()
+        found = answer(error.status, error.detail)
+        found.headers.update(error.headers)
+        return found
 
     @app.exception_handler(ReidError)
     async def of_gallery(request: Request, error: ReidError) -> JSONResponse:

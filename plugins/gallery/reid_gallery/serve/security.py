@@ -14,7 +14,7 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reid_gallery.serve.metrics import Metrics
-from reid_gallery.serve.problems import Problem
+from reid_gallery.serve.problems import Problem, answer
 from reid_gallery.serve.settings import Settings
 
 SESSION = "reid_session"
@@ -28,7 +28,8 @@ HEADERS = {
     "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # With "no-referrer" browsers send the forms of this very page with the origin "null".
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -82,7 +83,7 @@ def refusal(request: Request, error: Problem) -> Response:
     wants_page = "text/html" in request.headers.get("accept", "") and request.url.path == "/"
     if error.status == 401 and wants_page:
         return RedirectResponse("/login", 303)
-    return error.answer()
+    return answer(error.status, error.detail)
 
 
 class Rates:
@@ -105,6 +106,15 @@ class Rates:
         if len(self._left) > self.MOST:
             self._left.popitem(last=False)
         return 0.0 if left >= 1 else (1 - left) / self._rate
+
+
+def _host(url: str) -> tuple[str, str]:
+    """The host of a URL with its port, and without; "" where there is none."""
+    try:
+        parts = urlsplit(url)
+        return parts.netloc, parts.hostname or ""
+    except ValueError:
+        return "", ""
 
 
 class Guard:
@@ -149,9 +159,11 @@ class Guard:
             scope.setdefault("state", {})["who"] = self._checked(request)
             await self._app(scope, bounded, told)
         except Problem as error:
-            await refusal(request, error)(scope, receive, told)
+            found = refusal(request, error)
+            found.headers.update(error.headers)
+            await found(scope, receive, told)
         finally:
-            asked = scope["state"]
+            asked = scope.get("state", {})
             if "number" in asked:
                 scope["app"].state.audit.end(asked["number"], status, **asked["result"])
             route = scope.get("route")
@@ -162,13 +174,13 @@ class Guard:
     def _checked(self, request: Request) -> str:
         """Return who asks. Raises Problem for a request that is not let through."""
         settings, headers = self._settings, request.headers
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if host not in settings.hosts:
+        own = headers.get("host", "")
+        if _host(f"//{own}")[1] not in settings.hosts:
             raise Problem(403, "the service does not go by this name")
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if request.method not in ("GET", "HEAD", "OPTIONS") and (
             site not in (None, "same-origin", "none")
-            or (origin is not None and urlsplit(origin).netloc != headers.get("host"))
+            or (origin is not None and _host(origin)[0] != own)
         ):
             raise Problem(403, "the request comes from another site")
         client = request.client.host if request.client else "unknown"

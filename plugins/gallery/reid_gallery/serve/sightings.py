@@ -123,16 +123,17 @@ def summary(sightings: list[Sighting]) -> str:
     """Return where the person was seen, as a sentence or two."""
     if not sightings:
         return "No picture fits. Choose more cameras, or a longer time."
-    count = len(sightings)
-    shown = "Here is the most similar picture" if count == 1 else f"Here are the {count} most similar pictures"
+    shown = "Here is the most similar picture"
+    if len(sightings) > 1:
+        shown = f"Here are the {len(sightings)} most similar pictures, the most similar first"
     if all(one.match.probability is None for one in sightings):
-        return f"{shown}, the most similar first. Look at them to see who is the same person."
+        return f"{shown}. Look to see who is the same person."
     likely = [one for one in sightings if one.likely]
     if not likely:
-        return f"Probably not seen here. {shown}; none is likely the same person."
+        return f"Probably not seen here. {shown}; nobody is likely the same person."
     counts = Counter(one.where for one in likely)
     places = [where if n == 1 else f"{where} ({n} times)" for where, n in counts.most_common()]
-    return f"Probably seen by {enumeration(places)}. {shown}, the most similar first."
+    return f"Probably seen by {enumeration(places)}. {shown}."
 
 
 def enumeration(words: list[str]) -> str:

@@ -22,8 +22,9 @@ export class Chosen {
 
   // Adds files that are pictures; tells what is wrong with the others.
   async add(files) {
+    const given = [...files]; // the list itself is emptied while pictures are opened
     const faults = [];
-    for (const file of files) {
+    for (const file of given) {
       const fault = this.fault(file);
       const item = fault ? null : await opened(file);
       if (item) this.items = [...this.items, item];
@@ -31,7 +32,7 @@ export class Chosen {
     }
     this.complain(faults.join(" "));
     this.show();
-    if (files.length > faults.length) document.getElementById("search").focus();
+    if (given.length > faults.length) document.getElementById("search").focus();
   }
 
   fault(file) {

@@ -34,8 +34,11 @@ class Page {
     this.times = new Times(form, () => this.again());
     this.marks = new Marks(this.chosen, tell, complain);
     this.why = new Why(one("why"), this.chosen, form);
+    // Pictures by their place in the browser's history, in which links within the page stand too.
     this.kept = [this.chosen.items];
-    history.replaceState({ place: 0 }, "");
+    this.place = 0;
+    this.loaded = performance.timeOrigin;
+    history.replaceState(this.state(), "");
     this.listen();
   }
 
@@ -66,7 +69,10 @@ class Page {
       }
     });
     addEventListener("popstate", (event) => {
-      if (event.state) this.back(event.state.place);
+      if (event.state) this.back(event.state);
+    });
+    addEventListener("hashchange", () => {
+      if (!history.state) history.replaceState(this.state(), "");
     });
     this.listenForPictures();
   }
@@ -93,20 +99,26 @@ class Page {
   }
 
   searchOn(card) {
-    this.kept.length = history.state.place + 1;
-    this.kept[history.state.place] = this.chosen.items;
-    history.pushState({ place: this.kept.length }, "", `/?id=${card.dataset.id}`);
     const { id, told, identity } = card.dataset;
+    this.kept[this.place] = this.chosen.items;
+    this.place += 1;
+    history.pushState(this.state(), "", `/?id=${id}`);
     this.chosen.take([{ id, told: `From ${told}`, name: identity }]);
-    this.kept.push(this.chosen.items);
+    this.kept[this.place] = this.chosen.items;
     this.search(true);
   }
 
-  back(place) {
-    if (!this.kept[place]) return location.reload();
+  state() {
+    return { place: this.place, loaded: this.loaded };
+  }
+
+  back({ place, loaded }) {
+    if (loaded !== this.loaded) return location.reload(); // its pictures are known no more
+    if (place === this.place) return;
+    this.kept[this.place] = this.chosen.items;
+    this.place = place;
     this.chosen.take(this.kept[place]);
-    if (this.chosen.items.length) this.search(false);
-    else location.assign("/");
+    this.again();
   }
 
   // Another search by what was changed, if there was one.
