@@ -14,7 +14,7 @@ from reid_gallery.serve.decoding import Decoded
 from reid_gallery.serve.engine import Engine
 from reid_gallery.serve.problems import Problem
 from reid_gallery.serve.schemas import Text
-from reid_gallery.serve.security import require_csrf
+from reid_gallery.serve.security import FIELD, require_csrf
 from reidcore.errors import nearest
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -44,7 +44,7 @@ async def only_known(request: Request) -> None:
     ]
     fields = [one.alias for one in own.body_params if isinstance(one.field_info, params.Form)]
     if fields:
-        given.append(("body", (await request.form()).keys(), fields))
+        given.append(("body", (await request.form()).keys(), [*fields, FIELD]))
     faults = [
         {"loc": (where, name), "msg": _unknown(name, known)}
         for where, names, known in given
@@ -56,8 +56,8 @@ async def only_known(request: Request) -> None:
 
 
 def _unknown(name: str, known: list[str]) -> str:
-    close = nearest(name, known)
-    return f"there is no such field{close or '; there are ' + (', '.join(known) or 'none')}"
+    listed = ", ".join(one for one in known if one != FIELD)
+    return f"there is no such field{nearest(name, known) or '; there are ' + (listed or 'none')}"
 
 
 def audit(request: Request, action: str, **what: Any) -> None:
