@@ -59,12 +59,15 @@ def settings_of(plugin: str) -> str:
 
 
 def commands_page() -> str:
-    """Return the page of the command `reid`: the help of every command."""
+    """Return the page of the command `reid`: the help of every command, and of those inside it."""
     text = [FRONT, "# Commands\n\nWhat `reid --help` prints, and `--help` of every command.\n"]
     overview = help_of()
     text.append(f"```text\n{overview}\n```\n")
     for name in command_names(overview):
-        text.append(f"## `reid {name}`\n\n```text\n{help_of(name)}\n```\n")
+        own = help_of(name)
+        text.append(f"## `reid {name}`\n\n```text\n{own}\n```\n")
+        for inner in inner_commands(own):
+            text.append(f"### `reid {name} {inner}`\n\n```text\n{help_of(name, inner)}\n```\n")
     return "\n".join(text)
 
 
@@ -72,6 +75,13 @@ def command_names(overview: str) -> list[str]:
     """Return the commands that the help lists: those that are indented by two places."""
     lines = [line for line in overview.splitlines() if line.startswith("  ") and line[2:3] != " "]
     return [line.split()[0] for line in lines if not line.lstrip().startswith("-")]
+
+
+def inner_commands(text: str) -> list[str]:
+    """Return the commands of a command, which its help lists below COMMAND."""
+    listed = text.partition("\n  COMMAND\n")[2].partition("\n\n")[0]
+    lines = [line[4:] for line in listed.splitlines()]
+    return [line.split()[0] for line in lines if line and line[0] != " "]
 
 
 def help_of(*command: str) -> str:

@@ -187,6 +187,15 @@ class OneVector:
 
 
 @attrs.frozen
+class OneMap:
+    feature: MapName = setting("a map")
+
+    def describe(self, given):
+        template = {"map": TensorSpec(given.map(self.feature))}
+        return Matching(template, unit=True, symmetric=True)
+
+
+@attrs.frozen
 class Post:
     def check(self, given):
         return True
@@ -335,7 +344,15 @@ class Plugin:
             _bad("elsewhere", Head, sample()),
             *(
                 _bad(name, Head, sample(head=f"bad.{name}"))
-                for name in ("mixing", "narrow", "unreached", "stuck", "broken", "leaving")
+                for name in (
+                    "mixing",
+                    "blending",
+                    "narrow",
+                    "unreached",
+                    "stuck",
+                    "broken",
+                    "leaving",
+                )
             ),
             *(
                 _bad(name, Head, sample(head=f"bad.{name}"))
@@ -362,6 +379,11 @@ class Plugin:
         names = ("batchwise", "negative", "detached", "lopsided", "greedy")
         return [
             *(_matcher(name) for name in names),
+            _bad(
+                "one_way",
+                OneMap,
+                sample(matcher="bad.one_way", features='feature = "backbone.layer4"'),
+            ),
             _matcher("beside_broken", head="bad.broken"),
             _matcher("beside_misnamed", head="bad.misnamed"),
             _matcher("beside_narrow", "head.vector", head="bad.narrow"),

@@ -46,6 +46,14 @@ class Mixing(Pool):
         return {"vector": vector - vector.mean(0)}
 
 
+class Blending(Pool):
+    """Adds a little of the batch's mean, which hardly shows where all pictures are alike."""
+
+    def forward(self, features, images):
+        vector = super().forward(features, images)["vector"]
+        return {"vector": vector + 0.1 * vector.mean(0)}
+
+
 class Narrow(Pool):
     def forward(self, features, images):
         return {"vector": super().forward(features, images)["vector"].float()}
@@ -133,6 +141,10 @@ def picky(config, context):
 
 
 undocumented = elsewhere = thawed = restless = growing = doubling = silent = half = picky
+
+
+def blending(config, context):
+    return Blending(config.source)
 
 
 def mixing(config, context):
@@ -243,6 +255,22 @@ class Lopsided(Vector):
         return distances
 
 
+class OneWay(Matcher):
+    """Looks for the query's positions in the gallery picture alone."""
+
+    def __init__(self, feature):
+        super().__init__()
+        self.feature = feature
+
+    def template(self, features):
+        return {"map": features[self.feature]}
+
+    def distance(self, a, b):
+        left, right = (F.normalize(x["map"].flatten(2), dim=1) for x in (a, b))
+        best = torch.einsum("acp,bcq->abpq", left, right).amax(3).mean(2)
+        return ((1 - best) / 2).clamp(0, 1)
+
+
 class Greedy(Vector):
     def change(self, distances):
         return distances + 0 * distances.amax()
@@ -262,6 +290,10 @@ def negative(config, context):
 
 def detached(config, context):
     return Detached(config.feature)
+
+
+def one_way(config, context):
+    return OneWay(config.feature)
 
 
 def lopsided(config, context):

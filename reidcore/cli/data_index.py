@@ -23,14 +23,15 @@ from reidcore.contracts.commands import RunCommand
 
 if TYPE_CHECKING:
     from reidcore.contracts.component import Row
+    from reidcore.data.index import Index
 
 
 def add_arguments(parser: ArgumentParser) -> RunCommand:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = (
         "Write the manifest (CSV: path,pid,camera,split) of a folder or zip of pictures,\n"
-        "from their names, or of a published data set, from its reader. Pictures are not\n"
-        "opened; `reid data check` does that."
+        "from their names, or of a published data set, from its reader; or draw the splits\n"
+        "of a list that has none. Pictures are not opened; `reid data check` does that."
     )
     parser.epilog = (
         "patterns:\n"
@@ -49,11 +50,14 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
         "  reid data index people --split 0.5\n"
         "  reid data index shots --pattern '{pid}_c{camera}_*.jpg' --split 0.7\n"
         "  reid data index cars --pattern '{split}/cam{camera}/{pid}_*.png' -o cars.csv\n"
+        "  reid data index list.csv --split 0.5 -o people.csv\n"
         "  reid data index shots.zip --pattern '{pid}_c{camera}_*.jpg' --split 0.5\n"
         "  reid data index frames --read core.coco --set camera=camera_id -o boxes.csv\n"
         "  reid data index Market-1501-v15.09.15 --read core.market1501"
     )
-    parser.add_argument("folder", metavar="FOLDER", help="folder, with sub-folders, or zip")
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="folder, with sub-folders, or zip, or a CSV list"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -84,8 +88,8 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
 def index_command(options: Namespace) -> int:
     """`reid data index`; returns 0 or raises `ReidError`."""
     from reidcore.data.check import count_rows
-    from reidcore.data.index import ONE_FOLDER_EACH, compile_pattern
-    from reidcore.data.manifest import write_manifest
+    from reidcore.data.index import ONE_FOLDER_EACH, Index, compile_pattern, index_folder
+    from reidcore.data.manifest import read_manifest, write_manifest
     from reidcore.errors import UsageError
     from reidcore.support.files import check_output
 
@@ -97,6 +101,8 @@ def index_command(options: Namespace) -> int:
     if options.split is not None and "{split}" in pattern:
         raise UsageError("--split draws the splits, but the pattern reads them with {split}")
     folder = locate(options.folder)
+    if is_list(folder):
+        _check_list(options, folder)
     beside = folder.with_suffix(".csv") if folder.is_file() else folder / "manifest.csv"
     output = Path(options.output).absolute() if options.output else beside
     if os.path.isdir(output):
@@ -108,8 +114,11 @@ def index_command(options: Namespace) -> int:
     notes: list[str] = []
     if options.read is not None:
         rows = _rows_of_reader(options, folder)
+    elif is_list(folder):
+        index = Index(read_manifest(folder, split="train"), unmatched=[], others=0)
+        rows, notes = _with_splits(options, index, folder, "")
     else:
-        rows, notes = _rows_of_folder(options, folder, pattern)
+        rows, notes = _with_splits(options, index_folder(folder, pattern), folder, pattern)
     write_manifest(output, rows)
     counts = count_rows(rows)
     if options.json:
@@ -121,6 +130,26 @@ def index_command(options: Namespace) -> int:
         print(note)
     print(f"wrote {output}")
     return 0
+
+
+def is_list(place: Path) -> bool:
+    """Return whether a place is a CSV file, which lists pictures."""
+    return place.is_file() and place.suffix.lower() == ".csv"
+
+
+def _check_list(options: Namespace, place: Path) -> None:
+    """Raise UsageError for options that a list cannot have, and without those that it needs."""
+    from reidcore.errors import UsageError
+
+    if options.split is None or options.output is None or options.pattern is not None:
+        raise UsageError(
+            f"{place} is a list already. To draw train, query and gallery of its identities, write "
+            f"another one: reid data index {options.folder} --split 0.5 -o NEW.csv"
+        )
+    if options.read is not None:
+        raise UsageError(f"{place} is a list; --read takes a data set's folder")
+    if os.path.exists(options.output) and os.path.samefile(options.output, place):
+        raise UsageError(f"-o names the list itself, {place}; name another file")
 
 
 def _rows_of_reader(options: Namespace, folder: Path) -> list[Row]:
@@ -138,19 +167,21 @@ def _rows_of_reader(options: Namespace, folder: Path) -> list[Row]:
     return rows
 
 
-def _rows_of_folder(options: Namespace, folder: Path, pattern: str) -> tuple[list[Row], list[str]]:
-    """The rows of pictures whose names fit the pattern, and notes on what is left out or odd."""
-    from reidcore.data.index import index_folder, some
+def _with_splits(
+    options: Namespace, index: Index, folder: Path, pattern: str
+) -> tuple[list[Row], list[str]]:
+    """The rows, with drawn splits if so asked, and notes on what is left out or odd."""
+    from reidcore.data.index import some
     from reidcore.data.labels import is_junk, nobody_warnings, same_number_warnings
     from reidcore.data.splits import draw_splits
     from reidcore.errors import DataError
 
-    index = index_folder(folder, pattern)
     junk = [row for row in index.rows if is_junk(row.pid)]
     rows = [row for row in index.rows if not is_junk(row.pid)]
     if not rows:
+        fit = f"under {folder} that fit {pattern!r}" if pattern else f"in {folder}"
         raise DataError(
-            f"all {counted(len(junk), 'picture')} under {folder} that fit {pattern!r} have the "
+            f"all {counted(len(junk), 'picture')} {fit} have the "
             f"identity {junk[0].pid!r}, which is junk in Market-1501; give them another name"
         )
     without: Sequence[str] = ()

@@ -49,11 +49,17 @@ def find_data(text: str, variable: str = "REID_DATA") -> Path:
     return Path(os.path.expanduser(base), os.path.expanduser(text)).absolute()
 
 
-def read_manifest(path: Path, labelled: bool = True, content: bytes | None = None) -> list[Row]:
+def read_manifest(
+    path: Path,
+    labelled: bool = True,
+    content: bytes | None = None,
+    split: str = "",
+) -> list[Row]:
     """Return the rows of the CSV file `path`, in its order. Pictures are not looked at.
 
-    content: of the file, where it is in an archive. Unless `labelled`, only the column path is
-    required and pid and split are not read: every row has the pid "" and the split "gallery".
+    content: of the file, where it is in an archive. split: of every row, if it is given; the
+    column split is not read then. Unless `labelled`, only the column path is required and pid and
+    split are not read: every row has the pid "" and the split "gallery".
     `Row.path` is absolute and `Row.listed` is such as "ward.csv row 12", the line an editor shows.
     Cells other than paths lose surrounding blanks. Raises `DataError`, which lists the first ten
     problems at once.
@@ -71,7 +77,10 @@ def read_manifest(path: Path, labelled: bool = True, content: bytes | None = Non
     """
     path = Path(path).absolute()
     data = _content(path) if content is None else content
-    header, records = _table(path, data, REQUIRED if labelled else REQUIRED[:1])
+    given = {"split": split} if split else {}
+    if not labelled:
+        given = {"pid": "", "split": "gallery"}
+    header, records = _table(path, data, [name for name in REQUIRED if name not in given])
     rows: list[Row] = []
     problems: list[str] = []
     seen: dict[str, list[tuple[int, Row]]] = {}
@@ -83,9 +92,7 @@ def read_manifest(path: Path, labelled: bool = True, content: bytes | None = Non
             hint = "; quote a cell that has a comma" if len(cells) > len(header) else ""
             problems.append(f"{listed}: {len(cells)} cells, expected {len(header)}{hint}")
             continue
-        named = dict(zip(header, cells, strict=True))
-        if not labelled:
-            named |= {"pid": "", "split": "gallery"}
+        named = dict(zip(header, cells, strict=True)) | given
         row, complaints = _parse(named, str(path.parent), listed, labelled)
         place = os.path.normpath(row.name)
         if not complaints:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
+from reidcore.contracts.parts import Matcher, Template
+from reidcore.model.model import Model
 from reidcore.ranking.distances import compute_distances
 from reidcore.ranking.templates import count, take
 from reidcore.testing.failures import ConformanceError
 from reidcore.testing.samples import Sample, trained
 from reidcore.testing.toy_inputs import pictures, template_of
 from reidcore.training.dry_checks import check_distances
+from reidcore.wiring.plan import Plan
 
 
 def tiles_give_the_whole(sample: Sample) -> None:
@@ -18,22 +23,35 @@ def tiles_give_the_whole(sample: Sample) -> None:
     model = trained(plan)
     for wired in sample.instances(plan):
         matcher = model.matchers[wired.part.name]
-        a = template_of(model, matcher, pictures(plan, 5))
-        b = template_of(model, matcher, pictures(plan, 7, seed=100))
-        with torch.no_grad():
-            whole = matcher.distance(a, b)
-            single = compute_distances(matcher, plan.matching(wired.part.name), a, b, memory=1e-9)
-            rows = torch.cat([matcher.distance(take(a, part), b) for part in _cut(count(a))])
-            columns = torch.cat([matcher.distance(a, take(b, part)) for part in _cut(count(b))], 1)
-        # Relative to the largest: a Euclidean distance by one matrix product rounds like that.
-        atol = 1e-6 + 5e-5 * float(whole.abs().max())
-        for shape, tiled in (("pairs", single), ("rows", rows), ("columns", columns)):
-            if not torch.allclose(tiled, whole, rtol=0, atol=atol):
-                worst = float((tiled - whole).abs().max())
-                raise ConformanceError(
-                    f"computed in single {shape}, distances differ by up to {worst:g}; a pair's "
-                    "distance must not depend on which others are computed with it"
+        for a, b in _sides(plan, model, matcher):
+            with torch.no_grad():
+                whole = matcher.distance(a, b)
+                single = compute_distances(
+                    matcher, plan.matching(wired.part.name), a, b, memory=1e-9
                 )
+                rows = torch.cat([matcher.distance(take(a, part), b) for part in _cut(count(a))])
+                columns = torch.cat(
+                    [matcher.distance(a, take(b, part)) for part in _cut(count(b))], 1
+                )
+            # Relative to the largest: a Euclidean distance by one matrix product rounds like that.
+            atol = 1e-6 + 5e-5 * float(whole.abs().max())
+            for shape, tiled in (("pairs", single), ("rows", rows), ("columns", columns)):
+                if not torch.allclose(tiled, whole, rtol=0, atol=atol):
+                    worst = float((tiled - whole).abs().max())
+                    raise ConformanceError(
+                        f"computed in single {shape}, distances differ by up to {worst:g}; a "
+                        "pair's distance must not depend on which others are computed with it"
+                    )
+
+
+def _sides(plan: Plan, model: Model, matcher: Matcher) -> Iterator[tuple[Template, Template]]:
+    """Yield templates of 5 and of 7 pictures: of their features, then of features that differ
+    more than those of a network that is hardly trained."""
+    for shuffled in (False, True):
+        yield (
+            template_of(model, matcher, pictures(plan, 5), shuffled),
+            template_of(model, matcher, pictures(plan, 7, seed=100), shuffled),
+        )
 
 
 def _cut(size: int) -> list[slice]:
@@ -47,15 +65,16 @@ def distances_keep_their_promises(sample: Sample) -> None:
     model = trained(plan)
     for wired in sample.instances(plan):
         matcher, matching = model.matchers[wired.part.name], plan.matching(wired.part.name)
-        a = template_of(model, matcher, pictures(plan, 5))
-        b = template_of(model, matcher, pictures(plan, 7, seed=100))
-        with torch.no_grad():
-            for x, y in ((a, b), (a, a)):
-                check_distances(wired, matcher.distance(x, y), (count(x), count(y)))
-            there, back = matcher.distance(a, b), matcher.distance(b, a).T
-        if matching.symmetric and not torch.allclose(there, back, rtol=1e-4, atol=1e-5):
-            worst = float((there - back).abs().max())
-            raise ConformanceError(f"declared symmetric, but d(a, b) - d(b, a) reaches {worst:g}")
+        for a, b in _sides(plan, model, matcher):
+            with torch.no_grad():
+                for x, y in ((a, b), (a, a)):
+                    check_distances(wired, matcher.distance(x, y), (count(x), count(y)))
+                there, back = matcher.distance(a, b), matcher.distance(b, a).T
+            if matching.symmetric and not torch.allclose(there, back, rtol=1e-4, atol=1e-5):
+                worst = float((there - back).abs().max())
+                raise ConformanceError(
+                    f"declared symmetric, but d(a, b) - d(b, a) reaches {worst:g}"
+                )
 
 
 def distances_have_a_gradient(sample: Sample) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pickle
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from reidcore.contracts.given import Given
@@ -23,7 +24,11 @@ from reidcore.wiring.plan import Plan
 
 
 def pictures(plan: Plan, count: int, seed: int = 0) -> Images:
-    """Return `count` random pictures of all modalities, if these are not more, and cameras."""
+    """Return `count` random pictures of all modalities, if these are not more, and cameras.
+
+    Each has patches of its own colours: to a network that is not trained, pictures of noise alone
+    are nearly the same.
+    """
     images: list[Images] = []
     while sum(map(len, images)) < count:
         images.append(random_batch(plan, torch.device("cpu"), seed + len(images)).images)
@@ -31,8 +36,10 @@ def pictures(plan: Plan, count: int, seed: int = 0) -> Images:
     # Modalities in turns, so that each is among the first pictures.
     turn = (modality[:, None] == modality).tril().sum(1)
     order = turn.argsort(stable=True)[:count]
+    noise = torch.cat([one.pixels for one in images])[order]
+    colours = torch.rand(len(noise), 3, 4, 2, generator=torch.Generator().manual_seed(seed))
     return Images(
-        torch.cat([one.pixels for one in images])[order],
+        (noise + 3 * F.interpolate(colours, noise.shape[2:])) / 4,
         modality[order],
         torch.cat([one.camera for one in images])[order],
     )
@@ -44,11 +51,28 @@ def batch_of(plan: Plan) -> Batch:
 
 
 @torch.no_grad()
-def template_of(model: Model, matcher: Matcher, images: Images) -> Template:
-    """Return the template that ranking stores of the pictures."""
+def template_of(model: Model, matcher: Matcher, images: Images, shuffled: bool = False) -> Template:
+    """Return the template that ranking stores of the pictures; if `shuffled`, that of features
+    which differ more."""
     model.eval()
     views = [model(view_of(images, view)) for view in model.plan.given.views]
+    if shuffled:
+        views = [_shuffled(features) for features in views]
     return matcher.merge([matcher.template(features) for features in views])
+
+
+def _shuffled(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return features whose channels stand in an order of its own at each picture and place.
+
+    Those of a network that is not trained are nearly alike everywhere, so that a fault in how they
+    are compared may not show. Signs and lengths stay as the network gives them.
+    """
+    found = {}
+    for place, (name, value) in enumerate(sorted(features.items())):
+        axis = 1 if value.ndim == 4 else -1
+        draw = torch.rand(value.shape, generator=torch.Generator().manual_seed(place))
+        found[name] = value.gather(axis, draw.argsort(axis))
+    return found
 
 
 def meta_of(images: Images, seed: int) -> Meta:

@@ -114,7 +114,7 @@ def _check_resumable(
     notes, another = check_resumable(folder, record, trained, watching)
     if another:
         notes.append("the run is trained; it is evaluated as the run file says now")
-    for note in notes:
+    for note in () if is_finished(folder) else notes:
         reporter.say(note)
     return another
 

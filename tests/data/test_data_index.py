@@ -193,6 +193,26 @@ def test_split_is_drawn_or_read(tmp_path: Path) -> None:
         assert caught.value.code == 2
 
 
+def test_the_splits_of_a_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A list without splits gets those that its folder would get, in a file of its own; it is left
+    as it is."""
+    street(tmp_path / "shots", identities=4)
+    reid("index", tmp_path / "shots", "--pattern", PATTERN, "--split", "0.5")
+    expected = (tmp_path / "shots" / "manifest.csv").read_text()
+    lines = [line.rsplit(",", 1)[0] for line in expected.splitlines()]
+    mine = tmp_path / "shots" / "mine.csv"
+    mine.write_text("\n".join(lines))
+    reid("index", mine, "--split", "0.5", "-o", tmp_path / "shots" / "new.csv")
+    assert (tmp_path / "shots" / "new.csv").read_text() == expected
+    capsys.readouterr()
+    for options in ([], ["--split", "0.5"], ["--split", "0.5", "-o", mine, "--force"]):
+        with pytest.raises(UsageError, match=r"mine\.csv(?! exists)"):
+            reid("index", mine, *options)
+    assert mine.read_text() == "\n".join(lines)
+    with pytest.raises(UsageError, match=r"is a list already\. To draw train"):
+        reid("index", mine, "--pattern", PATTERN, "-o", tmp_path / "n.csv", "--split", "0.5")
+
+
 def test_links_are_followed_once(tmp_path: Path) -> None:
     """Linked folders are read, a link to a folder above is not followed forever."""
     street(tmp_path / "disk", identities=1, cameras=1, shots=1)

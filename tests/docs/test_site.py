@@ -46,6 +46,12 @@ def test_a_folder_that_is_no_site_is_kept(script, tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "years"
 
 
+def test_commands_inside_a_command_are_listed(script):
+    pages = script("site_pages")
+    assert pages.inner_commands(pages.help_of("data")) == ["index", "check", "demo"]
+    assert pages.inner_commands(pages.help_of("rank")) == []
+
+
 class TestLinks:
     def test_they_lead_to_where_pages_stand(self, script):
         site = script("build_site")

@@ -180,6 +180,14 @@ def test_a_finished_run_is_not_resumed(whole, here, capsys):
     (whole / "resume.safetensors").touch()
     command("run", "tiny.toml", "--out", whole, "--resume")
     assert snapshot(whole) == before
+    lock = whole / "lock.json"
+    text = lock.read_text()
+    lock.write_text(text.replace('"threads": ', '"threads": 9'))
+    capsys.readouterr()
+    command("run", "tiny.toml", "--out", whole, "--resume")
+    shown = capsys.readouterr().out
+    assert "nothing to resume" in shown and "bit-identical" not in shown
+    lock.write_text(text)
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "noise", "foreign"])

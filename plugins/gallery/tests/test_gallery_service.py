@@ -254,6 +254,10 @@ def test_the_walk(work, settings, tmp_path, monkeypatch):
     assert said[0]["status"] == "ok"
     assert [match["camera"] for match in said[1]["answers"][0]["matches"]] == ["1"] * 3
     assert (said[2]["added"], said[3]["rows"]) == (1, 1)
+    log = (tmp_path / "serve.log").read_text()
+    start = log.index(f"loading {tmp_path / 'gallery'} and its run ...")
+    assert start < log.index(f"Uvicorn running on {url}")
+    assert "fork-safe" not in log  # uvloop forks for decoders, which have no Lance
 
 
 def test_other_addresses_need_a_token(settings, capsys):

@@ -165,6 +165,26 @@ def test_what_is_asked_wrongly_is_told(http, settings):
     problem(http.post("/v1/forget", json={"ids": [1]}, headers=origin), 403, settings)
 
 
+def test_names_that_a_path_does_not_have_are_told(http, settings):
+    """A condition that is misspelt would be none, and its answer that of another question."""
+    told = problem(ask(http, png(1), camra="gate"), 422, settings)
+    assert "body.camra" in told and "did you mean 'camera'?" in told
+    told = problem(
+        http.post("/v1/pictures", files={"picture": png(1)}, data={"idenity": "A"}), 422, settings
+    )
+    assert "body.idenity" in told and "did you mean 'identity'?" in told
+    told = problem(http.get("/v1/explain?query=1&match=2&veiw=x"), 422, settings)
+    assert "query.veiw" in told and "did you mean 'view'?" in told
+    for path in ("/v1/gallery?camera=1", "/v1/search?camera=1"):
+        found = http.post(path, files={"picture": png(1)}) if "search" in path else http.get(path)
+        assert "query.camera: there is no such field; there are none" in problem(
+            found, 422, settings
+        )
+    assert ask(http, png(1), csrf_token="").status_code in (200, 403)  # a field of every form
+    told = problem(http.post("/v1/label", json={"idenity": "A", "ids": [1]}), 422, settings)
+    assert "body.idenity" in told
+
+
 def test_numbers_for_prometheus(http, settings):
     names = {
         'reid_requests_total{path="/v1/search",status="200"}': 2,

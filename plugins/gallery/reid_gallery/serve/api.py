@@ -7,7 +7,7 @@ from functools import partial
 from typing import Annotated
 
 import attrs
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
 
 from reid_gallery.answers import Answer
 from reid_gallery.serve import schemas
@@ -23,13 +23,14 @@ from reid_gallery.serve.parameters import (
     change,
     decoded,
     engine_of,
+    only_known,
 )
 from reid_gallery.serve.pictures import thumbnail
 from reid_gallery.serve.problems import Problem
 from reid_gallery.serve.queries import Wanted
 from reid_gallery.serve.schemas import Text
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS)
+router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[Depends(only_known)])
 
 
 def _answer(name: str, answer: Answer) -> schemas.Answer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Depends, Form, Request
 
 from reid_gallery.filters import balanced
 from reid_gallery.keeping import listed
@@ -20,12 +20,13 @@ from reid_gallery.serve.parameters import (
     change,
     decoded,
     engine_of,
+    only_known,
 )
 from reid_gallery.serve.problems import Problem
 from reid_gallery.serve.uploads import store
 from reidcore.api import Row
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS)
+router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[Depends(only_known)])
 
 
 @router.post("/pictures", status_code=201, dependencies=change)

@@ -6,7 +6,7 @@ import json
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Query, Request, Response, UploadFile
 
 from reid_gallery.serve import schemas
 from reid_gallery.serve.parameters import (
@@ -17,13 +17,14 @@ from reid_gallery.serve.parameters import (
     change,
     decoded,
     engine_of,
+    only_known,
 )
 from reid_gallery.serve.pictures import explainer, explanation
 from reid_gallery.serve.schemas import Text
 from reidcore.api import Row
 from reidcore.tools import Search, rows_of
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS)
+router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[Depends(only_known)])
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 
 

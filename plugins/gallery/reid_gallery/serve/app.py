@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -53,4 +54,6 @@ def create_app(settings: Settings) -> FastAPI:
 
 def from_environment() -> FastAPI:
     """Return the app that a worker process serves."""
+    # uvloop forks for a decoder, which at once becomes another program, without Lance.
+    warnings.filterwarnings("ignore", "lance is not fork-safe")
     return create_app(Settings.from_environment())

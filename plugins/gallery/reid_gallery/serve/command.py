@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
@@ -92,6 +93,7 @@ def run(options: Namespace) -> int:
         raise UsageError(f"--port is {options.port}, expected 0 to 65535")
     if not 0 <= options.rate < float("inf"):
         raise UsageError(f"--rate is {options.rate}, expected a number of at least 0")
+    print(f"loading {options.gallery} and its run ...", file=sys.stderr, flush=True)
     Tables(place).open()  # told here, not by every worker
     settings = Settings(
         gallery=place,

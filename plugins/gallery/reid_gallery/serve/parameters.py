@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from typing import Annotated, Any
 
-from fastapi import Depends, File, Form, Path, Query, Request, UploadFile
+from fastapi import Depends, File, Form, Path, Query, Request, UploadFile, params
+from fastapi.exceptions import RequestValidationError
 
 from reid_gallery.serve import schemas
 from reid_gallery.serve.decoding import Decoded
 from reid_gallery.serve.engine import Engine
 from reid_gallery.serve.problems import Problem
 from reid_gallery.serve.schemas import Text
-from reid_gallery.serve.security import require_csrf
+from reid_gallery.serve.security import FIELD, require_csrf
+from reidcore.errors import nearest
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.ProblemDetails}
@@ -30,6 +33,31 @@ def engine_of(request: Request) -> Engine:
     """Return the app's engine."""
     found: Engine = request.app.state.engine
     return found
+
+
+async def only_known(request: Request) -> None:
+    """Refuse parameters of an address and fields of a form that the path does not have: a condition
+    that is misspelt would be none. Keys of JSON are looked at by `schemas.Model`."""
+    own = request.scope["route"].dependant
+    given: list[tuple[str, Collection[str], list[str]]] = [
+        ("query", request.query_params.keys(), [one.alias for one in own.query_params])
+    ]
+    fields = [one.alias for one in own.body_params if isinstance(one.field_info, params.Form)]
+    if fields:
+        given.append(("body", (await request.form()).keys(), [*fields, FIELD]))
+    faults = [
+        {"loc": (where, name), "msg": _unknown(name, known)}
+        for where, names, known in given
+        for name in names
+        if name not in known
+    ]
+    if faults:
+        raise RequestValidationError(faults)
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    listed = ", ".join(one for one in known if one != FIELD)
+    return f"there is no such field{nearest(name, known) or '; there are ' + (listed or 'none')}"
 
 
 def audit(request: Request, action: str, **what: Any) -> None:
