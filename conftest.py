@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
+from pathlib import Path
 
 import pytest
 
-# Modules are compiled once, into a folder of the tests' own, also where Python is told not to keep
+# Modules are compiled once, into a folder of the checkout, also where Python is told not to keep
 # them: torch has thousands, which every process of a test would compile again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-os.environ.setdefault(
-    "PYTHONPYCACHEPREFIX",
-    os.path.join(tempfile.gettempdir(), f"reidcore-tests-{os.getuid()}-pycache"),
-)
+os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parent / "build/pycache"))
 sys.dont_write_bytecode = False
 sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"]
 
