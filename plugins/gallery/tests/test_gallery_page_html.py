@@ -62,8 +62,9 @@ def test_sliders_at_their_ends_ask_for_nothing():
     "fields", ["id=x", "id=-1", f"id={2**63}", "top=0", "top=201", "after=nan", "after=soon"]
 )
 def test_fields_that_do_not_fit_are_told(fields):
-    with pytest.raises(Problem, match=f"^{fields.split('=')[0]}: "):
+    with pytest.raises(Problem) as refused:
         Asked.of(QueryParams(fields))
+    assert refused.value.detail.startswith(f"{fields.split('=')[0]}: ")
 
 
 def test_fields_that_are_not_asked_for_are_left():
