@@ -123,7 +123,9 @@ def test_every_method_trains_in_half_precision(name: str):
         found.append(gradients)
     assert found[0].keys() == found[1].keys()
     a, b = (torch.cat([one[key].flatten() for key in found[0]]) for one in found)
-    assert torch.cosine_similarity(a, b, 0) > 0.95
+    # An untrained ResNet has 0.94 on a Xeon, by each layer alike, and above 0.95 on an EPYC;
+    # rounding its weights alone to bfloat16 leaves some 0.975.
+    assert torch.cosine_similarity(a, b, 0) > 0.9
 
 
 def buffers(model: Model) -> list[torch.Tensor]:
