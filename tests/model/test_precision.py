@@ -110,10 +110,11 @@ def test_every_method_trains_in_half_precision(name: str):
         first = next(m for m in model.backbone.modules() if isinstance(m, torch.nn.Conv2d))
         first.register_forward_hook(lambda module, given, out, seen=seen: seen.append(out.dtype))
         batch = random_batch(model.plan, model.device, training=True)
-        with seeded("dropout"):
+        # What oneDNN's kernels round in bfloat16 depends on the processor.
+        with seeded("dropout"), torch.backends.mkldnn.flags(enabled=False):
             features = model(batch.images)
             loss, terms = model.loss(features, batch)
-        loss.backward()
+            loss.backward()
         model.after_step(features, batch)
         gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
         # MSINet calls no convolution of its own where norms are frozen and all is float32.
@@ -123,9 +124,7 @@ def test_every_method_trains_in_half_precision(name: str):
         found.append(gradients)
     assert found[0].keys() == found[1].keys()
     a, b = (torch.cat([one[key].flatten() for key in found[0]]) for one in found)
-    # An untrained ResNet has 0.94 on a Xeon, by each layer alike, and above 0.95 on an EPYC;
-    # rounding its weights alone to bfloat16 leaves some 0.975.
-    assert torch.cosine_similarity(a, b, 0) > 0.9
+    assert torch.cosine_similarity(a, b, 0) > 0.95
 
 
 def buffers(model: Model) -> list[torch.Tensor]:
