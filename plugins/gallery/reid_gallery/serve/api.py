@@ -7,14 +7,13 @@ from functools import partial
 from typing import Annotated
 
 import attrs
-from fastapi import APIRouter, Depends, Form, Query, Request, Response
+from fastapi import Form, Query, Request, Response
 
 from reid_gallery.answers import Answer
 from reid_gallery.serve import schemas
 from reid_gallery.serve.decoder import FORMATS
 from reid_gallery.serve.engine import shown
 from reid_gallery.serve.parameters import (
-    PROBLEMS,
     Files,
     Id,
     MayText,
@@ -23,14 +22,14 @@ from reid_gallery.serve.parameters import (
     change,
     decoded,
     engine_of,
-    only_known,
+    new_router,
 )
 from reid_gallery.serve.pictures import thumbnail
 from reid_gallery.serve.problems import Problem
 from reid_gallery.serve.queries import Wanted
 from reid_gallery.serve.schemas import Text
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[Depends(only_known)])
+router = new_router()
 
 
 def _answer(name: str, answer: Answer) -> schemas.Answer:

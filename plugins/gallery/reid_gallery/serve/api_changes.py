@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Form, Request
+from fastapi import Form, Request
 
 from reid_gallery.filters import balanced
 from reid_gallery.keeping import listed
 from reid_gallery.rows import Entry
 from reid_gallery.serve import schemas
 from reid_gallery.serve.parameters import (
-    PROBLEMS,
     Files,
     MayText,
     Texts,
@@ -20,13 +19,13 @@ from reid_gallery.serve.parameters import (
     change,
     decoded,
     engine_of,
-    only_known,
+    new_router,
 )
 from reid_gallery.serve.problems import Problem
 from reid_gallery.serve.uploads import store
 from reidcore.api import Row
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[Depends(only_known)])
+router = new_router()
 
 
 @router.post("/pictures", status_code=201, dependencies=change)

@@ -6,25 +6,24 @@ import json
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Form, Query, Request, Response, UploadFile
+from fastapi import File, Form, Query, Request, Response, UploadFile
 
 from reid_gallery.serve import schemas
 from reid_gallery.serve.parameters import (
-    PROBLEMS,
     MayText,
     RowId,
     audit,
     change,
     decoded,
     engine_of,
-    only_known,
+    new_router,
 )
 from reid_gallery.serve.pictures import explainer, explanation
 from reid_gallery.serve.schemas import Text
 from reidcore.api import Row
 from reidcore.tools import Search, rows_of
 
-router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[Depends(only_known)])
+router = new_router()
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection
 from typing import Annotated, Any
 
-from fastapi import Depends, File, Form, Path, Query, Request, UploadFile, params
+from fastapi import APIRouter, Depends, File, Form, Path, Query, Request, UploadFile, params
 from fastapi.exceptions import RequestValidationError
 
 from reid_gallery.serve import schemas
@@ -53,6 +53,11 @@ async def only_known(request: Request) -> None:
     ]
     if faults:
         raise RequestValidationError(faults)
+
+
+def new_router() -> APIRouter:
+    """Return a router for paths of version 1, which refuse what they do not know."""
+    return APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[Depends(only_known)])
 
 
 def _unknown(name: str, known: list[str]) -> str:
