@@ -115,6 +115,7 @@ def run(options: Namespace) -> int:
             factory=True,
             host=options.host,
             port=options.port,
+            ws="none",  # there are none; uvicorn would refuse them past the guard
             workers=options.workers,
             access_log=False,
             server_header=False,

@@ -64,7 +64,7 @@ def problem_of(error: ReidError) -> Problem:
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Have an app answer all errors as problems."""
+    """Have an app answer errors that are expected as problems; all others the guard answers."""
 
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> JSONResponse:
@@ -90,7 +90,3 @@ def add_handlers(app: FastAPI) -> None:
         found = answer(error.status_code, str(error.detail))
         found.headers.update(error.headers or {})
         return found
-
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        return answer(500, "something went wrong; the server's log says what")

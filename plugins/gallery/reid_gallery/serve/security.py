@@ -130,12 +130,12 @@ class Guard:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         request = Request(scope)
-        started, status, read = time.monotonic(), 500, 0
+        started, status, begun, read = time.monotonic(), 500, False, 0
 
         async def told(message: Message) -> None:
-            nonlocal status
+            nonlocal status, begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, begun = message["status"], True
                 known = {name.lower() for name, _ in message["headers"]}
                 message["headers"] = [
                     *message["headers"],
@@ -162,6 +162,12 @@ class Guard:
             found = refusal(request, error)
             found.headers.update(error.headers)
             await found(scope, receive, told)
+        except Exception:
+            # A handler for these would answer outside of the guard, without the headers.
+            if not begun:
+                found = answer(500, "something went wrong; the server's log says what")
+                await found(scope, receive, told)
+            raise
         finally:
             asked = scope.get("state", {})
             if "number" in asked:
