@@ -38,6 +38,7 @@ def settings(work, trained, tmp_path_factory):
         str(folder / "state"),
         device="cpu",
         rate=0,
+        decode_seconds=100,
         waiting=8,
         picture_bytes=200_000,
         pictures=4,

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("lance", reason="needs `uv run --all-groups`")
 pytest.importorskip("fastapi", reason="needs `uv run --all-groups`")
 
+import httpx
 from fastapi.testclient import TestClient
 from PIL import Image
 from serving import png, served
@@ -30,7 +31,9 @@ def settings(work, trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("service")
     gallery = Gallery.create(work / "run", folder / "g", device="cpu")
     gallery.add(work / "gallery.csv")
-    return Settings(str(folder / "g"), str(folder / "state"), device="cpu", rate=0)
+    # A busy machine takes seconds to start what decodes pictures.
+    state = str(folder / "state")
+    return Settings(str(folder / "g"), state, device="cpu", rate=0, decode_seconds=100)
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +138,15 @@ def test_add_label_forget(http, client, settings):
     assert client.search([png(7)], where="identity = 'Ann'").answers[0].matches[0].id == id
     assert Image.open(io.BytesIO(client.thumbnail(id, 32))).height <= 32
     assert Image.open(io.BytesIO(client.explain(id, id))).format == "PNG"
-    upload = {"files": {"picture": png(7)}, "data": {"match": id}}
-    drawn = http.post("/v1/explain", **upload)
+    drawn = http.post("/v1/explain", files={"picture": png(7)}, data={"match": id})
     views = json.loads(drawn.headers["x-views"])
-    other = http.post("/v1/explain", **{**upload, "data": {"match": id, "view": views[-1]}})
-    assert json.loads(other.headers["x-view"]) == views[-1]
-    assert Image.open(io.BytesIO(other.content)).format == "PNG"
+    assert json.loads(drawn.headers["x-view"]) in views
+    assert client.explain_upload(png(7), id, view=views[-1], box="") == drawn.content
+    for change in ({"box": "2 3 20 40"}, {"ranking": "pairs"}):
+        other = client.explain_upload(png(7), id, **change)
+        assert Image.open(io.BytesIO(other)).format == "PNG" and other != drawn.content
+    with pytest.raises(ServiceError, match="did you mean 'pairs'"):
+        client.explain_upload(png(7), id, ranking="pair")
     (gone,) = client.add([png(8)]).ids
     assert client.remove(ids=[gone]) == 1 and client.remove(ids=[gone]) == 0
     assert gone not in [one.id for one in client.search([png(8)], top=50).answers[0].matches]
@@ -205,7 +211,7 @@ def test_browsers_of_other_sites_are_refused(http):
 
 
 def test_tokens_and_rates(settings):
-    guarded = attrs.evolve(settings, tokens={"ann": digest(TOKEN)}, rate=1, burst=12)
+    guarded = attrs.evolve(settings, tokens={"ann": digest(TOKEN)}, rate=1e-3, burst=12)
     with TestClient(create_app(guarded), base_url="http://127.0.0.1") as http:
         assert http.get("/v1/gallery").status_code == 401
         assert http.get("/metrics").status_code == 401
@@ -251,7 +257,13 @@ def test_the_walk(work, settings, tmp_path, monkeypatch):
             )
             for command in commands
         ]
+        shake = {
+            "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+        }  # fmt: skip
+        refused = httpx.get(f"{url}/v1/nothing", headers=shake)
     assert said[0]["status"] == "ok"
+    assert refused.status_code == 404 and refused.headers["x-frame-options"] == "DENY"
     assert [match["camera"] for match in said[1]["answers"][0]["matches"]] == ["1"] * 3
     assert (said[2]["added"], said[3]["rows"]) == (1, 1)
     log = (tmp_path / "serve.log").read_text()

@@ -112,6 +112,11 @@ class Client:
         params = {"query": query, "match": match, **_given(asked)}
         return self._ask("GET", "/v1/explain", params=params).content
 
+    def explain_upload(self, picture: Upload, match: int, **asked: Any) -> bytes:
+        """Return a PNG of why a picture and a row match. asked: box, ranking, view."""
+        data = _given({"match": match, **asked})
+        return self._ask("POST", "/v1/explain", files=_files([picture]), data=data).content
+
     def health(self) -> schemas.Health:
         """Return how the service is."""
         return schemas.Health.model_validate_json(self._ask("GET", "/v1/health").content)
