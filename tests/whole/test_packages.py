@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import tarfile
 import tomllib
@@ -37,6 +38,11 @@ def licences():
     return script("docs/licences.py")
 
 
+def project_of(folder: Path) -> dict:
+    """The table [project] of a folder's pyproject.toml."""
+    return tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+
+
 def write_wheel(folder: Path, *files: str, sdist: tuple[str, ...] = ()) -> Path:
     """A wheel and, if it has files, an sdist of the distribution `made` 1.2."""
     wheel = folder / "made-1.2-py3-none-any.whl"
@@ -69,6 +75,37 @@ class TestVersion:
     def test_a_plugin_is_built_with_it(self, tmp_path):
         install_built(ROOT / "plugins" / "tune", tmp_path)
         assert (tmp_path / f"reid_plugin_tune-{__version__}.dist-info").is_dir()
+
+
+class TestMetadata:
+    def test_every_project_declares_the_same(self):
+        """An index lists a distribution by these; one that lacks them is not found."""
+        core, *plugins = (project_of(path) for path in PROJECTS)
+        kinds = {one for one in core["classifiers"] if one != "Typing :: Typed"}
+        for plugin in plugins:
+            name = plugin["name"]
+            for key in ("license", "readme", "requires-python"):
+                assert plugin[key] == core[key], (name, key)
+            assert set(plugin["classifiers"]) == kinds, name
+            assert plugin["description"] and "re-identification" in plugin["keywords"], name
+
+    def test_python_versions_are_those_that_are_tested(self):
+        tested = re.findall(r"python: \[(.*)\]", (ROOT / ".github/workflows/tests.yml").read_text())
+        versions = {tuple(re.findall(r"3\.\d+", one)) for one in tested}
+        named = project_of(ROOT)["classifiers"]
+        assert versions == {tuple(one.split(" :: ")[2] for one in named if ":: 3." in one)}
+
+    def test_a_package_has_one_lower_bound(self):
+        """A plugin that admits an older one than the core promises what nobody can install."""
+        bounds: dict[str, set[str]] = {}
+        for path in PROJECTS:
+            project = project_of(path)
+            extras = project.get("optional-dependencies", {}).values()
+            for line in (*project["dependencies"], *(one for extra in extras for one in extra)):
+                name, bound = re.fullmatch(r"([\w-]+)(?:\[\w+\])?(.*)", line).groups()
+                bounds.setdefault(name, set()).add(bound.removesuffix(",<2"))
+        assert {name for name, found in bounds.items() if len(found) > 1} == set()
+        assert all(bound.startswith(">=") for found in bounds.values() for bound in found)
 
 
 class TestLook:
