@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,22 @@ sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"]
 # Several workers (`pytest -n`) that computed with all cores each would wait for one another.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Workers are given files with long tests first, then those with many, so that none is left
+    with a long one when the others have nothing more to do."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        tests = Counter(item.path for item in items)
+        long = {item.path for item in items if _seconds(item) > 300}
+        items.sort(key=lambda item: (item.path not in long, -tests[item.path]))
+
+
+def _seconds(item):
+    """What a test may take, if it says so."""
+    mark = item.get_closest_marker("timeout")
+    return mark.args[0] if mark else 0
 
 
 @pytest.fixture(params=["cpu", "stand-in", "cuda"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 import subprocess
 import sys
@@ -77,10 +79,20 @@ def write_distribution(
 
 def install_built(project: Path, site: Path) -> None:
     """Build the wheel of `project` and unpack it into the folder `site`, as an installer does."""
+    # Those of the repository do not change while tests run, and many tests install them.
+    make = _built_once if project.is_relative_to(ROOT) else _built
+    zipfile.ZipFile(io.BytesIO(make(project))).extractall(site)
+
+
+def _built(project: Path) -> bytes:
+    """The wheel of `project`."""
     with tempfile.TemporaryDirectory() as folder:
         # What `hatchling build` calls.
         (wheel,) = WheelBuilder(str(project)).build(directory=folder, versions=["standard"])
-        zipfile.ZipFile(wheel).extractall(site)
+        return Path(wheel).read_bytes()
+
+
+_built_once = functools.cache(_built)
 
 
 def python(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

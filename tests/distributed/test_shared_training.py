@@ -146,8 +146,7 @@ def test_resumed_by_another_number(work, env):
 def test_one_that_fails_ends_all(work, env, whole):
     """What is wrong with the folder is said by the process that looks, and the others end."""
     before = results(whole)
-    again = ["-m", "reidcore", "run", "tiny.toml", "--out", "two"]
-    done = by_torchrun(env, work, 2, *again, code=1)
+    done = shared_run(env, work, 2, "tiny.toml", "--out", "two", code=2)
     assert "process 0 of 2: error: " in done.stderr
     assert "already holds a finished run. Nothing was changed" in done.stderr
     assert f'File "{ROOT / "reidcore"}{os.sep}' not in done.stderr  # no traceback of ours

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running import TINY, by_torchrun, environment
+from running import TINY, environment, shared
 
 from reidcore.cli.main import main
 
@@ -78,7 +78,7 @@ def test_weights_are_kept_where_one_of_several_processes_fails(work, tmp_path, c
     shutil.copytree("people", tmp_path / "people")
     change = ["--set", "train.epochs=1", "--out", "run", "--no-dry"]
     env = environment(work / "cache")
-    done = by_torchrun(env, tmp_path, 2, "-m", "reidcore", "run", "x.toml", *change, code=1)
+    done = shared(env, tmp_path, 2, "-m", "reidcore", "run", "x.toml", *change, code=4)
     assert "the training is complete" in done.stderr and "cannot be read" in done.stderr
     folder = tmp_path / "run"
     assert (folder / "weights.safetensors").exists()
