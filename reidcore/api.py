@@ -36,6 +36,7 @@ from reidcore.data.manifest import read_manifest
 from reidcore.hookspecs import hookimpl
 from reidcore.plugins.samples import sample_run
 from reidcore.support.cache_folder import cache_folder
+from reidcore.support.installing import how_to_install
 
 __all__ = [
     "IMAGENET",
@@ -64,6 +65,7 @@ __all__ = [
     "cache_folder",
     "fused_setting",
     "hookimpl",
+    "how_to_install",
     "read_manifest",
     "sample_run",
     "setting",

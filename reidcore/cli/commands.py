@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from reidcore.contracts.commands import Command
 from reidcore.errors import PluginError, UsageError, nearest
+from reidcore.support.installing import how_to_install
 from reidcore.support.wording import few, one_line_of
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def find_command(name: str, plugins: Plugins | None = None) -> LoadedCommand:
             plugins.load(plugin)  # says what is wrong with it
         raise UsageError(
             f"`reid {name}` is a command of the plugin {plugin!r}, which is not installed. "
-            f"To install it: pip install '{package}'"
+            f"To install it: {how_to_install(package)}"
         )
     known = [*CORE_NAMES, *ELSEWHERE, *(one.name for one in loaded)]
     text = f"there is no command {one_line_of(repr(name))}{nearest(name, known) or '.'} "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from reidcore.contracts.commands import RunCommand
 from reidcore.errors import UsageError
+from reidcore.support.installing import how_to_install
 
 if TYPE_CHECKING:
     from reidcore.plugins.commands import LoadedCommand
@@ -44,7 +45,8 @@ def completion_command(options: Namespace) -> int:
         from argcomplete import shellcode
     except ImportError:
         raise UsageError(
-            "reid completion needs argcomplete: pip install 'reidcore[completion]'"
+            "reid completion needs argcomplete, which is not installed. To install it: "
+            + how_to_install("reidcore[completion]")
         ) from None
 
     sys.stdout.write(shellcode(["reid"], shell=options.shell))

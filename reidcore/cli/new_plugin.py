@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from reidcore.contracts.commands import RunCommand
+from reidcore.support.installing import is_uvs
 from reidcore.testing.new_plugin import EXAMPLES, USUAL, chosen_kinds, has_demo, new_plugin
 
 
@@ -39,8 +40,8 @@ def new_plugin_command(options: Namespace) -> int:
     first = f"reid run {options.name}:{'demo' if has_demo(kinds) else 'pictures'}"
     if kinds == ["command"]:
         first = f"{examples[0]} --help"
-    print(
-        f"wrote {folder} with {', '.join(examples)}\n"
-        f"next: cd {folder}; pip install -e . pytest; pytest; {first}"
-    )
+    steps = f"cd {folder}; pip install -e . pytest; pytest; {first}"
+    if is_uvs():  # which finds its environment from here alone
+        steps = f"uv pip install -e {folder} pytest; uv run pytest {folder}; uv run {first}"
+    print(f"wrote {folder} with {', '.join(examples)}\nnext: {steps}")
     return 0

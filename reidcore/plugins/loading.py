@@ -36,6 +36,7 @@ from reidcore.plugins.registration import (
 )
 from reidcore.plugins.weights import LoadedWeights, registered_weights
 from reidcore.support.author_code import with_place
+from reidcore.support.installing import how_to_install
 from reidcore.support.wording import a_or_an, few, one_line_of
 
 
@@ -94,11 +95,11 @@ class Plugins:
             for refused in self._refused:
                 if refused.name == name:
                     return refused
-            hint = f"reid-plugin-{name.replace('_', '-')}"
+            cure = how_to_install(f"reid-plugin-{name.replace('_', '-')}")
             raise UsageError(
                 f"plugin {name!r} is not installed{nearest(name, self.names()) or '.'} "
                 f"Installed plugins: {', '.join(self.names())}. "
-                f"To install it: pip install {hint}{self._hidden()}"
+                f"To install it: {cure}{self._hidden()}"
             )
         if name not in self._statuses:
             self._statuses[name] = self._examine(name)

@@ -15,6 +15,7 @@ from reidcore.contracts.rows import natural_key
 from reidcore.contracts.settings import refuse_value, setting
 from reidcore.errors import DataError, UsageError
 from reidcore.protocols.base import CMC, Protocol, SamePlace, Task, Trial
+from reidcore.support.installing import how_to_install
 
 QUERIES = ("3", "6")
 """Cameras of the queries, which are infrared."""
@@ -207,7 +208,7 @@ def _cells(path: Path) -> Any:
     except ImportError:
         raise UsageError(
             f'protocol sysu: draws = "official" reads {path.name} by scipy, which is not '
-            "installed: pip install 'reidcore[mat]'"
+            f"installed. To install it: {how_to_install('reidcore[mat]')}"
         ) from None
     if not path.is_file():
         raise DataError(f'protocol sysu: draws = "official" needs {path}, which is not there')

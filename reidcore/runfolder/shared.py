@@ -13,6 +13,7 @@ from pathlib import Path
 from reidcore.errors import DataError, UsageError
 from reidcore.runfolder.folder import DRAWS, MEANS, RUN_FILE, SCORED_EPOCHS, SCORES, WEIGHTS
 from reidcore.runfolder.record import RECORD
+from reidcore.support.installing import how_to_install
 from reidcore.support.wording import in_words, one_line_of, shortened
 
 SHARED = "hf://"
@@ -42,7 +43,7 @@ def _fetched(text: str, repo: str, revision: str | None) -> Path:
     except ImportError:
         raise UsageError(
             f"{text} needs huggingface_hub, which is not installed. To install it: "
-            "pip install 'reidcore[hub]'"
+            + how_to_install("reidcore[hub]")
         ) from None
     try:
         folder = snapshot_download(repo, revision=revision, allow_patterns=list(FILES))

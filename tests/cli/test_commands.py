@@ -10,7 +10,7 @@ import types
 import pytest
 from distributions import ROOT, python, reid, write_distribution
 
-from reidcore.api import Command, hookimpl
+from reidcore.api import Command, hookimpl, how_to_install
 from reidcore.cli.commands import COMMANDS, CORE_NAMES, ELSEWHERE, find_command
 from reidcore.cli.main import main
 from reidcore.errors import PluginError, UsageError
@@ -242,7 +242,7 @@ def test_known_commands_of_plugins_that_are_not_installed():
         find_command("report", Plugins(found=[]))
     assert str(error.value) == (
         "`reid report` is a command of the plugin 'report', which is not installed. To install "
-        "it: pip install 'reidcore[report]'"
+        f"it: {how_to_install('reidcore[report]')}"
     )
     with pytest.raises(PluginError, match="returned a NoneType"):
         find_command("report", plugins_with(None, "report"))

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from distributions import ROOT, write_distribution
 
+from reidcore.api import how_to_install
 from reidcore.cli.main import main
 
 BASH = """
@@ -160,4 +161,4 @@ def test_without_argcomplete_it_says_what_to_install(monkeypatch, capsys):
     """Nothing else needs it."""
     monkeypatch.setitem(sys.modules, "argcomplete", None)
     assert main(["completion", "bash"]) == 2
-    assert "pip install 'reidcore[completion]'" in capsys.readouterr().err
+    assert f"To install it: {how_to_install('reidcore[completion]')}" in capsys.readouterr().err

@@ -42,6 +42,7 @@ class Reader:
     def __init__(self, folder: Path):
         self.here, self.site = folder / "work", folder / "site"
         self.here.mkdir()
+        (self.site / "pip").mkdir(parents=True)  # messages name the installer that is there
         self.cache = folder / "cache"
 
     def follow(self, step: re.Match[str]) -> None:

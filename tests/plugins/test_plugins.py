@@ -9,6 +9,7 @@ import pytest
 from distributions import FINE, python, write_distribution
 
 from reidcore import hookspecs
+from reidcore.api import how_to_install
 from reidcore.errors import PluginError, UsageError
 from reidcore.plugins.finding import CORE, find_plugins
 from reidcore.plugins.loading import Plugins
@@ -266,7 +267,7 @@ class TestLoading:
         assert caught.value.exit_code == 2
         assert str(caught.value) == (
             "plugin 'qaconf' is not installed, did you mean 'qaconv'? Installed plugins: core, "
-            "qaconv. To install it: pip install reid-plugin-qaconf"
+            f"qaconv. To install it: {how_to_install('reid-plugin-qaconf')}"
         )
 
     def test_name_that_no_run_file_could_use(self, site):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from archives import write
 
-from reidcore.api import Row
+from reidcore.api import Row, how_to_install
 from reidcore.errors import DataError, UsageError
 from reidcore.runfiles.data_entries import read_protocol
 
@@ -175,6 +176,6 @@ def test_identities_that_are_no_numbers_are_told(root):
 def test_without_scipy_the_extra_is_named(root, monkeypatch):
     """scipy is asked for by this draw alone."""
     monkeypatch.setitem(sys.modules, "scipy.io", None)
-    with pytest.raises(UsageError, match=r"pip install 'reidcore\[mat\]'"):
+    with pytest.raises(UsageError, match=re.escape(how_to_install("reidcore[mat]"))):
         official().tasks(rows_of(root))
     assert read_protocol("sysu")[0].tasks(rows_of(root))

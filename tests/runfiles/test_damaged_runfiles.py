@@ -49,7 +49,7 @@ SAYS = {
     "unknown component": r"plugin '\w+' has no \w+ '\w+'.* \w+ of \w+: ",
     "component of another kind": r"is an? \w+, not an? \w+\. \w+ of \w+: ",
     "not plugin.component": r"is not of the form plugin\.component",
-    "uninstalled plugin": r"plugin '\w+' is not installed.* To install it: pip install ",
+    "uninstalled plugin": r"plugin '\w+' is not installed.* To install it: (uv )?pip install ",
     "observes nothing": r"observes nothing",
     "bad plugins": r"must be a list of names, got",
     "duplicate name": r"the name '\w+' is taken by another \[\[\w+\]\]",

@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+from reidcore.api import how_to_install
 from reidcore.errors import UsageError
 from reidcore.tools import check_new, read_record
 
@@ -94,8 +95,8 @@ def _check(options: Namespace) -> None:
     absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if absent:
         raise UsageError(
-            f"`reid export` needs {', '.join(absent)}, not installed here. To install: pip install "
-            + " ".join(name.replace("_", "-") for name in absent)
+            f"`reid export` needs {', '.join(absent)}, not installed here. To install: "
+            + how_to_install("reid-plugin-export")
         )
     if options.format == "torch":
         if options.int8:

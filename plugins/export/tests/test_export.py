@@ -21,6 +21,7 @@ from onnx import numpy_helper
 
 import reidcore
 from reid_runtime import Embedder, ExportError, Matcher, rank
+from reidcore.api import how_to_install
 from reidcore.cli.main import main
 from reidcore.tools import train
 
@@ -255,7 +256,8 @@ def test_absent_packages_are_told(work, capsys, monkeypatch):
     monkeypatch.setattr(command, "PACKAGES", ("onnx", "reid_nowhere"))
     export("run", "-o", "bad", code=2)
     said = capsys.readouterr().err
-    assert "needs reid_nowhere, not installed here. To install: pip install reid-nowhere" in said
+    cure = how_to_install("reid-plugin-export")
+    assert f"needs reid_nowhere, not installed here. To install: {cure}" in said
 
 
 def test_options_of_no_sense_are_told(work, capsys):

@@ -6,6 +6,7 @@ import importlib
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
+from reidcore.api import how_to_install
 from reidcore.errors import UsageError
 
 RunCommand = Callable[[Namespace], int]
@@ -48,7 +49,7 @@ def add_arguments(parser: ArgumentParser) -> RunCommand:
         except ImportError:
             raise UsageError(
                 "`reid gallery` needs Lance, which is not installed. To install it: "
-                "pip install pylance"
+                + how_to_install("reid-plugin-gallery")
             ) from None
         return int(options.run(options))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from reid_gallery.schema import Origin
+from reidcore.api import how_to_install
 from reidcore.errors import UsageError
 from reidcore.tools import Search, load
 
@@ -31,7 +32,7 @@ def connected(address: str) -> Any:
     except ImportError:
         raise UsageError(
             "--ray needs Ray, which is not installed. To install it: "
-            "pip install 'reid-plugin-gallery[ray]'"
+            + how_to_install("reid-plugin-gallery[ray]")
         ) from None
     if ray.is_initialized():
         return ray

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 from running import TINY, environment, reid
 
+from reidcore.api import how_to_install
 from reidcore.errors import DataError, UsageError
 
 ray = pytest.importorskip("ray")
@@ -317,4 +318,4 @@ def test_ray_that_is_not_installed_is_told(work):
         text=True,
     )
     assert done.returncode == 2
-    assert "pip install 'reid-plugin-gallery[ray]'" in done.stderr
+    assert how_to_install("reid-plugin-gallery[ray]") in done.stderr

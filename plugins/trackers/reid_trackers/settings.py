@@ -7,7 +7,7 @@ from typing import Literal
 
 import attrs
 
-from reidcore.api import setting
+from reidcore.api import how_to_install, setting
 
 Name = Literal["tensorboard", "mlflow", "wandb", "trackio"]
 
@@ -19,9 +19,8 @@ def _installed(names: list[Name]) -> str | None:
         if names.count(name) > 1:
             return f"expected each tracker once, {name} stands twice"
         if find_spec(name) is None:
-            return (
-                f"expected trackers that are installed; for this one: "
-                f"pip install 'reid-plugin-trackers[{name}]'"
+            return "expected trackers that are installed; for this one: " + how_to_install(
+                f"reid-plugin-trackers[{name}]"
             )
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ if any(
 from reid_trackers import tracker
 from reid_trackers.drawing import BORDER, GAP, HEIGHT, MATCH, QUERY, WRONG, draw_lists
 from reid_trackers.records import flat_scores
-from reidcore.api import Row
+from reidcore.api import Row, how_to_install
 from reidcore.errors import DataError, RunFileError, UsageError
 from reidcore.modules import RankedList, RankedPicture
 from reidcore.tools import Silent, plan_run, train
@@ -288,7 +289,8 @@ def test_a_library_that_is_missing(tmp_path, monkeypatch):
     monkeypatch.setattr("reid_trackers.settings.find_spec", lambda name: None)
     file = tmp_path / "x.toml"
     file.write_text(TEXT.replace("[train]", '[trackers]\nuse = ["wandb"]\n\n[train]'))
-    with pytest.raises(RunFileError, match=r"pip install 'reid-plugin-trackers\[wandb\]'"):
+    cure = re.escape(how_to_install("reid-plugin-trackers[wandb]"))
+    with pytest.raises(RunFileError, match=f"for this one: {cure}"):
         plan_run(file)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from reidcore.api import how_to_install
 from reidcore.errors import RunFileError, UsageError
 from reidcore.tools import __version__, check_output, reporter, write_atomically
 
@@ -151,7 +152,8 @@ def _require_optuna() -> None:
         import optuna  # noqa: F401
     except ImportError:
         raise UsageError(
-            "`reid tune` needs Optuna, which is not installed. To install it: pip install optuna"
+            "`reid tune` needs Optuna, which is not installed. To install it: "
+            + how_to_install("reid-plugin-tune")
         ) from None
 
 

@@ -17,7 +17,7 @@ pytest.importorskip("reid_tune", reason="needs `uv run --all-groups`")
 pytest.importorskip("optuna", reason="needs `uv run --all-groups`")
 
 import reid_tune.trial
-from reidcore.api import Row
+from reidcore.api import Row, how_to_install
 from reidcore.cli.main import main
 from reidcore.data.manifest import read_manifest, write_manifest
 from reidcore.errors import DataError, ReidError
@@ -390,4 +390,5 @@ def test_bad_fractions_and_folders(work, stand_in, capsys):
 def test_without_optuna(work, stand_in, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     tune("tiny.toml", "--trials", 1, "--set-range", LR, code=2)
-    assert "`reid tune` needs Optuna" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "`reid tune` needs Optuna" in said and how_to_install("reid-plugin-tune") in said

@@ -9,6 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
 from reid_gallery.options import add_run
+from reidcore.api import how_to_install
 from reidcore.errors import UsageError
 
 HANGS = 60
@@ -72,7 +73,7 @@ def run(options: Namespace) -> int:
     except ImportError as error:
         raise UsageError(
             f"`reid serve` needs {error.name}, which is not installed. To install all it needs: "
-            "pip install 'reid-plugin-gallery[serve]'"
+            + how_to_install("reid-plugin-gallery[serve]")
         ) from None
     from reid_gallery.serve.settings import LOOPBACK, Settings, read_tokens
     from reid_gallery.tables import Tables, located
