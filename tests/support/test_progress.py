@@ -6,11 +6,11 @@ import io
 import os
 import pty
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import warm_python
 from running import TINY, environment
 
 from reidcore.support.progress import Plain, duration, fitting, shown_means
@@ -60,10 +60,14 @@ def test_a_terminal_shows_a_live_line_and_then_the_scores(tmp_path: Path):
     )
     (tmp_path / "tiny.toml").write_text(TINY.replace("[train]", f"{more}[train]"))
     ours, theirs = pty.openpty()
-    env = {**environment(tmp_path / "cache"), "COLUMNS": "80", "TERM": "xterm"}
-    with open(theirs, "w") as terminal:
-        words = ["-m", "reidcore", "run", "tiny.toml"]
-        process = warm_python.Program(words, env, tmp_path, terminal, terminal)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reidcore", "run", "tiny.toml"],
+        cwd=tmp_path,
+        stdout=theirs,
+        stderr=subprocess.STDOUT,
+        env={**environment(tmp_path / "cache"), "COLUMNS": "80", "TERM": "xterm"},
+    )
+    os.close(theirs)
     shown = b""
     while True:
         try:
@@ -75,7 +79,7 @@ def test_a_terminal_shows_a_live_line_and_then_the_scores(tmp_path: Path):
         shown += part
     os.close(ours)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
-    assert process.code() == 0, text
+    assert process.wait() == 0, text
     lines = [line.rstrip() for line in re.split(r"[\r\n]+", text)]
     epochs = [line for line in lines if line.startswith("epoch")]
     assert max(map(len, epochs)) <= 80
