@@ -7,6 +7,9 @@ random, 512 numbers of float16. Parts: scan (one query, 100 queries, a filter, b
 the same bytes, torch.mm, Lance's own search and FAISS, if it is installed), ann, add, maps, growth
 (a gallery that is added to until it has so many pictures, 1.1 GB for a million).
 
+`ann --like RUN CSV` draws identities of 20 pictures whose vectors spread, between identities and
+within them, as those that a run makes of the CSV's pictures.
+
 Where other programs run on the same processors, --processor gives the time that this one computes.
 """
 
@@ -31,14 +34,16 @@ import torch
 
 from reid_gallery import Gallery
 from reid_gallery.adding import Written, commit
-from reid_gallery.approximate import approximate
+from reid_gallery.approximate import SHARE, approximate, has_index
 from reid_gallery.filters import Filter
+from reid_gallery.rows import entries_of
 from reid_gallery.scoring import Scorer
 from reid_gallery.searching import scan
 from reidcore.api import Row
 from reidcore.tools import Templates, load
 
 now = time.perf_counter
+Vectors = Callable[[int, int], np.ndarray]
 SIZE = 512
 STEP = 250_000
 CAMERAS = 10
@@ -95,13 +100,17 @@ def main() -> None:
     parser.add_argument("part", choices=sorted(PARTS))
     parser.add_argument("--pictures", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--like", type=Path, nargs=2, metavar=("RUN", "CSV"), help="see above; ann")
     parser.add_argument("--processor", action="store_true", help="seconds of the processor alone")
     options = parser.parse_args()
     if options.processor:
         global now
         now = time.process_time
     options.folder.mkdir(parents=True, exist_ok=True)
-    PARTS[options.part](options.folder, options.pictures, options.repeats)
+    if options.like:
+        neighbours(options.folder, options.pictures, options.repeats, People.like(*options.like))
+    else:
+        PARTS[options.part](options.folder, options.pictures, options.repeats)
 
 
 def run_folder(folder: Path, maps: bool = False) -> Path:
@@ -115,11 +124,56 @@ def run_folder(folder: Path, maps: bool = False) -> Path:
     return place
 
 
-def rows(schema: pa.Schema, start: int, count: int) -> pa.Table:
-    """Rows of random vectors, their times ascending."""
-    draw = np.random.default_rng(start)
-    vectors = draw.standard_normal((count, SIZE), dtype=np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+class People:
+    """Draws vectors of identities, EACH pictures of every one."""
+
+    EACH = 20
+
+    def __init__(self, mean: np.ndarray, between: np.ndarray, within: np.ndarray) -> None:
+        self.mean, self.between, self.within = mean, between, within
+
+    @classmethod
+    def like(cls, run: Path, pictures: Path) -> People:
+        """Of a mean and spreads as a run's vectors have between identities and within them."""
+        entries = entries_of(pictures)
+        found = load(run, device="cpu").templates([entry.row.path for entry in entries])
+        vectors = next(iter(next(iter(found.parts.values())).values())).double().numpy()
+        names = [entry.cells["identity"] for entry in entries]
+        _, identity, counts = np.unique(names, return_inverse=True, return_counts=True)
+        means = np.zeros((len(counts), vectors.shape[1]))
+        np.add.at(means, identity, vectors)
+        means /= counts[:, None]
+        within = vectors - means[identity]
+        spreads = [
+            cls._root(np.cov(means, rowvar=False)),
+            cls._root(within.T @ within / (len(vectors) - len(means))),
+        ]
+        return cls(means.mean(0).astype(np.float32), *spreads)
+
+    @staticmethod
+    def _root(covariance: np.ndarray) -> np.ndarray:
+        values, axes = np.linalg.eigh(covariance)
+        return (np.sqrt(values.clip(0))[:, None] * axes.T).astype(np.float32)
+
+    def vectors(self, start: int, count: int, again: int = 0) -> np.ndarray:
+        """Vectors of pictures from one on, the first of an identity; other pictures of the same
+        identities with another `again`."""
+        centres, noise = np.random.default_rng((start, 0)), np.random.default_rng((start, 1, again))
+        drawn = centres.standard_normal((-(-count // self.EACH), SIZE), np.float32) @ self.between
+        found = noise.standard_normal((count, SIZE), np.float32) @ self.within
+        found += np.repeat(drawn, self.EACH, 0)[:count] + self.mean
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def sphere(start: int, count: int) -> np.ndarray:
+    """Vectors of every direction alike."""
+    vectors = np.random.default_rng(start).standard_normal((count, SIZE), dtype=np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def rows(schema: pa.Schema, start: int, count: int, vectors: Vectors) -> pa.Table:
+    """Rows of drawn vectors, their times ascending."""
+    draw = np.random.default_rng((start, 2))
     numbers = np.arange(start, start + count)
     cells: dict[str, Any] = {
         "id": pa.array(numbers),
@@ -131,7 +185,7 @@ def rows(schema: pa.Schema, start: int, count: int) -> pa.Table:
         "time": pa.array(numbers * 0.5),
         "added": pa.array(numbers, pa.int64()).cast(schema.field("added").type),
         "look__vector": pa.FixedSizeListArray.from_arrays(
-            pa.array(vectors.astype(np.float16).reshape(-1)), SIZE
+            pa.array(vectors(start, count).astype(np.float16).reshape(-1)), SIZE
         ),
     }
     arrays = [cells.get(field.name, pa.nulls(count, field.type)) for field in schema]
@@ -143,14 +197,14 @@ def filled(folder: Path, pictures: int) -> Gallery:
     return grown(folder, f"gallery-{pictures}", pictures)
 
 
-def grown(folder: Path, name: str, pictures: int) -> Gallery:
+def grown(folder: Path, name: str, pictures: int, vectors: Vectors = sphere) -> Gallery:
     """A gallery of at least so many pictures: those that it lacks are added."""
     run, place = run_folder(folder), folder / name
     if not place.is_dir():
         Gallery.create(run, place, "float16", "cpu")
     made = Gallery.open(place, run, "cpu")
     for start in range(len(made), pictures, STEP):
-        table = rows(made.origin.schema(), start, min(STEP, pictures - start))
+        table = rows(made.origin.schema(), start, min(STEP, pictures - start), vectors)
         made.tables.append("pictures.lance", made.tables.write("pictures.lance", table))
     return made
 
@@ -169,7 +223,12 @@ def median(work: Callable[[], object], repeats: int) -> float:
 def queries(gallery: Gallery, count: int) -> Templates:
     """Templates of pictures that there are not."""
     draw = torch.Generator().manual_seed(1)
-    vectors = torch.nn.functional.normalize(torch.randn(count, SIZE, generator=draw), dim=1)
+    return asked(gallery, torch.nn.functional.normalize(torch.randn(count, SIZE, generator=draw)))
+
+
+def asked(gallery: Gallery, vectors: torch.Tensor) -> Templates:
+    """Templates of pictures with these vectors."""
+    count = len(vectors)
     made = tuple(Row(f"/queries/{place}.jpg", "", split="gallery") for place in range(count))
     return Templates(made, {"look": {"vector": vectors}}, gallery.search_run.made_by)
 
@@ -276,33 +335,45 @@ def _faiss(vectors: torch.Tensor) -> Any:
     return index
 
 
-def neighbours(folder: Path, pictures: int, repeats: int) -> None:
-    """The index of approximate neighbours: its time, and its recall."""
-    gallery = filled(folder, pictures)
-    started = now()
-    gallery.compact(ann=True)
-    print(f"built the index of {pictures} in {now() - started:.0f} s")
-    view, query = gallery.view(), queries(gallery, 20)
-    every = scorer(gallery, query)
+def neighbours(folder: Path, pictures: int, repeats: int, people: People | None = None) -> None:
+    """The index of approximate neighbours: its time and its recall, by the share looked through."""
+    if people is None:
+        gallery = filled(folder, pictures)
+        query = queries(gallery, 20)
+    else:
+        gallery = grown(folder, f"people-{pictures}", pictures, people.vectors)
+        vectors = people.vectors(0, 20 * people.EACH, again=1)[:: people.EACH]
+        query = asked(gallery, torch.from_numpy(vectors))
+    if not has_index(gallery.view().dataset):
+        started = now()
+        gallery.compact(ann=True)
+        print(f"built the index of {pictures} in {now() - started:.0f} s", flush=True)
+    view, every = gallery.view(), scorer(gallery, query)
+    single = every.of(0)
     exact = scan(view, every, 100, Filter())
-    found = approximate(view, every, 100, Filter())
-    recall = [len(np.intersect1d(a, b)) / 100 for a, b in zip(exact.id, found.id, strict=True)]
-    print(f"recall@100 of random vectors, the hardest there are: {np.mean(recall):.3f}")
-    single = scorer(gallery, queries(gallery, 1))
     slow = median(lambda: scan(view, single, 100, Filter()), repeats)
     show("exact, one query", slow)
-    show(
-        "approximate",
-        median(lambda: approximate(view, single, 100, Filter()), repeats),
-        slow,
-        "exact",
-    )
+    for share in (0.01, SHARE, 0.2, 1.0):
+        way = approximate(share)
+        found = way(view, every, 100, Filter())
+        recall = {
+            count: np.mean(
+                [
+                    len(np.intersect1d(a[:count], b[:count])) / count
+                    for a, b in zip(exact.id, found.id, strict=True)
+                ]
+            )
+            for count in (10, 100)
+        }
+        taken = median(lambda way=way: way(view, single, 100, Filter()), repeats)
+        show(f"a share of {share:g}, one query", taken, slow, "exact")
+        print("  " + ", ".join(f"recall@{count} {value:.3f}" for count, value in recall.items()))
 
 
 def adding(folder: Path, pictures: int, repeats: int) -> None:
     """Ready vectors beside Lance's own writer, and pictures beside the bare network."""
     made = Gallery.create(run_folder(folder), folder / "adding", "float16", "cpu")
-    table = rows(made.origin.schema(), 0, min(pictures, 200_000))
+    table = rows(made.origin.schema(), 0, min(pictures, 200_000), sphere)
 
     def own() -> None:
         written = made.tables.write("pictures.lance", table)

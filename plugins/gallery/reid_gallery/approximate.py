@@ -5,7 +5,8 @@ It proposes candidates; their distances are computed exactly, as a scan does.
 
 from __future__ import annotations
 
-from math import isqrt
+from functools import partial
+from math import ceil, isqrt
 
 import lance
 import numpy as np
@@ -15,7 +16,7 @@ from reid_gallery.filters import Filter
 from reid_gallery.scan import Best, Nearest, merged
 from reid_gallery.schema import Column, Origin
 from reid_gallery.scoring import Scorer, taken
-from reid_gallery.searching import View, scan
+from reid_gallery.searching import Scan, View, scan
 from reidcore.errors import UsageError
 
 LEAST = 256
@@ -25,6 +26,10 @@ FEW = 100_000
 """Rows that meet a filter which are compared faster than an index is asked for them."""
 MORE = 4
 """Candidates for each that is asked for."""
+SHARE = 0.04
+"""Share of the gallery that is looked through, where none is given."""
+PROBES = 20
+"""Cells of the index that are looked through at least."""
 
 
 def build_index(dataset: lance.LanceDataset, origin: Origin) -> None:
@@ -53,10 +58,20 @@ def has_index(dataset: lance.LanceDataset) -> bool:
     return any(index.name == NAME for index in dataset.describe_indices())
 
 
-def approximate(view: View, scorer: Scorer, count: int, chosen: Filter) -> Best:
-    """Return nearly the nearest rows of each query, with exact distances; where few rows meet the
-    filter, exactly the nearest. Takes the place of `reid_gallery.searching.scan`; raises UsageError
-    for a ranking that the index is not of."""
+def approximate(share: float = SHARE) -> Scan:
+    """Return what finds nearly the nearest rows in place of `reid_gallery.searching.scan`: those
+    of each query, with exact distances; where few rows meet the filter, exactly the nearest.
+
+    share: how much of the gallery is looked through, above 0 and up to 1; more finds more of them,
+    and takes longer. Raises UsageError for another share, and for a ranking that the index is not
+    of."""
+    if not 0 < share <= 1:
+        raise UsageError(f"a share of the gallery is above 0 and up to 1, not {share:g}")
+    return partial(_approximate, share=share)
+
+
+def _approximate(view: View, scorer: Scorer, count: int, chosen: Filter, *, share: float) -> Best:
+    """What `approximate` returns, of one share."""
     if not has_index(view.dataset):
         raise UsageError(
             "the gallery has no index of approximate neighbours; build it with "
@@ -72,8 +87,9 @@ def approximate(view: View, scorer: Scorer, count: int, chosen: Filter) -> Best:
     if chosen.sql and view.reader.count(view.dataset, chosen) <= FEW:
         return scan(view, scorer, count, chosen)
     vectors = np.asarray(scorer.query.parts[column.matcher][column.key].float())
+    probes = max(PROBES, ceil(share * isqrt(view.dataset.count_rows())))
     found = [
-        _one(view, scorer.of(place), vectors[place], count, chosen.sql or None)
+        _one(view, scorer.of(place), vectors[place], count, chosen.sql or None, probes)
         for place in range(len(vectors))
     ]
     width = max((one.id.shape[1] for one in found), default=0)
@@ -101,15 +117,17 @@ def _one(
     vector: np.ndarray,
     count: int,
     condition: str | None,
+    probes: int,
 ) -> Best:
     """The answer to one query, which the scorer is of."""
     (column,) = scorer.columns()
     nearest = {
         "column": column.name, "q": vector.astype(column.stored), "k": MORE * count,
-        "nprobes": 20 + isqrt(max(1, view.dataset.count_rows())) // 50,
+        "nprobes": probes,
     }  # fmt: skip
+    # Without "_distance" Lance warns, at every query.
     proposed = view.dataset.to_table(
-        columns=["id"], nearest=nearest, filter=condition, prefilter=True, with_row_id=True
+        columns=["_distance"], nearest=nearest, filter=condition, prefilter=True, with_row_id=True
     )
     rows = proposed.column("_rowid").to_numpy().astype(np.int64)
     rows.sort()

@@ -66,6 +66,13 @@ def search_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
         action="store_true",
         help="take approximate neighbours, for tens of millions; see compact --ann",
     )
+    parser.add_argument(
+        "--ann-share",
+        type=float,
+        metavar="SHARE",
+        help="--ann, with another share of the gallery to look through than 0.04, up to 1; more "
+        "finds more, and takes longer",
+    )
     add_run(parser)
     add_ray(parser)
     return search
@@ -74,7 +81,8 @@ def search_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
 def search(options: Namespace) -> int:
     """Search; returns 0 or raises `ReidError`."""
     gallery = opened(options)
-    if options.ray and options.ann:
+    ann = options.ann if options.ann_share is None else options.ann_share
+    if options.ray and ann is not False:
         raise UsageError("--ray searches exactly and --ann does not; name one of them")
     if options.ray:
         from reid_gallery.ray_search import RayScan
@@ -92,7 +100,7 @@ def search(options: Namespace) -> int:
         options.ranking,
         options.candidates,
         options.unknown_above,
-        options.ann,
+        ann,
     )
     for answer in answers:
         print(json.dumps(answer.table(), ensure_ascii=False) if options.json else _text(answer))

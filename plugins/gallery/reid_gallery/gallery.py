@@ -12,7 +12,7 @@ import attrs
 
 from reid_gallery.adding import Written, commit, make_columns, missing, write
 from reid_gallery.answers import Answer
-from reid_gallery.approximate import approximate
+from reid_gallery.approximate import SHARE, approximate
 from reid_gallery.changes import Changes, Place
 from reid_gallery.extraction import Damaged, Extractor, origin_of
 from reid_gallery.filters import Filter
@@ -199,7 +199,7 @@ class Gallery(Changes):
         ranking: str | None = None,
         candidates: int = 200,
         unknown_above: float | None = None,
-        ann: bool = False,
+        ann: bool | float = False,
     ) -> list[Answer]:
         """Return the nearest pictures of the gallery for each picture. A picture's own file is left
         out of its list.
@@ -215,7 +215,8 @@ class Gallery(Changes):
             candidates: nearest pictures of each that the ranking's postprocessors order.
             unknown_above: a picture that has no match of at least this probability is unknown.
             ann: whether candidates come from the index of approximate neighbours that
-                `compact(ann=True)` built, in place of all rows.
+                `compact(ann=True)` built, in place of all rows; a number is the share of the
+                gallery that is looked through, above 0 and up to 1, in place of 0.04.
 
         Raises:
             reidcore.errors.UsageError: for an unknown column, camera or ranking.
@@ -226,7 +227,7 @@ class Gallery(Changes):
         request.check()
         run = self.search_run
         query = self._query(pictures)
-        way = approximate if ann else self.scan
+        way = self.scan if ann is False else approximate(SHARE if ann is True else ann)
         for attempt in range(ATTEMPTS):
             view = None
             try:

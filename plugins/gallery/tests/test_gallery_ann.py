@@ -13,13 +13,13 @@ from reidcore.api import Row
 from reidcore.errors import UsageError
 from reidcore.tools import Templates
 
-ROWS = 600
+ROWS = 4000
 
 
 @pytest.mark.slow
 def test_approximate_neighbours(work, trained, tmp_path, monkeypatch):
-    """Most are those of the exact search, with its distances; conditions hold, rows that were added
-    after the index are found, and forgetting drops the index."""
+    """Most are those of the exact search, with its distances, and a larger share finds more;
+    conditions hold, rows that were added after the index are found, and forgetting drops it."""
     monkeypatch.setattr("reid_gallery.approximate.FEW", 0)
     gallery = Gallery.create(work / "run", tmp_path / "g", device="cpu")
     gallery._search = trained
@@ -53,6 +53,19 @@ def test_approximate_neighbours(work, trained, tmp_path, monkeypatch):
                 assert other.matches[0].source == one.matches[0].source
                 assert other.matches[0].source.startswith("/late/")
         assert hits >= 0.7 * sum(len(one.matches) for one in exact)
+    monkeypatch.setattr("reid_gallery.approximate.PROBES", 1)
+    exact = gallery.search(query, top=10)
+    counts = [
+        sum(
+            len({one.id for one in a.matches} & {one.id for one in b.matches})
+            for a, b in zip(exact, gallery.search(query, top=10, ann=share), strict=True)
+        )
+        for share in (0.01, 1.0)
+    ]
+    assert counts[0] < counts[1]
+    for share in (0, -0.1, 1.5, float("nan")):
+        with pytest.raises(UsageError, match="above 0 and up to 1"):
+            gallery.search(query, ann=share)
     monkeypatch.undo()
     few = gallery.search(query, top=10, camera="2")
     assert gallery.search(query, top=10, camera="2", ann=True) == few
