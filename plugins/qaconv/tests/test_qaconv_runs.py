@@ -216,6 +216,7 @@ def test_the_demo_runs(tmp_path, monkeypatch):
     """Every stage of both rankings has its scores, and lifting changes the order of pictures. The
     README's files score it again."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REID_DATA", str(tmp_path))
     out = tmp_path / "run"
     assert main(["run", "qaconv:demo", "--out", str(out), *few_pictures("train.epochs=1")]) == 0
     scores = json.loads((out / "scores.json").read_text())["demo"]
