@@ -110,7 +110,7 @@ def _with_ranges(found: Sequence[Candidate], ranges: Sequence[Range]) -> list[Ca
         refused = []
         for one in found:
             known = one.settings
-            mine = wanted.of_type(known.get(wanted.key))
+            mine = _of_type(one, wanted, known.get(wanted.key))
             stated = wanted.key in known
             try:
                 _check_range(one, mine)
@@ -129,16 +129,41 @@ def _with_ranges(found: Sequence[Candidate], ranges: Sequence[Range]) -> list[Ca
 
 
 def _check_range(one: Candidate, wanted: Range) -> None:
-    """Plan the run with the ends of a range. Raises UsageError for one that does not fit."""
+    """Plan the run with the ends of a range, and one value inside a range of integers. Raises
+    UsageError for one that does not fit."""
     if wanted.key in settings_of(tomllib.loads(one.plan.runfile.text).get("repeat", {})):
         raise UsageError(f"--set-range {wanted.key}: [repeat] of {one.file} lists its values")
     for text in wanted.ends:
-        item = f"{wanted.key}={text}"
+        _check_value(one, wanted, text)
+    if wanted.between is not None:
         try:
-            plan_run(one.file, [*one.sets, item, *NO_TEST])
+            _check_value(one, wanted, wanted.between)
         except UsageError as error:
-            said = str(error).replace(f"--set {item}", f"--set-range {wanted.key}={wanted.text}")
-            raise UsageError(said) from None
+            raise UsageError(f"{error}; list the values that fit, with commas between") from None
+
+
+def _check_value(one: Candidate, wanted: Range, text: str) -> None:
+    item = f"{wanted.key}={text}"
+    try:
+        plan = plan_run(one.file, [*one.sets, item, *NO_TEST])
+    except UsageError as error:
+        said = str(error).replace(f"--set {item}", f"--set-range {wanted.key}={wanted.text}")
+        raise UsageError(said) from None
+    if plan.runfile.train.epochs < 1:
+        raise UsageError(f"--set-range {wanted.key}={wanted.text}: 0 epochs train nothing")
+
+
+def _of_type(one: Candidate, wanted: Range, current: Any) -> Range:
+    """The range as its setting's type has it: with fractions where that takes them. An unset one
+    has no value to tell by, so it is asked."""
+    if current is not None or not wanted.whole:
+        return wanted.of_type(current)
+    fractions = wanted.of_type(0.5)
+    try:
+        _check_range(one, fractions)
+    except UsageError:
+        return wanted
+    return fractions
 
 
 def _unknown(wanted: Range, one: Candidate, error: UsageError) -> str:

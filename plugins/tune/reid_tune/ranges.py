@@ -51,6 +51,12 @@ class Range:
         """Values as TOML that must be valid where all are: the ends, or every choice."""
         return list(self.choices) or [self.shown(self.low), self.shown(self.high)]
 
+    @property
+    def between(self) -> str | None:
+        """A value as TOML that tells whether a range of integers has gaps: the second; None where
+        there is none beside the ends."""
+        return self.shown(self.low + 1) if self.whole and self.low + 1 < self.high else None
+
     def of_type(self, current: Any) -> Range:
         """Return the range of numbers with fractions where the setting's current value is one."""
         if self.choices or not isinstance(current, float):
@@ -140,6 +146,8 @@ def _numbers(key: str, text: str) -> Range:
     if colon and form != "log":
         hint = nearest(form, ["log"]) or "; only ':log' is known"
         raise UsageError(f"unknown form ':{form}'{hint}")
+    if "..." in ends:  # the third dot may be the beginning of .5, or a slip
+        raise UsageError(f"expected two dots between the numbers, as in 0..0.5, got {ends!r}")
     low, high = (_number(one) for one in ends.split("..", 1))
     if not low < high:
         raise UsageError(f"the range is empty: {low} is not below {high}")

@@ -66,6 +66,7 @@ def test_ranges_of_values():
         ("optim.lr=a..b", "expected numbers as LOW..HIGH, got 'a'"),
         ("optim.lr=1..inf", "expected numbers as LOW..HIGH, got 'inf'"),
         ("optim.lr=1..2..3", "expected numbers as LOW..HIGH"),
+        ("optim.lr=1e-4...1e-2", "expected two dots between the numbers"),
         ("optim.kind=adam", "one value is no range"),
         ("optim.kind=adam,sgd,adam", 'the value "adam" is listed twice'),
         ("data.test.0.name=a,b", "is no setting to be searched for"),

@@ -339,6 +339,13 @@ ERRORS = {
         "optim.lr=-1..2",
     ],
     "did you mean 'adam'": ["--set-range", "optim.kind=sgd,adma"],
+    "expected int, got float 2.0 at .ids": ["--set-range", "data.batch.ids=2.0..3.0"],
+    "got int 19 at .depth; list the values that fit, with commas between": [
+        "--set-range",
+        "backbone.depth=18..50",
+    ],
+    "0 epochs train nothing": ["--set-range", "train.epochs=0..3"],
+    "[data]: missing key 'train'": ["untrained.toml"],
     "has no score 'mAPP', did you mean 'mAP'?; there are mAP, mINP, rank-1, rank-5, rank-10": [
         "--score",
         "mAPP",
@@ -367,14 +374,26 @@ def test_errors(work, stand_in, capsys, words):
     """Each is a sentence with exit code 2, before anything is written."""
     repeats = Path("tiny.toml").read_text() + "\n[repeat]\n'optim.lr' = [0.1, 0.2]\n"
     Path("repeats.toml").write_text(repeats.replace('"tiny"', '"repeats"'))
+    untrained = Path("tiny.toml").read_text().replace('train = { manifest = "people.csv" }\n', "")
+    Path("untrained.toml").write_text(untrained.replace('"tiny"', '"untrained"'))
     more = ERRORS[words]
-    files = [one for one in more if str(one) in ("tiny.toml", "missing.toml", "repeats.toml")]
+    known = ("tiny.toml", "missing.toml", "repeats.toml", "untrained.toml")
+    files = [one for one in more if one in known]
     options = [one for one in more if one not in files]
     usual = [] if "--set-range" in more else ["--set-range", LR]
     tune("tiny.toml", *files, "--trials", 1, *usual, *options, code=2)
     said = capsys.readouterr().err
     assert words in said and "Traceback" not in said and len(said) < 1000
     assert not stand_in.calls and not list(work.glob("*.study"))
+
+
+def test_an_unset_key_is_tried_with_fractions(work, stand_in):
+    """Where its setting takes them, though nothing in the file says so; others with integers."""
+    ranges = ("--set-range", "optim.scale.backbone=1..9", "--set-range", "data.batch.per_id=2..3")
+    tune("tiny.toml", "--trials", 4, *ranges)
+    rows = table("tiny-tuned.csv")
+    assert all("." in row["optim.scale.backbone"] for row in rows)
+    assert {row["data.batch.per_id"] for row in rows} <= {"2", "3"}
 
 
 def test_bad_fractions_and_folders(work, stand_in, capsys):
