@@ -239,7 +239,7 @@ def test_labels_and_removals_pile_nothing_up(gallery, monkeypatch):
     for number, one in enumerate(kept[:9]):
         assert gallery.label(f"p{number}", [one]) == 1
         assert gallery.info()["fragments"] <= 3
-    names = dict(zip(*(table(gallery).column(name).to_pylist() for name in ("source", "identity"))))
+    names = {row["source"]: row["identity"] for row in table(gallery).to_pylist()}
     assert [names[one] for one in kept[:9]] == [f"p{number}" for number in range(9)]
     for one in kept[:9]:
         assert gallery.remove([one]) == 1
