@@ -9,7 +9,7 @@ import attrs
 import numpy as np
 
 from reid_export.graphs import Arrays, Graphs
-from reid_export.pictures import Pictures, compared_pictures, tested_rows
+from reid_export.pictures import Pictures, tested_rows
 from reidcore.errors import ReidError
 from reidcore.tools import Reporter, Search
 
@@ -40,6 +40,7 @@ def compare(
     search: Search,
     ranking: Any,
     graphs: Graphs,
+    pictures: Pictures,
     precision: str,
     shown: Reporter,
 ) -> dict[str, Any]:
@@ -49,15 +50,19 @@ def compare(
     Raises ReidError where a difference is above the tolerance, or a number is not finite.
     """
     allowed = options.tolerance or TOLERANCE[precision]
-    pictures = compared_pictures(search, options.pictures)
     shown.working("comparing templates")
     ours = search.templates(list(pictures.rows))
     reference = _arrays(ours.parts)
     worst: dict[str, Difference] = {}
+    # Few pictures come again, so that the largest batch is full.
+    places = np.arange(max(len(pictures), *BATCHES)) % len(pictures)
+    filled = Pictures(tuple(pictures.rows[place] for place in places), pictures.source)
     for batch in BATCHES:
-        found = graphs.templates(pictures, batch)
-        for name in found:
-            worst[name] = _worse(worst.get(name), _difference(name, found[name], reference[name]))
+        found = graphs.templates(filled, batch)
+        for name, value in found.items():
+            one = _difference(name, value, reference[name][places])
+            worst[name] = _worse(worst.get(name), one)
+    found = {name: value[: len(pictures)] for name, value in found.items()}
     # A picture with itself would show how roots of cancelled sums round, and little else.
     sides = [slice(0, None, 2), slice(1, None, 2)]
     a, b = (search.templates(list(pictures.rows[side])) for side in sides)

@@ -15,9 +15,15 @@ from torch.export import ExportedProgram
 
 from reid_export.compare import compare
 from reid_export.graphs import Graphs, OnnxGraphs, TorchGraphs
-from reid_export.manifest import Written, make_manifest
+from reid_export.manifest import Written, make_manifest, sealed
 from reid_export.onnx_files import OPSET, drop_unread, quantize, quiet, write_onnx
-from reid_export.pictures import Pictures, calibration_pictures, network_inputs, numbers_of
+from reid_export.pictures import (
+    Pictures,
+    calibration_pictures,
+    compared_pictures,
+    network_inputs,
+    numbers_of,
+)
 from reid_export.tracing import pair_bytes, trace_distances, trace_templates
 from reidcore.errors import UsageError, nearest
 from reidcore.tools import (
@@ -71,6 +77,7 @@ def _write(options: Namespace, search: Search, ranking: Any, folder: Path, shown
     templates, distances, coarse = ranking_modules(search.model, ranking)
     precision = "float16" if options.half else "int8" if options.int8 else "float32"
     numbers = numbers_of(read_record(search.folder))
+    pictures = compared_pictures(search, options.pictures)
     files = _Files(folder, options.format, options.opset or OPSET)
     shown.working("tracing the network")
     traced = templates
@@ -97,14 +104,14 @@ def _write(options: Namespace, search: Search, ranking: Any, folder: Path, shown
     written = Written(options.format, precision, graphs, templates, distances)
     known = {kind: numbers[kind] for kind in inputs if kind in numbers}
     manifest = make_manifest(search, ranking, written, known, options.license)
-    write_json(folder / "export.json", manifest)
+    write_json(folder / "export.json", sealed(manifest))
     size = sum(said["bytes"] for said in graphs.values()) / 2**20
     shown.say(f"{search.plan.runfile.name}, ranking {ranking.name}: {size:.1f} MB, {precision}")
     opened: Graphs = (
         OnnxGraphs(folder) if options.format == "onnx" else TorchGraphs(folder, search, manifest)
     )
-    found = compare(options, search, ranking, opened, precision, shown)
-    write_json(folder / "export.json", {**manifest, "verification": found})
+    found = compare(options, search, ranking, opened, pictures, precision, shown)
+    write_json(folder / "export.json", sealed({**manifest, "verification": found}))
 
 
 def _quantize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Mapping
 from hashlib import sha256
@@ -81,6 +82,12 @@ def make_manifest(
         "thresholds_from": why,
         "versions": _versions(search),
     }
+
+
+def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with the digest by which reid-runtime tells that nobody edited it."""
+    said = json.dumps(manifest, sort_keys=True)
+    return {**manifest, "sha256": sha256(said.encode()).hexdigest()}
 
 
 def _thresholds(search: Search, distances: DistanceModule) -> tuple[list[dict[str, float]], str]:

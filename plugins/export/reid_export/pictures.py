@@ -11,7 +11,7 @@ import numpy as np
 
 from reid_runtime.pictures import pixels
 from reidcore.api import Row
-from reidcore.errors import DataError, ReidError
+from reidcore.errors import DataError, ReidError, UsageError
 from reidcore.tools import Search, load, open_evaluation, open_picture, rows_of
 
 COMPARED = 32
@@ -75,10 +75,17 @@ def network_inputs(
 
 def compared_pictures(search: Search, given: Path | None) -> Pictures:
     """Return the pictures to compare numbers on: those that are given, else of the run's test set,
-    else noise where that is not at hand."""
+    else noise where that is not at hand. Raises UsageError where a single one is given, which has
+    nothing to be compared with."""
     if given is not None:
-        return _listed(given).evenly(COMPARED)
-    if rows := tested_rows(search.folder):
+        found = _listed(given).evenly(COMPARED)
+        if len(found) < 2:
+            raise UsageError(
+                f"--pictures {given}: there is 1 picture; distances take at least 2, and numbers "
+                f"are compared on {COMPARED}"
+            )
+        return found
+    if len(rows := tested_rows(search.folder)) > 1:
         return Pictures(tuple(rows), "pictures of the test set").evenly(COMPARED)
     draw = np.random.default_rng(0)
     noise = draw.integers(0, 256, (COMPARED, *search.plan.runfile.data.image, 3), np.uint8)

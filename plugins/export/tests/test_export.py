@@ -250,6 +250,49 @@ def test_bad_folders_are_told(work, capsys):
     assert not (work / "bad").exists()
 
 
+def test_bad_pictures_are_told_before_any_work(work, capsys, monkeypatch):
+    """Tracing takes half a minute, after which nobody wants to hear of a wrong path."""
+
+    def traced(module):
+        raise AssertionError("the network was traced")
+
+    monkeypatch.setattr("reid_export.exporting.trace_templates", traced)
+    (work / "single").mkdir()
+    Image.fromarray(drawn(1)[0]).save(work / "single" / "0.png")
+    for name, code, message in (
+        ("nowhere", 4, "nowhere does not exist"),
+        ("single", 2, "--pictures single: there is 1 picture; distances take at least 2"),
+    ):
+        export("run", "-o", "bad", "--pictures", name, code=code)
+        assert message in capsys.readouterr().err
+    assert not (work / "bad").exists()
+
+
+def test_few_pictures_fill_every_batch(work, run, look):
+    """Five pictures are compared in a batch of 32, too, and each with its own reference."""
+    from argparse import Namespace
+
+    from reid_export.compare import compare
+    from reid_export.graphs import OnnxGraphs
+    from reid_export.pictures import Pictures
+    from reidcore.tools import Silent
+
+    sizes = []
+
+    class Seen(OnnxGraphs):
+        """Notes how many pictures a call of the graph has."""
+
+        def templates(self, pictures, batch):
+            sizes.append((batch, len(pictures)))
+            return super().templates(pictures, batch)
+
+    (ranking,) = (one for one in run.plan.rankings if one.name == "look")
+    options = Namespace(tolerance=None, no_lists=True)
+    pictures = Pictures(tuple(np.resize(one, (32, 16, 3)) for one in drawn(5)), "drawn")
+    said = compare(options, run, ranking, Seen(look), pictures, "float32", Silent())
+    assert sizes == [(1, 32), (3, 32), (32, 32)] and said["pictures"] == 5
+
+
 def test_absent_packages_are_told(work, capsys, monkeypatch):
     from reid_export import command
 

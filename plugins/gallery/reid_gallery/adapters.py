@@ -50,8 +50,7 @@ class StoreScan:
             raise UsageError(f"the database has {self.store.column}, which does not rank alone")
         query = scorer.query.parts[column.matcher][column.key].float().numpy()
         listed, score = self.store.nearest(query, count * self.factor), scorer.score().distances
-        where = f"id IN ({', '.join(map(str, np.unique(listed)))})"
-        where += f" AND ({chosen.sql})" if chosen.sql else ""
+        where = f"id IN ({', '.join(map(str, np.unique(listed)))}) AND ({chosen.sql or 'true'})"
         rows = view.dataset.to_table(["id", column.name], where, with_row_id=True)
         ids, own = (rows.column(name).to_numpy().astype(np.int64) for name in ("id", "_rowid"))
         found = score(rows.combine_chunks()) if len(rows) else np.empty((len(query), 0))

@@ -70,10 +70,13 @@ class Changes:
         if not labels:
             if entries is None or rows.sql:
                 raise UsageError("give an identity for the rows, or a CSV file with identities")
-            return label_each(self.tables, self.origin, entries)
-        if entries is None and not rows.sql:
+            count = label_each(self.tables, self.origin, entries)
+        elif entries is None and not rows.sql:
             raise UsageError("name the rows: by pictures, or by a condition")
-        return label(self.tables, self.origin, labels, rows, entries)
+        else:
+            count = label(self.tables, self.origin, labels, rows, entries)
+        compact(self.tables, self.origin, always=False)  # each label makes a fragment
+        return count
 
     def remove(
         self,
@@ -95,7 +98,9 @@ class Changes:
         """
         rows = Filter.of(camera, after, before, where)
         entries = None if pictures is None else entries_of(pictures)
-        return remove(self.tables, self.origin, rows, entries)
+        count = remove(self.tables, self.origin, rows, entries)
+        compact(self.tables, self.origin, always=False)
+        return count
 
     def forget(
         self,
@@ -127,8 +132,8 @@ class Changes:
         return forget(self.tables, self.origin, rows, entries)
 
     def compact(self, ann: bool = False) -> None:
-        """Merge small fragments, and remove versions older than ten minutes. `add` does it by
-        itself when there are many.
+        """Merge small fragments, and remove versions older than ten minutes. `add`, `label` and
+        `remove` do it by themselves when there are many.
 
         Args:
             ann: whether to build, or build anew, the index of approximate neighbours of the first

@@ -13,7 +13,7 @@ def compact_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
     """Add what `compact` takes; return what runs it."""
     parser.description = (
         "Merge small fragments into larger ones, and remove versions older than ten minutes. "
-        "Adding does it by itself when there are many."
+        "Adding, labelling and removing do it by themselves when there are many."
     )
     add_gallery(parser)
     parser.add_argument(

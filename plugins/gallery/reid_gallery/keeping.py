@@ -22,7 +22,9 @@ FRAGMENT = 256 << 20
 """Bytes of a fragment that compaction makes, of one column that is read at once. It bounds what
 compacting wide rows holds in memory."""
 FEW = 24
-"""Small fragments, or versions by hundreds, that wait for compaction by itself."""
+"""Small fragments that wait for compaction by itself."""
+VERSIONS = 100
+"""Commits from one look at old versions to the next, where fragments stay few."""
 PAST = timedelta(minutes=10)
 """Age from which versions that nobody can be reading are removed."""
 
@@ -69,7 +71,7 @@ def compact(tables: Tables, origin: Origin, always: bool = True) -> None:
     are few of them."""
     with tables.lock(), told(tables.place):
         for dataset in every(tables, origin):
-            if always or is_scattered(dataset):
+            if always or is_scattered(dataset) or not dataset.version % VERSIONS:
                 compact_table(dataset)
                 dataset.cleanup_old_versions(PAST)
 

@@ -20,7 +20,7 @@ from reid_gallery.rows import key_of, row_of
 from reid_gallery.scan import Best, Nearest, fragments_of, search_tiles
 from reid_gallery.schema import BASE, Column, Origin
 from reid_gallery.scoring import MapRows, Scorer, taken
-from reidcore.errors import DataError, UsageError, nearest
+from reidcore.errors import DataError, ReidError, UsageError, nearest
 from reidcore.tools import Search, Templates
 
 MOST_CANDIDATES = 20_000
@@ -88,6 +88,7 @@ class Searcher:
         """Return the answer to each query, in their order. Raises ReidError."""
         request.check()
         table = self.table(request.ranking)
+        _require_finite(query, table.matchers)
         request.filter.check(self.view.dataset)
         found: list[Answer] = []
         step = len(query) if table.post else max(1, AT_ONCE // (request.top + 1))
@@ -259,6 +260,19 @@ class Candidates:
                 values = [[None] * len(row) for row in index]
             found += [row[: len(places)] for row, places in zip(values, some, strict=True)]
         return found
+
+
+def _require_finite(query: Templates, matchers: Sequence[str]) -> None:
+    """Raise ReidError for a query of which a template is not finite: nothing is near it, and "no
+    match" would be believed."""
+    for name in matchers:
+        for key, value in query.parts[name].items():
+            good = value[:, None].isfinite().flatten(1).all(1).tolist()
+            if not all(good):
+                raise ReidError(
+                    f"the template {name}.{key} of picture {query.rows[good.index(False)].name} is "
+                    "not finite; nothing can be ranked by it"
+                )
 
 
 def _unknown(matches: Sequence[Match], above: float | None) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -226,6 +227,23 @@ def test_fragments_are_merged(gallery, tmp_path, monkeypatch):
     for one in rest[4:7]:
         gallery.add([one])
     assert gallery.info()["fragments"] <= 2
+
+
+def test_labels_and_removals_pile_nothing_up(gallery, monkeypatch):
+    """A program that labels or removes a picture at a time leaves few fragments and few versions,
+    though nobody adds or compacts."""
+    monkeypatch.setattr("reid_gallery.keeping.FEW", 2)
+    monkeypatch.setattr("reid_gallery.keeping.VERSIONS", 4)
+    monkeypatch.setattr("reid_gallery.keeping.PAST", timedelta(0))
+    kept = sources(gallery)
+    for number, one in enumerate(kept[:9]):
+        assert gallery.label(f"p{number}", [one]) == 1
+        assert gallery.info()["fragments"] <= 3
+    names = {row["source"]: row["identity"] for row in table(gallery).to_pylist()}
+    assert [names[one] for one in kept[:9]] == [f"p{number}" for number in range(9)]
+    for one in kept[:9]:
+        assert gallery.remove([one]) == 1
+    assert sources(gallery) == kept[9:] and gallery.info()["versions"] < 9
 
 
 def test_export_and_back(gallery, trained, work, tmp_path):

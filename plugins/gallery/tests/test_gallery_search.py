@@ -206,6 +206,20 @@ def test_what_cannot_be_asked(work, gallery, given, message):
     assert message in str(refused.value) and len(str(refused.value)) < 1000
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_query_that_is_not_finite_is_told(work, trained, gallery, value):
+    """It has no nearest picture, and "no match" would be a lie; only what ranks counts."""
+    query = trained.templates(work / "query.csv")
+    query.parts["far"]["vector"][2, 5] = value
+    picture = query.rows[2].name
+    with pytest.raises(
+        ReidError, match=r"template far\.vector of picture .* is not finite"
+    ) as told:
+        gallery.search(query, ranking="fused")
+    assert picture in str(told.value)
+    assert all(answer.matches for answer in gallery.search(query, ranking="plain"))
+
+
 def test_postprocessors_rank_no_more_than_they_can_hold(work, gallery, monkeypatch):
     monkeypatch.setattr("reid_gallery.searching.MOST_CANDIDATES", 10)
     with pytest.raises(UsageError, match="more than 10; search fewer pictures at once"):

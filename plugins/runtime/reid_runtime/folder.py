@@ -36,6 +36,9 @@ class Export:
             )
         if kind != "onnx":
             raise ExportError(f"{self.folder} holds graphs of {kind}; export with --format onnx")
+        told, said = self.manifest.pop("sha256", None), json.dumps(self.manifest, sort_keys=True)
+        if sha256(said.encode()).hexdigest() != told:
+            raise ExportError(f"{path} was edited: its SHA-256 differs; export the run again")
 
     def session(self, name: str, threads: int) -> onnxruntime.InferenceSession:
         """Return a graph, ready to run on the CPU with so many threads, 0 for all cores."""

@@ -15,9 +15,8 @@ FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 def pixels(picture: Picture, size: tuple[int, int], interpolation: str) -> np.ndarray:
     """Return a picture as uint8 [height, width, 3]; size: (height, width)."""
-    height, width = size
     how = Image.Resampling[interpolation.upper()]
-    return np.asarray(_shown(picture).resize((width, height), how))
+    return np.asarray(_shown(picture).resize(size[::-1], how))
 
 
 def _shown(picture: Picture) -> Image.Image:

@@ -103,8 +103,15 @@ def write_export(folder, shortlist=None, pair_bytes=4, **changed):
         "templates": {"look.vector": {"dtype": "float32", "shape": ["batch", 3]}},
         "preprocessing": {"size": list(SIZE), "interpolation": "bilinear"},
     }
-    (folder / "export.json").write_text(json.dumps({**manifest, **changed}))
+    sealed(folder, {**manifest, **changed})
     return folder
+
+
+def sealed(folder, manifest):
+    """Write a manifest with its digest."""
+    said = {name: value for name, value in manifest.items() if name != "sha256"}
+    told = {**said, "sha256": sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()}
+    (folder / "export.json").write_text(json.dumps(told, indent=2))
 
 
 @pytest.fixture(scope="module")
@@ -166,10 +173,9 @@ def test_distances_do_not_depend_on_tiles(folder, tmp_path, pairs):
 
 def test_a_gallery_that_must_be_whole_is_not_divided(tmp_path):
     own = write_export(tmp_path / "export", pair_bytes=2**30)
-    path = own / "export.json"
-    manifest = json.loads(path.read_text())
+    manifest = json.loads((own / "export.json").read_text())
     manifest["graphs"]["matcher"]["whole_gallery"] = True
-    path.write_text(json.dumps(manifest))
+    sealed(own, manifest)
     matcher, asked = Matcher(own), []
     session = matcher._sessions["matcher"]
 
@@ -234,6 +240,29 @@ def test_an_edited_graph_is_refused(tmp_path):
         Embedder(own)
 
 
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda said: said["preprocessing"].update(interpolation="bicubic"),
+        lambda said: said["preprocessing"].update(size=[4, 4]),
+        lambda said: said.pop("graphs"),
+        lambda said: said.pop("sha256"),
+        lambda said: said.update(thresholds=[{"distance": 0.9}]),
+    ],
+)
+def test_an_edited_manifest_is_refused(tmp_path, edit):
+    """Other resizing would give other vectors, and nothing else would tell."""
+    own = write_export(tmp_path / "export")
+    said = json.loads((own / "export.json").read_text())
+    (own / "export.json").write_text(json.dumps(said, indent=4))  # other spaces say the same
+    Matcher(own)
+    edit(said)
+    (own / "export.json").write_text(json.dumps(said))
+    for kind in (Embedder, Matcher):
+        with pytest.raises(ExportError, match=r"export\.json was edited: its SHA-256 differs"):
+            kind(own)
+
+
 def test_an_opset_that_onnxruntime_does_not_know_is_told(tmp_path):
     own = write_export(tmp_path / "export")
     content = graph(
@@ -245,7 +274,7 @@ def test_an_opset_that_onnxruntime_does_not_know_is_told(tmp_path):
     (own / "extractor.onnx").write_bytes(content)
     manifest = json.loads((own / "export.json").read_text())
     manifest["graphs"]["extractor"].update(sha256=sha256(content).hexdigest(), opset=999)
-    (own / "export.json").write_text(json.dumps(manifest))
+    sealed(own, manifest)
     with pytest.raises(ExportError, match=r"onnxruntime [\d.]+ cannot read .* of opset 999"):
         Embedder(own)
 
@@ -344,7 +373,7 @@ def test_modalities_and_cameras_go_by_name(tmp_path):
     (own / "extractor.onnx").write_bytes(content)
     manifest = json.loads((own / "export.json").read_text())
     manifest["graphs"]["extractor"]["sha256"] = sha256(content).hexdigest()
-    (own / "export.json").write_text(json.dumps(manifest))
+    sealed(own, manifest)
     embed, pictures = Embedder(own, batch=2), drawn(3)
     found = embed.templates(
         pictures, modality=["infrared", "visible", "infrared"], camera=["yard", "roof", "door"]
