@@ -353,7 +353,7 @@ def neighbours(folder: Path, pictures: int, repeats: int, people: People | None 
     exact = scan(view, every, 100, Filter())
     slow = median(lambda: scan(view, single, 100, Filter()), repeats)
     show("exact, one query", slow)
-    for share in (0.01, SHARE, 0.2, 1.0):
+    for share in (0.01, 0.04, SHARE, 1.0):
         way = approximate(share)
         found = way(view, every, 100, Filter())
         recall = {

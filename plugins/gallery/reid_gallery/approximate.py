@@ -26,7 +26,7 @@ FEW = 100_000
 """Rows that meet a filter which are compared faster than an index is asked for them."""
 MORE = 4
 """Candidates for each that is asked for."""
-SHARE = 0.04
+SHARE = 0.2
 """Share of the gallery that is looked through, where none is given."""
 PROBES = 20
 """Cells of the index that are looked through at least."""

@@ -70,7 +70,7 @@ def search_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
         "--ann-share",
         type=float,
         metavar="SHARE",
-        help="--ann, with another share of the gallery to look through than 0.04, up to 1; more "
+        help="--ann, with another share of the gallery to look through than 0.2, up to 1; more "
         "finds more, and takes longer",
     )
     add_run(parser)

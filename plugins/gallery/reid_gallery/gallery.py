@@ -216,7 +216,7 @@ class Gallery(Changes):
             unknown_above: a picture that has no match of at least this probability is unknown.
             ann: whether candidates come from the index of approximate neighbours that
                 `compact(ann=True)` built, in place of all rows; a number is the share of the
-                gallery that is looked through, above 0 and up to 1, in place of 0.04.
+                gallery that is looked through, above 0 and up to 1, in place of 0.2.
 
         Raises:
             reidcore.errors.UsageError: for an unknown column, camera or ranking.
