@@ -6,10 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Return numbers in float32 if autocast made them half, otherwise as they are."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+from reidcore.contracts.precision import at_least_float32
 
 
 def squared_euclidean(a: Tensor, b: Tensor) -> Tensor:

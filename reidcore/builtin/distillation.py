@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reidcore.builtin.distances import at_least_float32
 from reidcore.builtin.settings.distillation import (
     DistillDistances,
     DistillFeatures,
@@ -17,6 +16,7 @@ from reidcore.builtin.settings.distillation import (
 )
 from reidcore.contracts.parts import Context, Loss, Unowned
 from reidcore.contracts.pictures import Batch, Images
+from reidcore.contracts.precision import at_least_float32
 from reidcore.contracts.trained_run import Teacher, TrainedRun
 from reidcore.distributed.shared_batches import SharedImages
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from reidcore.builtin.distances import at_least_float32
 from reidcore.builtin.settings.heads import BNNeck as BNNeckSettings
 from reidcore.builtin.settings.heads import Pool as PoolSettings
 from reidcore.contracts.parts import Context
 from reidcore.contracts.pictures import Images
+from reidcore.contracts.precision import at_least_float32
 
 
 def average(maps: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reidcore.builtin.distances import at_least_float32, cosine_similarity, euclidean
+from reidcore.builtin.distances import cosine_similarity, euclidean
 from reidcore.builtin.settings.losses import Center as CenterSettings
 from reidcore.builtin.settings.losses import Softmax as SoftmaxSettings
 from reidcore.builtin.settings.losses import Triplet as TripletSettings
 from reidcore.contracts.parts import Context, Loss, Unowned
 from reidcore.contracts.pictures import Batch
+from reidcore.contracts.precision import at_least_float32
 
 
 class Softmax(Loss):

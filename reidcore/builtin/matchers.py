@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from reidcore.builtin.distances import (
-    at_least_float32,
     cosine_similarity,
     euclidean,
     squared_euclidean,
@@ -17,6 +16,7 @@ from reidcore.builtin.distances import (
 from reidcore.builtin.settings.matchers import Cosine as CosineSettings
 from reidcore.builtin.settings.matchers import Euclidean as EuclideanSettings
 from reidcore.contracts.parts import Context, Matcher, Template
+from reidcore.contracts.precision import at_least_float32
 
 
 class Cosine(Matcher):

@@ -9,10 +9,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from reidcore.builtin.distances import at_least_float32
 from reidcore.builtin.neighbours import AllPairs, Neighbours, RankingPairs
 from reidcore.builtin.settings.postprocessors import Rerank as RerankSettings
 from reidcore.contracts.parts import Context
+from reidcore.contracts.precision import at_least_float32
 from reidcore.contracts.run_interfaces import Ranking
 from reidcore.support.device_memory import at_once, in_parts
 from reidcore.support.sorting import ascending

@@ -37,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
         "--ranking", default="", metavar="NAME", help="a ranking of the run (default its first)"
     )
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--half", action="store_true", help="a network of 16-bit numbers")
+    size.add_argument("--half", action="store_true", help="a backbone of 16-bit numbers")
     size.add_argument(
         "--int8", action="store_true", help="a network of 8-bit numbers, calibrated on pictures"
     )

@@ -26,6 +26,7 @@ from reid_export.pictures import (
 )
 from reid_export.tracing import pair_bytes, trace_distances, trace_templates
 from reidcore.errors import UsageError, nearest
+from reidcore.modules import at_least_float32
 from reidcore.tools import (
     DistanceModule,
     Reporter,
@@ -82,7 +83,7 @@ def _write(options: Namespace, search: Search, ranking: Any, folder: Path, shown
     shown.working("tracing the network")
     traced = templates
     if options.half:
-        traced = TemplateModule(copy.deepcopy(search.model).half(), templates.matchers)
+        traced = TemplateModule(_halved(search.model), templates.matchers)
     program = trace_templates(traced)
     graphs = {"extractor": files.write("extractor", program, (INPUTS, templates.names))}
     inputs: tuple[str, ...] = INPUTS
@@ -112,6 +113,22 @@ def _write(options: Namespace, search: Search, ranking: Any, folder: Path, shown
     )
     found = compare(options, search, ranking, opened, pictures, precision, shown)
     write_json(folder / "export.json", sealed({**manifest, "verification": found}))
+
+
+def _halved(model: Any) -> Any:
+    """A copy of a model whose backbone computes in 16 bits. Heads, small beside it, keep 32: some
+    convert what they are given, so that their own numbers must match."""
+    made = copy.deepcopy(model)
+    made.backbone.half()
+    for head in made.heads.values():
+        head.register_forward_pre_hook(_widened)
+    return made
+
+
+def _widened(_: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a head is given, (features, images), with features of 32 bits."""
+    features, *rest = given
+    return {name: at_least_float32(value) for name, value in features.items()}, *rest
 
 
 def _quantize(

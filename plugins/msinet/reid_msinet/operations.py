@@ -68,7 +68,8 @@ class CrossAttention(nn.Module):
     def mixed(self, x: Tensor, own: Tensor, other: Tensor) -> Tensor:
         """x [B, C, H, W] and what its channels `own` [B, C, HW] are mixed to."""
         mask = (self.sign * (own @ other.transpose(1, 2))).softmax(2)
-        return self.gamma * (mask @ own).view_as(x) + x
+        # In the dtype of the network's numbers: one of 16 bits goes on in 16 bits.
+        return self.gamma * (mask @ own).view_as(x).to(self.gamma.dtype) + x
 
 
 def make_operation(letter: str, channels: int, invert: bool = True) -> nn.Module:
