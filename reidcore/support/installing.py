@@ -48,6 +48,6 @@ def how_to_install(requirement: str) -> str:
         return f"uv add {asked}"
     name = re.split(r"[^\w-]", requirement)[0]
     plugin = name.removeprefix("reid-plugin-").replace("-", "_")
-    if name == "reidcore" or (project / "plugins" / plugin).is_dir():
+    if name == "reidcore" or plugin in {folder.name for folder in project.glob("plugins/*")}:
         return "uv sync --all-groups"
     return f"uv pip install {asked}"  # `uv add` would change the project's own pyproject.toml
