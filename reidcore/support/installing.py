@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -19,7 +19,10 @@ def is_uvs() -> bool:
         told = (Path(sys.prefix) / "pyvenv.cfg").read_text("utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-    return find_spec("pip") is None and re.search("^uv *=", told, re.MULTILINE) is not None
+    # Looked for on sys.path alone: asked as an import would, setuptools gives distutils up for pip.
+    return (
+        PathFinder.find_spec("pip") is None and re.search("^uv *=", told, re.MULTILINE) is not None
+    )
 
 
 def how_to_install(requirement: str) -> str:

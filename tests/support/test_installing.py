@@ -6,11 +6,15 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import venv
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from distributions import ROOT
+
+from reidcore.support.installing import how_to_install
 
 ASK = """
 import sys
@@ -82,6 +86,20 @@ def test_in_a_checkout(told, project):
     assert told(project, True, True, False) == [
         "uv sync --all-groups", "uv sync --all-groups", f"uv pip install {PLAIN[2]}"
     ]  # fmt: skip
+
+
+def test_pip_is_not_asked_for_as_by_an_import(monkeypatch):
+    """Setuptools gives up its distutils then, and torch compiles nothing more in this process."""
+
+    class Finder:
+        asked: ClassVar[list[str]] = []
+
+        def find_spec(self, name, path=None, target=None):
+            self.asked.append(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
+    assert how_to_install("boats").endswith(" boats")
+    assert "pip" not in Finder.asked
 
 
 def test_no_message_words_it_itself():
