@@ -10,7 +10,12 @@ from damage import FILES
 
 from reidcore.cli.main import main
 
-FILES_AND_COUNTS = (("many", 200), ("readers", 150))
+FILES_AND_COUNTS = [
+    ("many", 70),
+    ("readers", 50),
+    pytest.param("many", 600, marks=pytest.mark.slow),
+    pytest.param("readers", 450, marks=pytest.mark.slow),
+]
 VALUES = (
     "0",
     "-1",

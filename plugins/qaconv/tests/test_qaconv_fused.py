@@ -124,7 +124,7 @@ def test_the_kernel_equals_the_plain_path(size, operands, interpreter):
     "operands, length, channels",
     [
         ("float32", 193, 9),
-        ("float16", 257, 130),
+        pytest.param("float16", 257, 130, marks=pytest.mark.slow),
         pytest.param("bfloat16", 386, 9, marks=pytest.mark.slow),
     ],
 )
