@@ -41,8 +41,9 @@ def work(tmp_path, monkeypatch):
 @pytest.mark.parametrize("options", [("--tolerance", "1e-4"), ("--half",)])
 @pytest.mark.parametrize("name", DEMOS)
 def test_packaged_demos_export(name, options, work):
-    """Untrained; the export refuses a larger difference itself, in batches of 1, 3 and 32."""
-    assert main(["run", name, "--out", "run", *few_pictures("train.epochs=0")]) == 0
+    """The export refuses a larger difference itself, in batches of 1, 3 and 32."""
+    epochs = int(name.startswith("ddag"))  # untrained, its stages of all modalities are the same
+    assert main(["run", name, "--out", "run", *few_pictures(f"train.epochs={epochs}")]) == 0
     assert main(["export", "run", "-o", "out", "--no-lists", *options]) == 0
     manifest = json.loads((work / "out" / "export.json").read_text())
     assert DEMOS[name] <= set(manifest["templates"])
