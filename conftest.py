@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items):
 def _seconds(item):
     """What a test may take, if it says so."""
     mark = item.get_closest_marker("timeout")
-    return mark.args[0] if mark else 0
+    return mark.args[0] if mark and mark.args else 0
 
 
 @pytest.fixture(params=["cpu", "stand-in", "cuda"])

@@ -100,7 +100,9 @@ def main() -> None:
     parser.add_argument("part", choices=sorted(PARTS))
     parser.add_argument("--pictures", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--like", type=Path, nargs=2, metavar=("RUN", "CSV"), help="see above; ann")
+    parser.add_argument(
+        "--like", type=Path, nargs=2, metavar=("RUN", "CSV"), help="vectors for ann"
+    )
     parser.add_argument("--processor", action="store_true", help="seconds of the processor alone")
     options = parser.parse_args()
     if options.processor:
@@ -108,6 +110,8 @@ def main() -> None:
         now = time.process_time
     options.folder.mkdir(parents=True, exist_ok=True)
     if options.like:
+        if options.part != "ann":
+            parser.error("--like is for the part ann")
         neighbours(options.folder, options.pictures, options.repeats, People.like(*options.like))
     else:
         PARTS[options.part](options.folder, options.pictures, options.repeats)
