@@ -63,14 +63,17 @@ def remove_leftovers(folder: Path, name: str = "") -> None:
                 _remove_if_left(path)
 
 
-def _make_held(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
-    """Return the path and the descriptor of what is made beside `path`, held by this process."""
+def _make_held(path: Path, make: Callable[[Path], int | None]) -> tuple[Path, int]:
+    """Return the path and the descriptor of what is made beside `path`, held by this process; what
+    another takes for a leftover before it is held is made again."""
     while True:
         partial = path.with_name(f".{_stem(path.name)}.{secrets.token_hex(4)}.tmp")
         handle = make(partial)
+        if handle is None:
+            continue
         if _hold(handle, partial):
             return partial, handle
-        os.close(handle)  # taken for a leftover before it was held
+        os.close(handle)
 
 
 def _new_file(path: Path) -> int:
@@ -78,9 +81,12 @@ def _new_file(path: Path) -> int:
     return os.open(path, flags, 0o666)
 
 
-def _new_folder(path: Path) -> int:
+def _new_folder(path: Path) -> int | None:
     path.mkdir(parents=True)
-    return os.open(path if LOCKS else os.devnull, os.O_RDONLY)
+    try:
+        return os.open(path if LOCKS else os.devnull, os.O_RDONLY)
+    except FileNotFoundError:  # another has removed it
+        return None
 
 
 def _stem(name: str) -> str:

@@ -165,6 +165,28 @@ def test_only_what_nobody_holds_is_a_leftover(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {*others[:1], *others[2:]}
 
 
+@pytest.mark.parametrize("temporary", [temporary_file, temporary_folder])
+def test_what_is_being_made_while_another_cleans_up(tmp_path, temporary):
+    """What a cleaner removes before it is held is made again, and what is held stays."""
+    made = threading.Event()
+
+    def clean():
+        while not made.is_set():
+            remove_leftovers(tmp_path)
+
+    cleaner = threading.Thread(target=clean)
+    cleaner.start()
+    try:
+        for _ in range(200):
+            with temporary(tmp_path / "a") as partial:
+                path = partial if isinstance(partial, Path) else partial[0]
+                assert path.exists()
+    finally:
+        made.set()
+        cleaner.join()
+    assert listing(tmp_path) == {}
+
+
 def test_a_killed_process_is_cleaned_up_after(tmp_path):
     """By the next one that makes the same folder, or that resumes a run in it."""
     code = (
