@@ -22,7 +22,7 @@ VARIANTS = ("duke-baseline", "duke-v1", "duke-v2", "duke", "duke-attention")
 PERSONS = (*VARIANTS, "market", "cuhk03")
 VEHICLES = ("veri", "vehicleid")
 WARD = ("ward-baseline", "ward-v1", "ward-v2", "ward")
-SMALL = tuple(name.replace("ward", "market-small") for name in WARD)
+SMALL = (*(name.replace("ward", "market-small") for name in WARD), "market-small-attention")
 NAMES = ("demo", *PERSONS, *VEHICLES, *WARD, *SMALL)
 BRANCHES = {
     # losses, and matchers whose distances are added
@@ -99,7 +99,7 @@ def test_branches_losses_and_distances_belong_together(name):
         assert [ranking.matcher for ranking in alone] == fused
 
 
-@pytest.mark.parametrize("group", [VARIANTS, WARD])
+@pytest.mark.parametrize("group", [VARIANTS, WARD, SMALL])
 def test_variants_share_all_but_their_branches(group):
     tables = [table_of(name) for name in group]
     for table in tables:
