@@ -130,7 +130,7 @@ class TestSite:
     def test_plugins_have_their_settings(self, built):
         page = (built / "plugins" / "qaconv.html").read_text(encoding="utf-8")
         assert "Settings of components" in page
-        assert "mask_unseen" in page
+        assert "left_out: rows are compared" in page
 
     @needs_chromium
     def test_nothing_is_asked_of_other_servers(self, built, tmp_path):

@@ -33,6 +33,10 @@ class ClassMemory(Loss):
     The memory starts at zero and has no gradient. After each step it holds the batch's features;
     of several rows of one identity it takes the last. Logs `accuracy`, the share of rows whose
     identity has the highest logit.
+
+    While most of the memory is zero, a row's own identity is less alike than others are. A matcher
+    that starts with "what is alike is the same" unlearns it in ten steps, and needs epochs to learn
+    it again, unless `unseen` is "left_out".
     """
 
     memory: Tensor
@@ -41,29 +45,37 @@ class ClassMemory(Loss):
     def __init__(self, config: MemorySettings | VectorsSettings, context: Context):
         super().__init__()
         self.feature = config.feature
-        self.mask_unseen = config.mask_unseen
+        self.unseen = config.unseen
         shape = context.feature(config.feature).shape
         self.register_buffer("memory", torch.zeros(context.identities, *shape))
         self.register_buffer("seen", torch.zeros(context.identities, dtype=torch.bool))
 
-    def logits(self, features: Mapping[str, Tensor]) -> Tensor:
-        """[B, identities], larger means same identity."""
+    def logits(self, features: Mapping[str, Tensor], memory: Tensor) -> Tensor:
+        """Each row against each of some memories: [B, M], larger means same identity."""
         raise NotImplementedError
 
-    def losses(self, logits: Tensor, pid: Tensor) -> Tensor:
-        """Each row's loss [B]."""
-        identities = torch.arange(len(self.memory), device=pid.device)
-        pairs = focal(logits, pid[:, None] == identities)
-        if self.mask_unseen:
-            pairs = pairs * self.seen
+    def losses(self, logits: Tensor, same: Tensor, seen: Tensor) -> Tensor:
+        """Each row's loss [B]. logits, same: [B, M], same: whether it is the row's identity. seen:
+        [M], whether the memory holds it."""
+        pairs = focal(logits, same)
+        if self.unseen == "masked":
+            pairs = pairs * seen
         return pairs.sum(1)
 
     def forward(
         self, features: Mapping[str, Tensor], batch: Batch
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        logits = self.logits(features)
-        accuracy = (logits.argmax(1) == batch.pid).float().mean()
-        return self.losses(logits, batch.pid).mean(), {"accuracy": accuracy}
+        identities = torch.arange(len(self.memory), device=batch.pid.device)
+        memory, seen = self.memory, self.seen
+        if self.unseen == "left_out":
+            identities, memory, seen = identities[seen], memory[seen], seen[seen]
+            if not len(identities):
+                zero = features[self.feature].sum() * 0
+                return zero, {"accuracy": zero.detach()}
+        logits = self.logits(features, memory)
+        accuracy = (identities[logits.argmax(1)] == batch.pid).float().mean()
+        losses = self.losses(logits, batch.pid[:, None] == identities, seen)
+        return losses.mean(), {"accuracy": accuracy}
 
     def after_step(self, features: Mapping[str, Tensor], batch: Batch) -> None:
         rows = torch.arange(len(batch), device=batch.pid.device)
@@ -95,9 +107,9 @@ class MapMemory(ClassMemory):
                 f"matcher {config.matcher!r} reads {error.args[0]!r}; name one map in both"
             ) from None
 
-    def logits(self, features: Mapping[str, Tensor]) -> Tensor:
+    def logits(self, features: Mapping[str, Tensor], memory: Tensor) -> Tensor:
         matcher = self.matcher()
-        remembered = matcher.template({self.feature: self.memory})
+        remembered = matcher.template({self.feature: memory})
         return matcher.logits(matcher.template(features), remembered)
 
     def kept(self, features: Tensor, pid: Tensor) -> Tensor:
@@ -115,10 +127,10 @@ class VectorMemory(ClassMemory):
         super().__init__(config, context)
         self.norm = nn.BatchNorm1d(1)
 
-    def logits(self, features: Mapping[str, Tensor]) -> Tensor:
+    def logits(self, features: Mapping[str, Tensor], memory: Tensor) -> Tensor:
         x = features[self.feature]
         with torch.autocast(x.device.type, enabled=False):
-            cosine = F.normalize(x, dim=1) @ F.normalize(self.memory, dim=1).T
+            cosine = F.normalize(x, dim=1) @ F.normalize(memory, dim=1).T
         return self.norm(cosine.reshape(-1, 1)).view_as(cosine)
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import attrs
 
 from reidcore.api import Given, MapName, MatcherName, VectorName, setting
 
-_MASK = (
-    "whether identities that the memory has not seen yet are left out of the loss, as in version "
-    "1.1 of the authors' code and later; norm layers see them in any case"
+Unseen = Literal["counted", "masked", "left_out"]
+_UNSEEN = (
+    "what becomes of identities that the memory has not seen yet and holds zeros for. counted: "
+    "they are in the loss and in norm layers, as in version 1.0 of the authors' code; masked: in "
+    "norm layers alone, as from version 1.1 on; left_out: rows are compared with seen identities "
+    "alone, so that zeros do not teach that what is alike differs"
 )
 
 
@@ -18,7 +23,7 @@ class Memory:
 
     feature: MapName = setting("the map that the memory keeps: the one that the matcher reads")
     matcher: MatcherName = setting("the matcher whose logits are trained")
-    mask_unseen: bool = setting(_MASK, default=False)
+    unseen: Unseen = setting(_UNSEEN, default="counted")
     momentum: float = setting(
         "share of an identity's old map that stays: 0 replaces it, as the paper recommends; above "
         "0 the memory is an exponential moving average, which the paper found inferior",
@@ -37,7 +42,7 @@ class Vectors:
     """Settings of `qaconv.vectors`."""
 
     feature: VectorName = setting("the vector that the memory keeps")
-    mask_unseen: bool = setting(_MASK, default=False)
+    unseen: Unseen = setting(_UNSEEN, default="counted")
 
     def check(self, given: Given) -> None:
         given.need_identities()

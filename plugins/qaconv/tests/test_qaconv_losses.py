@@ -70,21 +70,31 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
 
-def memory_of(mask: bool = False, matcher: Matcher | None = None):
-    config = Memory(feature="x.map", matcher="able", mask_unseen=mask)
+UNSEEN = ("counted", "masked", "left_out")
+
+
+def memory_of(unseen: str = "counted", matcher: Matcher | None = None):
+    config = Memory(feature="x.map", matcher="able", unseen=unseen)
     return build_memory(config, context(matcher)).double()
 
 
-def vectors_of(mask: bool = False):
-    config = Vectors(feature="x.v", mask_unseen=mask)
+def vectors_of(unseen: str = "counted"):
+    config = Vectors(feature="x.v", unseen=unseen)
     return build_vectors(config, Context(given(), "it")).double()
 
 
-def focal_by_loop(logits: list[list[float]], labels: list[int], valid: list[bool]) -> float:
+def columns_of(loss, unseen: str) -> list[int]:
+    """The identities that rows are compared with."""
+    return loss.seen.nonzero()[:, 0].tolist() if unseen == "left_out" else list(range(IDENTITIES))
+
+
+def focal_by_loop(
+    logits: list[list[float]], columns: list[int], labels: list[int], valid: list[bool]
+) -> float:
     """Equation 1: pairs summed over identities, the mean over rows."""
     total = 0.0
     for row, label in zip(logits, labels, strict=True):
-        for identity, logit in enumerate(row):
+        for identity, logit in zip(columns, row, strict=True):
             p = 1 / (1 + math.exp(-logit))
             true = p if identity == label else 1 - p
             total -= valid[identity] * (1 - true) ** 2 * math.log(true)
@@ -100,30 +110,32 @@ def logits_by_loop(a: Tensor, b: Tensor, scale: float = 0.7) -> list[list[float]
     ]
 
 
-def accuracy_by_loop(logits: list[list[float]], labels: list[int]) -> float:
-    right = [row.index(max(row)) == label for row, label in zip(logits, labels, strict=True)]
+def accuracy_by_loop(logits: list[list[float]], columns: list[int], labels: list[int]) -> float:
+    found = [columns[row.index(max(row))] for row in logits]
+    right = [identity == label for identity, label in zip(found, labels, strict=True)]
     return sum(right) / len(labels)
 
 
-@pytest.mark.parametrize("mask", [False, True])
-def test_memory_loss_equals_a_loop_over_pairs(mask):
+@pytest.mark.parametrize("unseen", UNSEEN)
+def test_memory_loss_equals_a_loop_over_pairs(unseen):
     """The loss is the focal cross-entropy of the matcher's logits against all memories, of the seen
     ones only if it is so set, and `accuracy` the share of rows whose identity scores highest."""
-    loss = memory_of(mask)
+    loss = memory_of(unseen)
     loss.after_step({"x.map": random(3, 3, 2, 1, seed=1)}, batch_of([4, 0, 3]))
     x = random(6, 3, 2, 1)
     value, terms = loss({"x.map": x}, batch_of(LABELS))
-    logits = logits_by_loop(x, loss.memory)
-    valid = [identity in (0, 3, 4) or not mask for identity in range(IDENTITIES)]
-    assert value.item() == pytest.approx(focal_by_loop(logits, LABELS, valid), rel=1e-12)
-    assert terms["accuracy"].item() == pytest.approx(accuracy_by_loop(logits, LABELS))
+    columns = columns_of(loss, unseen)
+    logits = logits_by_loop(x, loss.memory[columns])
+    valid = [identity in (0, 3, 4) or unseen == "counted" for identity in range(IDENTITIES)]
+    assert value.item() == pytest.approx(focal_by_loop(logits, columns, LABELS, valid), rel=1e-12)
+    assert terms["accuracy"].item() == pytest.approx(accuracy_by_loop(logits, columns, LABELS))
 
 
-@pytest.mark.parametrize("mask", [False, True])
-def test_memory_gradient_equals_finite_differences(mask):
+@pytest.mark.parametrize("unseen", UNSEEN)
+def test_memory_gradient_equals_finite_differences(unseen):
     """The gradients to features and matcher are the slopes of the loss; the focal factor is no
     constant, and the memory has no gradient."""
-    loss = memory_of(mask)
+    loss = memory_of(unseen)
     loss.after_step({"x.map": random(3, 3, 2, 1, seed=1)}, batch_of([4, 0, 3]))
     batch = batch_of(LABELS)
     x = random(6, 3, 2, 1).requires_grad_()
@@ -215,7 +227,7 @@ def test_a_moving_average_equals_a_loop_over_locations(momentum):
 @pytest.mark.parametrize("make", [memory_of, vectors_of])
 def test_the_memory_is_saved_and_forward_leaves_it(make):
     """Memory and flags survive saving, and a forward pass does not touch them."""
-    loss, other = make(True), make(True)
+    loss, other = make("masked"), make("masked")
     x = random(6, *loss.memory.shape[1:])
     loss.after_step({loss.feature: x}, batch_of(LABELS))
     other.load_state_dict(loss.state_dict())
@@ -226,15 +238,35 @@ def test_the_memory_is_saved_and_forward_leaves_it(make):
 
 @pytest.mark.parametrize("make", [memory_of, vectors_of])
 def test_an_empty_memory_has_no_gradient_to_features(make):
-    """Before anything is assigned, the loss cannot move the features, and nothing is NaN; with the
-    mask it is zero."""
-    for mask in (False, True):
-        loss = make(mask)
+    """Before anything is assigned, the loss cannot move the features, and nothing is NaN; it is
+    zero where unseen identities do not count, and then norms learn nothing of them."""
+    for unseen in UNSEEN:
+        loss = make(unseen)
         x = random(6, *loss.memory.shape[1:]).requires_grad_()
-        value, _ = loss({loss.feature: x}, batch_of(LABELS))
+        before = copy.deepcopy(loss.state_dict())
+        value, terms = loss({loss.feature: x}, batch_of(LABELS))
         (gradient,) = torch.autograd.grad(value, x)
         assert torch.equal(gradient, torch.zeros_like(x))
-        assert value.item() == 0 if mask else value.item() > 0
+        assert value.item() > 0 if unseen == "counted" else value.item() == 0
+        assert 0 <= terms["accuracy"].item() <= 1
+        if unseen == "left_out":
+            assert all(torch.equal(before[key], now) for key, now in loss.state_dict().items())
+
+
+def test_an_empty_memory_does_not_teach_that_what_is_alike_differs():
+    """While no row's own identity is in the memory, and pictures are much alike as at the start,
+    empty memories push the norm's weight below zero, whether they count in the loss or not: seen
+    identities lie above the mean. Where seen ones alone are compared nothing pushes it there."""
+    pushed = {}
+    for unseen in UNSEEN:
+        loss = vectors_of(unseen)
+        loss.after_step({"x.v": 3 + random(3, 4, seed=1)}, batch_of([4, 0, 3]))
+        with torch.no_grad():
+            loss.norm.weight.zero_()
+        value, _ = loss({"x.v": 3 + random(6, 4)}, batch_of([1, 2, 1, 2, 1, 2]))
+        (pushed[unseen],) = torch.autograd.grad(value, loss.norm.weight)
+    assert pushed["counted"].item() > 0.5 and pushed["masked"].item() > 0.5
+    assert pushed["left_out"].item() == pytest.approx(0, abs=1e-12)
 
 
 def test_memory_refuses_another_map_than_the_matchers():
@@ -253,11 +285,12 @@ def norm_by_loop(values: list[float], norm: nn.BatchNorm1d, train: bool) -> list
 
 
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize("mask", [False, True])
-def test_vectors_loss_equals_a_loop_over_pairs(mask, train):
+@pytest.mark.parametrize("unseen", UNSEEN)
+def test_vectors_loss_equals_a_loop_over_pairs(unseen, train):
     """Cosines to the remembered vectors are normalised over all pairs together, unseen identities
-    included, and give the focal loss; running statistics follow as a batch norm's."""
-    loss = vectors_of(mask).train(train)
+    included unless only seen ones are compared, and give the focal loss; running statistics follow
+    as a batch norm's."""
+    loss = vectors_of(unseen).train(train)
     with torch.no_grad():
         loss.norm.weight.fill_(1.3)
         loss.norm.bias.fill_(-0.4)
@@ -265,19 +298,20 @@ def test_vectors_loss_equals_a_loop_over_pairs(mask, train):
         loss.norm.running_var.fill_(0.3)
     old = loss.norm.running_mean.item(), loss.norm.running_var.item()
     loss.after_step({"x.v": random(3, 4, seed=1)}, batch_of([4, 0, 3]))
+    columns = columns_of(loss, unseen)
     x = random(6, 4)
     cosines = [
         sum(p * q for p, q in zip(row, other, strict=True))
         / max(math.hypot(*row) * math.hypot(*other), 1e-12)
         for row in x.tolist()
-        for other in loss.memory.tolist()
+        for other in loss.memory[columns].tolist()
     ]
     flat = norm_by_loop(cosines, loss.norm, train)
-    logits = [flat[i : i + IDENTITIES] for i in range(0, len(flat), IDENTITIES)]
-    valid = [identity in (0, 3, 4) or not mask for identity in range(IDENTITIES)]
+    logits = [flat[i : i + len(columns)] for i in range(0, len(flat), len(columns))]
+    valid = [identity in (0, 3, 4) or unseen == "counted" for identity in range(IDENTITIES)]
     value, terms = loss({"x.v": x}, batch_of(LABELS))
-    assert value.item() == pytest.approx(focal_by_loop(logits, LABELS, valid), rel=1e-11)
-    assert terms["accuracy"].item() == pytest.approx(accuracy_by_loop(logits, LABELS))
+    assert value.item() == pytest.approx(focal_by_loop(logits, columns, LABELS, valid), rel=1e-11)
+    assert terms["accuracy"].item() == pytest.approx(accuracy_by_loop(logits, columns, LABELS))
     if train:
         mean = sum(cosines) / len(cosines)
         variance = sum((value - mean) ** 2 for value in cosines) / (len(cosines) - 1)
@@ -450,13 +484,13 @@ def published_matcher(vectors: OracleVectors, shape: tuple[int, ...], head: str)
     return matcher
 
 
-def published_memory(vectors: OracleVectors, head: str = "untied", mask: bool = False):
+def published_memory(vectors: OracleVectors, head: str = "untied", unseen: str = "counted"):
     """`qaconv.memory` on that matcher, with the file's memory."""
     memory = vectors.input("class_memory_before")
     matcher = published_matcher(vectors, memory.shape[1:], head)
     features = {"x.map": Feature.map(*memory.shape[1:])}
     run = Given((8, 8), identities=len(memory), features=features)
-    config = Memory(feature="x.map", matcher="pairs", mask_unseen=mask)
+    config = Memory(feature="x.map", matcher="pairs", unseen=unseen)
     loss = build_memory(config, Context(run, "memory", matchers={"pairs": matcher})).double()
     loss.memory.copy_(memory)
     return loss
@@ -497,9 +531,9 @@ def compare_step(vectors: OracleVectors, loss, step: str = "") -> None:
     # On a copy, because every call in training moves the matcher's statistics.
     value, _ = copy.deepcopy(loss)({"x.map": x}, batch_of(pid))
     vectors.compare(f"loss_mean{step}", value, **close)
-    logits = loss.logits({"x.map": x})
+    logits = loss.logits({"x.map": x}, loss.memory)
     vectors.compare(f"logit{step}", logits, **close)
-    each = loss.losses(logits, pid)
+    each = loss.losses(logits, pid[:, None] == torch.arange(len(loss.memory)), loss.seen)
     vectors.compare(f"loss_per_sample{step}", each, **close)
     vectors.compare(f"acc{step}", right(vectors, f"acc{step}", logits, pid))
     matcher.zero_grad()
@@ -540,17 +574,17 @@ def test_two_steps_from_an_empty_memory_equal_version_1_0():
 @pytest.mark.oracle
 @pytest.mark.parametrize(("version", "head"), [("v12", "untied"), ("head", "shared")])
 def test_masked_memory_equals_later_versions(version, head):
-    """With mask_unseen, losses, gradients, statistics, memory and flags equal those of version 1.2,
-    and with the shared head those of the authors' last version."""
+    """With unseen = "masked", losses, gradients, statistics, memory and flags equal those of
+    version 1.2, and with the shared head those of the authors' last version."""
     with oracle(f"qaconv/later_{version}_cml_unchunked") as vectors:
         close = {"rtol": vectors.sidecar["suggested_tolerance"]["float64"], "atol": 1e-12}
-        loss = published_memory(vectors, head, mask=True)
+        loss = published_memory(vectors, head, "masked")
         loss.seen.copy_(vectors.input("valid_class_before"))
         pid, x = vectors.input("target"), vectors.input("feature").requires_grad_()
         value, _ = copy.deepcopy(loss)({"x.map": x}, batch_of(pid))
         vectors.compare("loss_mean", value, **close)
-        logits = loss.logits({"x.map": x})
-        each = loss.losses(logits, pid)
+        logits = loss.logits({"x.map": x}, loss.memory)
+        each = loss.losses(logits, pid[:, None] == torch.arange(len(loss.memory)), loss.seen)
         vectors.compare("loss_per_sample", each, **close)
         vectors.compare("acc", right(vectors, "acc", logits, pid))
         each.mean().backward()
