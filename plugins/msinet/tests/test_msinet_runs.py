@@ -44,12 +44,20 @@ OTHERS = tuple(
 OTHERS += ("osnet-veri-sam", "osnet-veri-to-vehicleid-sam")
 PAPER = (*SETS, *SCRATCH, *PAIRS, *ARCHITECTURES, *ALIGNED, *LITERAL)
 WARD = ("ward", "ward-sam", "ward-osnet", "ward-osnet-sam")
-MARKET = tuple(name.replace("ward", "market-small") for name in WARD)
+MARKET = (*(name.replace("ward", "market-small") for name in WARD), "market-small-osnet-scratch")
 SMALL = ("demo", "search-demo", "search-ward", *WARD, *MARKET)
 
 pytestmark = pytest.mark.usefixtures("no_data")
 table_of = partial(packaged_table, "msinet")
 plan_of = partial(packaged_plan, "msinet")
+
+
+def test_the_small_networks_from_scratch_share_pictures_and_budget():
+    one, other = table_of("market-small"), table_of("market-small-osnet-scratch")
+    for table in (one, other):
+        for key in ("name", "backbone", "head", "matcher", "loss"):
+            del table[key]
+    assert one == other
 
 
 @pytest.mark.parametrize("name", ["market-small", "market-small-osnet"])
