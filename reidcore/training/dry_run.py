@@ -110,19 +110,24 @@ def _dry_run(plan: Plan, model: Model) -> list[str]:
 
 
 def train_once(plan: Plan, model: Model, batch: Batch) -> list[str]:
-    """Do one training step with every moment of the losses, as `core.train` does. Return notes on
-    parameters without gradient."""
+    """Do one training step with every moment of the losses, as `core.train` does, and a second one
+    if the first left parameters without gradient: losses that remember begin with the second.
+    Return notes on parameters that have none then."""
     with _watched(plan, model):
         model.train().before_training(lambda rows=None: _extracted(model, batch))
-        features = model(batch.images)
-        check_features(plan, features, len(batch))
-        loss, terms = model.loss(features, batch)
-        if not loss.requires_grad:
-            return ["no loss has a gradient"]
-        loss.backward()
-        notes = _gradient_notes(model)
-        torch.optim.SGD(model.parameters(), lr=1e-6).step()
-        model.after_step(features, batch)
+        notes: list[str] = []
+        for _ in range(2):
+            features = model(batch.images)
+            check_features(plan, features, len(batch))
+            loss, terms = model.loss(features, batch)
+            if not loss.requires_grad:
+                return ["no loss has a gradient"]
+            loss.backward()
+            notes = _gradient_notes(model)
+            torch.optim.SGD(model.parameters(), lr=1e-6).step()
+            model.after_step(features, batch)
+            if not notes:
+                break
         model.after_epoch({name: float(value) for name, value in terms.items()})
     return notes
 

@@ -18,6 +18,7 @@ from reidcore.data.manifest import write_manifest
 from reidcore.model.building import build_model
 from reidcore.plugins.loading import Plugins
 from reidcore.plugins.packaged_runs import packaged_runs
+from reidcore.training.dry_run import dry_run
 from reidcore.wiring.plan import Plan
 from tests.packaged import few_pictures, packaged_plan, packaged_table
 
@@ -195,6 +196,12 @@ def test_the_distilled_run_learns_from_the_best_one():
     for key in ("train", "image"):
         assert student["data"][key] == teacher["data"][key]
     assert student["data"]["test"][0] == {"manifest": teacher["data"]["test"][0]["manifest"]}
+
+
+def test_a_memory_without_zeros_is_tried_before_training():
+    """It compares with nothing in the first step; the dry run goes on to what the second does."""
+    plan = plan_of("demo", "loss.memory.unseen=left_out", *few_pictures()[1::2])
+    assert dry_run(plan, build_model(plan, 0)) == []
 
 
 @pytest.mark.parametrize("name", SMALL_LOSSES)
