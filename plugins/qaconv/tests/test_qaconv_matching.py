@@ -312,6 +312,26 @@ def test_gradients_equal_those_of_the_dense_form(wanted, tile, monkeypatch):
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("pairs", [1, 2, 5, 9, 14, 100])
+def test_pictures_with_themselves_are_as_with_a_copy(pairs, monkeypatch):
+    """Half of the pairs are looked at, in tiles of any form; equal locations still give the
+    gradient to the first."""
+    shape = (4, 3, 2)
+    monkeypatch.setattr(matching, "CACHED", pairs * 6**2)
+    weight = torch.rand(2, 7, 7, 6, generator=torch.Generator().manual_seed(2)).double()
+
+    def matched(copied: bool) -> tuple[Tensor, Tensor]:
+        x = maps(7, shape)
+        x[2], x[5, :, 0] = 0, x[5, :, 1]
+        x = x.flatten(2).transpose(1, 2).contiguous().requires_grad_()
+        best = best_matches(x, x.clone() if copied else x)
+        (best * weight).sum().backward()
+        return best.detach(), x.grad
+
+    for own, copied in zip(matched(False), matched(True), strict=True):
+        torch.testing.assert_close(own, copied, rtol=1e-12, atol=1e-12)
+
+
 def test_equal_matches_give_the_gradient_to_the_first():
     """Two equal locations: the first is the match, in the index and in the gradient; and a memory
     of zeros gives the query no gradient at all."""
