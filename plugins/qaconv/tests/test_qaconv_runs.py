@@ -29,7 +29,15 @@ FAR_DEEP = tuple(f"{name}-r152" for name in FAR)
 LOSSES = ("loss-arcface", "loss-center", "loss-memory", "loss-softmax")
 BACK = tuple(f"{name}-from-duke" for name in LOSSES)
 SMALL_LOSSES = tuple(f"market-small-{name.removeprefix('loss-')}" for name in LOSSES)
-SMALL = ("ward", "ward-softmax", "best-small", "market-small", "market-distilled", "market-lifted")
+SMALL = (
+    "ward",
+    "ward-softmax",
+    "best-small",
+    "best-small-mobilenet",
+    "market-small",
+    "market-distilled",
+    "market-lifted",
+)
 SMALL += SMALL_LOSSES
 NAMES = ("demo", "market", *CROSS, *DEEP, *FAR, *FAR_DEEP, *LOSSES, *BACK, *SMALL)
 SETS = {
@@ -180,17 +188,27 @@ def test_the_small_run_has_the_recipe_of_the_paper():
     assert small == whole
 
 
-def test_the_best_small_run_needs_no_times():
-    """WARD has none, and is scored by every ranking, too; maps and vectors are of one network."""
-    table = table_of("best-small")
+@pytest.mark.parametrize("name", ["best-small", "best-small-mobilenet"])
+def test_the_best_small_runs_need_no_times(name):
+    """WARD has none, and is scored by every ranking, too."""
+    table = table_of(name)
     assert [test["name"] for test in table["data"]["test"]] == ["market", "ward"]
     assert [post["use"] for post in table["post"]] == ["core.rerank"]
-    assert {head["source"] for head in table["head"]} == {"backbone.layer3", "backbone.layer4"}
+
+
+def test_the_best_small_runs_differ_in_network_and_size_alone():
+    """And in what reads the global branch: the OSNet has one of its own."""
+    osnet, mobilenet = table_of("best-small"), table_of("best-small-mobilenet")
+    assert osnet["data"].pop("image") != mobilenet["data"].pop("image")
+    for key in ("data", "train", "post", "eval"):
+        assert osnet[key] == mobilenet[key]
+    assert osnet["matcher"][0] == mobilenet["matcher"][0]
+    assert osnet["loss"][2:] == mobilenet["loss"][2:]
 
 
 def test_the_distilled_run_learns_from_the_best_one():
     """Its teacher is where that run is left, sees the same pictures, and teaches both losses."""
-    student, teacher = table_of("market-distilled"), table_of("best-small")
+    student, teacher = table_of("market-distilled"), table_of("best-small-mobilenet")
     losses = [loss for loss in student["loss"] if loss["use"].startswith("core.distill_")]
     assert {loss["teacher"] for loss in losses} == {f"runs/{teacher['name']}"} and len(losses) == 2
     for key in ("train", "image"):
