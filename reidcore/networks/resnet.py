@@ -273,6 +273,12 @@ class ResNet(Staged):
         (['stem', 'layer1', 'layer2', 'layer3', 'layer4'], torch.Size([2, 128, 4, 2]))
     """
 
+    # Those up to `until` are there.
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
     renamed = (
         (r"^conv1\.", "stem.conv."),
         (r"^bn1\.", "stem.norm."),

@@ -15,18 +15,13 @@ def positions(maps: Tensor) -> Tensor:
 
 
 def _transform(channels: int, inner: int) -> nn.Sequential:
-    transform = nn.Sequential(
-        OrderedDict(
-            squeeze=nn.Linear(channels, inner),
-            norm=nn.LayerNorm(inner),
-            relu=nn.ReLU(),
-            excite=nn.Linear(inner, channels),
-        )
-    )
+    squeeze, excite = nn.Linear(channels, inner), nn.Linear(inner, channels)
     # A block starts as the identity (half of it with mul), so that pretrained weights still fit.
-    nn.init.zeros_(transform.excite.weight)
-    nn.init.zeros_(transform.excite.bias)
-    return transform
+    nn.init.zeros_(excite.weight)
+    nn.init.zeros_(excite.bias)
+    return nn.Sequential(
+        OrderedDict(squeeze=squeeze, norm=nn.LayerNorm(inner), relu=nn.ReLU(), excite=excite)
+    )
 
 
 class GlobalContext(nn.Module):

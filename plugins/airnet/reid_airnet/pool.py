@@ -107,7 +107,9 @@ class Pool(nn.Module):
         if "i" not in self.sources:
             return {}
         maps = features[self.sources["i"]]
-        weights = self.pools["i"].weights(maps).reshape(len(maps), *maps.shape[2:])
+        pool = self.pools["i"]
+        assert isinstance(pool, AttentionPool)
+        weights = pool.weights(maps).reshape(len(maps), *maps.shape[2:])
         return {"i": Heat(weights.detach().cpu().numpy(), meaning="attention")}
 
 

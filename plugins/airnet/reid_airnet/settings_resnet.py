@@ -75,10 +75,10 @@ class ResNet(ContextSettings):
         given.weights("weights", self.weights)
         shapes = resnet_shapes(self.depth, given.image, self.last_stride, self.width)
         if self.layer3_stride == 1:
-            extents = shapes["layer2"][1:]
-            shapes["layer3"] = (shapes["layer3"][0], *extents)
-            last = (conv_size(extent, 3, self.last_stride, 1) for extent in extents)
-            shapes["layer4"] = (shapes["layer4"][0], *last)
+            _, height, width = shapes["layer2"]
+            shapes["layer3"] = (shapes["layer3"][0], height, width)
+            height, width = (conv_size(one, 3, self.last_stride, 1) for one in (height, width))
+            shapes["layer4"] = (shapes["layer4"][0], height, width)
         normed = {"ibn_a": "layer3", "ibn_b": "layer2"}.get(self.norm)
         if normed:
             given.need(

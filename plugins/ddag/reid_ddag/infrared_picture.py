@@ -34,8 +34,8 @@ class InfraredPicture:
 
     def read(self) -> bytes:
         """Return the picture as a BMP file."""
-        with Image.open(self.path, formats=FORMATS) as file:
-            colour = ImageOps.exif_transpose(file).convert("RGB")
+        with Image.open(self.path, formats=FORMATS) as picture:
+            colour = ImageOps.exif_transpose(picture).convert("RGB")
         channel = int(drawn(self.seed, "channel", self.camera, self.pid).integers(3))
         grey = colour.getchannel(channel).filter(ImageFilter.GaussianBlur(self.blur))
         low, high = np.log([DARKEST, BRIGHTEST])

@@ -30,7 +30,7 @@ Side = tuple[Tensor, Tensor, Tensor]
 
 
 @triton.jit
-def _load(pointers, DEPTH: tl.constexpr, PAIRED: tl.constexpr):
+def _load(pointers: tl.tensor, DEPTH: tl.constexpr, PAIRED: tl.constexpr) -> tl.tuple:
     """The values, or PAIRED (values, remainders), which stand DEPTH further on."""
     if PAIRED:
         return tl.load(pointers), tl.load(pointers + DEPTH)
@@ -39,7 +39,13 @@ def _load(pointers, DEPTH: tl.constexpr, PAIRED: tl.constexpr):
 
 
 @triton.jit
-def _products(x, y, total, X_PAIRED: tl.constexpr, Y_PAIRED: tl.constexpr):
+def _products(
+    x: tl.tuple,
+    y: tl.tuple,
+    total: tl.tensor,
+    X_PAIRED: tl.constexpr,
+    Y_PAIRED: tl.constexpr,
+) -> tl.tensor:
     """total + x y of what `_load` gave, without the product of two remainders, which is about as
     small as float32's rounding."""
     if X_PAIRED:
@@ -51,17 +57,17 @@ def _products(x, y, total, X_PAIRED: tl.constexpr, Y_PAIRED: tl.constexpr):
 
 @triton.jit(do_not_specialize=["query_count", "gallery_count", "filters", "out_stride"])
 def differences(
-    out,
-    queries,
-    query_vectors,
-    query_units,
-    gallery,
-    gallery_vectors,
-    gallery_units,
-    query_count,
-    gallery_count,
-    filters,
-    out_stride,
+    out: tl.tensor,
+    queries: tl.tensor,
+    query_vectors: tl.tensor,
+    query_units: tl.tensor,
+    gallery: tl.tensor,
+    gallery_vectors: tl.tensor,
+    gallery_units: tl.tensor,
+    query_count: tl.tensor,
+    gallery_count: tl.tensor,
+    filters: tl.tensor,
+    out_stride: tl.tensor,
     DEPTH: tl.constexpr,
     CHUNK: tl.constexpr,
     ROWS: tl.constexpr,
@@ -70,7 +76,7 @@ def differences(
     KERNELS_PAIRED: tl.constexpr,
     VECTORS_PAIRED: tl.constexpr,
     STAGES: tl.constexpr,
-):
+) -> None:
     """out[i * out_stride + j]: |K_i f_j - K_j f_i| times both pictures' units.
 
     queries: float16 [Q, filters, DEPTH], or with KERNELS_PAIRED [Q, filters, 2, DEPTH], and

@@ -108,9 +108,10 @@ def keywords(cls: type) -> dict[str, inspect.Parameter]:
     from as far as it passes others on."""
     found: dict[str, inspect.Parameter] = {}
     for one in cls.__mro__:
-        if "__init__" not in vars(one):
+        init = vars(one).get("__init__")
+        if init is None:
             continue
-        parameters = list(inspect.signature(one.__init__).parameters.values())[1:]
+        parameters = list(inspect.signature(init).parameters.values())[1:]
         for parameter in parameters:
             if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 continue

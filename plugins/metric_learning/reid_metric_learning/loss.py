@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 
 import torch
+from pytorch_metric_learning.losses import BaseMetricLossFunction
 from torch import Tensor
 
 from reid_metric_learning.classes import RUN_GIVES, make
@@ -27,7 +28,7 @@ class MetricLoss(Loss):
         super().__init__()
         self.feature = config.feature
         sizes = dict(zip(RUN_GIVES, (identities, length, length), strict=True))
-        self.function = make("loss", config.loss, config.arguments, sizes)
+        self.function: BaseMetricLossFunction = make("loss", config.loss, config.arguments, sizes)
         self.miner = None
         if config.miner:
             self.miner = make("miner", config.miner, config.miner_arguments, sizes)

@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from reid_msinet.genotypes import chosen_genotype
 from reid_msinet.neck import build_neck
 from reid_msinet.network import MSINet, MSISuperNet
-from reid_msinet.settings_neck import Neck
+from reid_msinet.settings_neck import Form, Neck
 from reid_msinet.sizes import CHANNELS, STAGES, stage_shapes
-from reidcore.api import Feature, Given, WiringError
+from reidcore.api import Feature, Given, MapName, WiringError
 from reidcore.modules import Context, Images
 
 
@@ -56,12 +56,14 @@ def stage_rows(network: MSINet | MSISuperNet, image: tuple[int, int]) -> list[Ro
     ]
 
 
-def neck_row(form: str, image: tuple[int, int]) -> tuple[Row, int]:
+def neck_row(form: Form, image: tuple[int, int]) -> tuple[Row, int]:
     """The neck with all its layers, and the parameters that retrieval needs of it."""
     shapes = stage_shapes(CHANNELS, image)
     features = {f"backbone.{stage}": Feature.map(*shapes[stage]) for stage in ("cell6", "down2")}
     given = Given(image, features=features)
-    config = Neck(source="backbone.cell6", part_source="backbone.down2", form=form)
+    config = Neck(
+        source=MapName("backbone.cell6"), part_source=MapName("backbone.down2"), form=form
+    )
     neck = build_neck(config, Context(given, "neck", ["feature", "feature_bn"])).eval()
     none = torch.zeros(1, dtype=torch.int64)
     maps = {name: torch.zeros(1, *feature.shape) for name, feature in features.items()}
@@ -81,7 +83,7 @@ def text_of(rows: list[Row]) -> list[str]:
     ]
 
 
-def report(genotype: str, image: tuple[int, int], supernet: bool, form: str) -> str:
+def report(genotype: str, image: tuple[int, int], supernet: bool, form: Form) -> str:
     """The table as text. Raises WiringError for a genotype that is none."""
     network: MSINet | MSISuperNet
     if supernet:

@@ -18,6 +18,8 @@ from reidcore.modules import Context
 from reidcore.networks import Staged, StagedBackbone, init_convolutions, initial_weights
 
 LETTERS = "".join(OPERATIONS)
+_AUTHORS = ("cell1", "cell2", "down1", "cell3", "cell4", "down2", "cell5", "cell6")
+"""Our names of the authors' cells, by number."""
 
 
 def is_fixed(norm: nn.BatchNorm2d) -> bool:
@@ -50,7 +52,9 @@ def normed(x: Tensor, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
 class ConvNorm(nn.Module):
     """Convolution and batch norm, then ReLU if `relu`. [B, inputs, H, W] -> [B, outputs, h, w]."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, relu=True):
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, relu: bool = True
+    ):
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
         self.norm = nn.BatchNorm2d(outputs)
@@ -176,7 +180,7 @@ class _Skeleton(Staged):
 
     renamed = (
         (r"^conv1\.", "stem."),
-        (r"^cells\.(\d)\.", lambda found: f"{_AUTHORS[int(found[1])]}."),
+        *((rf"^cells\.{number}\.", f"{cell}.") for number, cell in enumerate(_AUTHORS)),
         (r"^(down\d\.)0\.", r"\1"),
         (r"\.conv1a\.", ".short.reduce."),
         (r"\.conv1b\.", ".long.reduce."),
@@ -228,10 +232,6 @@ class _Skeleton(Staged):
                 made = Cell(inputs, wide, inner, slots, **options)
             self.add_module(stage, made)
         init_convolutions(self)
-
-
-_AUTHORS = ("cell1", "cell2", "down1", "cell3", "cell4", "down2", "cell5", "cell6")
-"""Our names of the authors' cells, by number."""
 
 
 class MSINet(_Skeleton):

@@ -50,6 +50,7 @@ class PositionAttention(nn.Module):
         self.key = nn.Conv2d(channels, inner, 1)
         for convolution in (self.query, self.key):
             nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+            assert convolution.bias is not None
             nn.init.zeros_(convolution.bias)
 
     def forward(self, maps: Tensor) -> Tensor:

@@ -79,6 +79,9 @@ class Classifier(nn.Module):
     def update(self, x: Tensor, labels: Tensor) -> None: ...
 
 
+SideLoss = Classifier | ClassMemory
+
+
 class Trace:
     """The weights of every slot after each epoch, which a resumed run goes on with."""
 
@@ -109,9 +112,7 @@ class Trace:
 class Alternation:
     """Steps of the weights and of alpha, in the order that the setting `order` says."""
 
-    def __init__(
-        self, config: Search, run: Run, alpha: Tensor, losses: tuple[nn.Module, nn.Module]
-    ):
+    def __init__(self, config: Search, run: Run, alpha: Tensor, losses: tuple[SideLoss, SideLoss]):
         self.config = config
         self.run = run
         self.train_loss, self.validation_loss = losses
@@ -186,6 +187,7 @@ def alternate(config: Search, run: Run, train: Rows, validation: Rows) -> None:
     for epoch in run.epochs(losses=both, alpha=alternation.alpha, trace=trace, **optimizers):
         if epoch == 0 and config.loss == "memory" and config.memory_init == "centroid":
             for loss, rows in zip(losses, (train, validation), strict=True):
+                assert isinstance(loss, ClassMemory)
                 loss.start_from(
                     (features[config.feature], batch.pid) for features, batch in run.extract(rows)
                 )
@@ -203,7 +205,7 @@ def alternate(config: Search, run: Run, train: Rows, validation: Rows) -> None:
 
 def _make_losses(
     config: Search, run: Run, train: Rows, validation: Rows
-) -> tuple[nn.Module, nn.Module]:
+) -> tuple[SideLoss, SideLoss]:
     features, _ = next(iter(run.extract(run.train.take([0]))))
     length = features[config.feature].shape[1]
     if config.loss == "softmax":

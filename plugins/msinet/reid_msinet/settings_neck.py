@@ -8,6 +8,7 @@ import attrs
 
 from reidcore.api import Feature, Given, MapName, setting
 
+Form = Literal["msinet", "cdnet"]
 CDNET_LENGTH = 512
 """Length of CDNet's vectors behind both fully connected layers."""
 
@@ -20,7 +21,7 @@ class Neck:
     part_source: MapName = setting(
         "the map whose upper and lower half are the part branch, backbone.down2 as published"
     )
-    form: Literal["msinet", "cdnet"] = setting(
+    form: Form = setting(
         "msinet: a linear layer and a batch norm whose shift stays 0; cdnet: CDNet's linear layer "
         "to 512, batch norm with a shift, and ReLU, and no shift in the convolution of the parts",
         default="msinet",

@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 @triton.jit
-def _dot(x, y, total, WIDE: tl.constexpr):
+def _dot(x: tl.tensor, y: tl.tensor, total: tl.tensor, WIDE: tl.constexpr) -> tl.tensor:
     """total + x y in float32. WIDE: the interpreter would take the bits of bfloat16 for numbers."""
     if WIDE:
         x, y = x.to(tl.float32), y.to(tl.float32)
@@ -24,7 +24,7 @@ def _dot(x, y, total, WIDE: tl.constexpr):
 
 
 @triton.jit
-def _load(pointers, DEPTH: tl.constexpr, PAIRED: tl.constexpr):
+def _load(pointers: tl.tensor, DEPTH: tl.constexpr, PAIRED: tl.constexpr) -> tl.tuple:
     """The values, or PAIRED (values, remainders), which stand DEPTH further on."""
     if PAIRED:
         return tl.load(pointers), tl.load(pointers + DEPTH)
@@ -33,7 +33,14 @@ def _load(pointers, DEPTH: tl.constexpr, PAIRED: tl.constexpr):
 
 
 @triton.jit
-def _products(x, y, total, PAIRED: tl.constexpr, APART: tl.constexpr, WIDE: tl.constexpr):
+def _products(
+    x: tl.tuple,
+    y: tl.tuple,
+    total: tl.tensor,
+    PAIRED: tl.constexpr,
+    APART: tl.constexpr,
+    WIDE: tl.constexpr,
+) -> tl.tensor:
     """total + x y of what `_load` gave, PAIRED without the product of two remainders, which is
     about as small as float32's rounding. APART adds half of x y: Triton makes plain sums one chain
     of products, and of a chain it gives two warpgroups the same rows instead of half to each."""
@@ -50,13 +57,13 @@ def _products(x, y, total, PAIRED: tl.constexpr, APART: tl.constexpr, WIDE: tl.c
 
 @triton.jit(do_not_specialize=["query_count", "gallery_count", "length"])
 def both_sides(
-    out,
-    queries,
-    gallery,
-    weights,
-    query_count,
-    gallery_count,
-    length,
+    out: tl.tensor,
+    queries: tl.tensor,
+    gallery: tl.tensor,
+    weights: tl.tensor,
+    query_count: tl.tensor,
+    gallery_count: tl.tensor,
+    length: tl.tensor,
     DEPTH: tl.constexpr,
     CHUNK: tl.constexpr,
     PICTURES: tl.constexpr,
@@ -66,7 +73,7 @@ def both_sides(
     APART: tl.constexpr,
     WIDE: tl.constexpr,
     STAGES: tl.constexpr,
-):
+) -> None:
     """out [Q, G]: weighted sums of the best matches of the gallery's and of the query's locations.
 
     queries: [Q, length, DEPTH], or PAIRED [Q, length, 2, DEPTH], and `gallery` alike. weights:
@@ -145,15 +152,15 @@ def both_sides(
     do_not_specialize=["other_count", "picture_count", "other_stride", "picture_stride", "length"]
 )
 def one_side(
-    out,
-    others,
-    pictures,
-    weights,
-    other_count,
-    picture_count,
-    other_stride,
-    picture_stride,
-    length,
+    out: tl.tensor,
+    others: tl.tensor,
+    pictures: tl.tensor,
+    weights: tl.tensor,
+    other_count: tl.tensor,
+    picture_count: tl.tensor,
+    other_stride: tl.tensor,
+    picture_stride: tl.tensor,
+    length: tl.tensor,
     DEPTH: tl.constexpr,
     CHUNK: tl.constexpr,
     PICTURES: tl.constexpr,
@@ -162,7 +169,7 @@ def one_side(
     WIDE: tl.constexpr,
     ADD: tl.constexpr,
     STAGES: tl.constexpr,
-):
+) -> None:
     """out[o * other_stride + p * picture_stride], set or with ADD increased by the weighted sum of
     the best matches of picture p's locations in the other picture o; as `both_sides`, but for maps
     of any length, by blocks of WIDTH locations, and with weights float32 [length]."""
@@ -303,8 +310,8 @@ def weighted_matches(a: Tensor, b: Tensor, weights: Tensor, operands: torch.dtyp
                 **options,
             )
         else:
-            sides = (queries, gallery, *out.stride()), (gallery, queries, *out.T.stride())
-            for (others, pictures, *strides), weight in zip(sides, weights, strict=True):
+            sides = (queries, gallery, out), (gallery, queries, out.T)
+            for (others, pictures, scores), weight in zip(sides, weights, strict=True):
                 grid = (len(others) * triton.cdiv(len(pictures), chosen.pictures),)
                 one_side[grid](
                     out,
@@ -313,12 +320,14 @@ def weighted_matches(a: Tensor, b: Tensor, weights: Tensor, operands: torch.dtyp
                     weight.clone(),
                     len(others),
                     len(pictures),
-                    *strides,
+                    *scores.stride(),
                     length,
                     ADD=pictures is queries,
                     **options,
                 )
-    return out if a_unit is None else out.mul_(a_unit[:, None] * (1 + apart)).mul_(b_unit)
+    if a_unit is None or b_unit is None:
+        return out
+    return out.mul_(a_unit[:, None] * (1 + apart)).mul_(b_unit)
 
 
 def _padded(values: Tensor, depth: int, operands: torch.dtype) -> tuple[Tensor, None]:

@@ -125,7 +125,9 @@ def _responses(
         strict=True,
     ):
         below = gallery.flatten(0, 1)
-        tiles = zip(queries, *(part.split(height) for part in columns), strict=True)
+        tiles: Iterator[tuple[Tensor, ...]] = zip(
+            queries, *(part.split(height) for part in columns), strict=True
+        )
         if upper:
             tiles = itertools.islice(tiles, math.ceil((left + len(gallery)) / height))
         for query, *parts in tiles:
@@ -203,6 +205,7 @@ def pixel_centres(locations: tuple[int, int], image: tuple[int, int]) -> Tensor:
 
 def _affine(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     """float64 [1] each: a norm's factor and summand by its running statistics."""
+    assert norm.running_mean is not None and norm.running_var is not None
     mean, variance, weight, bias = (
         value.double() for value in (norm.running_mean, norm.running_var, norm.weight, norm.bias)
     )

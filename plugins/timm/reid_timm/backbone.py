@@ -79,6 +79,7 @@ def _published(config: FeaturesSettings, context: Context) -> tuple[Mapping[str,
     """timm's weights of the model for this picture size, downloaded and kept by timm, and what to
     call them."""
     source = get_pretrained_cfg(config.model)
+    assert source is not None  # `check_model` has found weights
     name = f"{config.model.partition('.')[0]}.{source.tag}"
     try:
         return whole_model(config, context.image, pretrained=True).state_dict(), name

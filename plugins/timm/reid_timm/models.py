@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import timm
@@ -119,17 +119,21 @@ def stage_shapes(
     more for a large one. WiringError with timm's own words if it cannot be.
     """
     try:
-        stages = range(len(on_meta(lambda: whole_model(config, image)).feature_info))
+        whole = on_meta(lambda: whole_model(config, image))
+        stages = range(len(cast(Sized, whole.feature_info)))
         network = on_meta(lambda: feature_network(config, image, stages)).eval()
         with torch.no_grad():
             maps = as_maps(network, network(torch.empty(2, 3, *image, device="meta")))
     except Exception as error:  # timm raises almost anything for what does not fit
         raise _refusal(config, image, error) from error
-    for found in maps:
+    shapes = {}
+    for stage, found in zip(stages, maps, strict=True):
         if found.ndim != 4:
             raise WiringError(
                 "model",
                 f"is {config.model!r}, which gives {list(found.shape[1:])} for each picture and no "
                 "maps",
             )
-    return {stage_name(i): tuple(found.shape[1:]) for i, found in zip(stages, maps, strict=True)}
+        _, channels, height, width = found.shape
+        shapes[stage_name(stage)] = (channels, height, width)
+    return shapes
