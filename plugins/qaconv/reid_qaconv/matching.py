@@ -118,18 +118,14 @@ def _responses(
     buffer = functools.cache(lambda rows, columns: a.new_empty(rows, columns, length, length))
     queries = a.transpose(1, 2).contiguous().split(height)
     # The gallery's part is the larger one of a tile, so it is the one that stays.
-    for left, gallery, *columns in zip(
-        range(0, len(b), width),
-        b.split(width),
-        *(part.split(width, 1) for part in of_pairs),
-        strict=True,
-    ):
+    blocks = zip(b.split(width), *(part.split(width, 1) for part in of_pairs), strict=True)
+    for number, (gallery, *columns) in enumerate(blocks):
         below = gallery.flatten(0, 1)
         tiles: Iterator[tuple[Tensor, ...]] = zip(
             queries, *(part.split(height) for part in columns), strict=True
         )
         if upper:
-            tiles = itertools.islice(tiles, math.ceil((left + len(gallery)) / height))
+            tiles = itertools.islice(tiles, math.ceil((number * width + len(gallery)) / height))
         for query, *parts in tiles:
             responses = buffer(len(query), len(below) // length)
             torch.bmm(below.expand(len(query), -1, -1), query, out=responses.flatten(1, 2))
