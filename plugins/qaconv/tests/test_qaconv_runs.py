@@ -34,6 +34,7 @@ SMALL = (
     "ward-softmax",
     "best-small",
     "best-small-mobilenet",
+    "best-small-unseen",
     "market-small",
     "market-distilled",
     "market-lifted",
@@ -188,7 +189,7 @@ def test_the_small_run_has_the_recipe_of_the_paper():
     assert small == whole
 
 
-@pytest.mark.parametrize("name", ["best-small", "best-small-mobilenet"])
+@pytest.mark.parametrize("name", ["best-small", "best-small-mobilenet", "best-small-unseen"])
 def test_the_best_small_runs_need_no_times(name):
     """WARD has none, and is scored by every ranking, too."""
     table = table_of(name)
@@ -204,6 +205,17 @@ def test_the_best_small_runs_differ_in_network_and_size_alone():
         assert osnet[key] == mobilenet[key]
     assert osnet["matcher"][0] == mobilenet["matcher"][0]
     assert osnet["loss"][2:] == mobilenet["loss"][2:]
+
+
+def test_the_run_for_unseen_cameras_differs_in_training_and_views_alone():
+    own, unseen = table_of("best-small"), table_of("best-small-unseen")
+    jitter = unseen["data"]["augment"].pop(1)
+    assert jitter["use"] == "core.jitter"
+    assert own["loss"].pop()["use"] == "qaconv.triplet"
+    for key in ("name", "train", "optim"):
+        del own[key], unseen[key]
+    del own["eval"]
+    assert own == unseen
 
 
 def test_the_distilled_run_learns_from_the_best_one():
