@@ -74,8 +74,7 @@ def located_matches(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 def _above(of_pairs: Tensor) -> Tensor:
     """[A, A, 1]: which pairs of [2, A, A, L] are above the diagonal."""
-    pairs = torch.ones(of_pairs.shape[1:3], dtype=torch.bool, device=of_pairs.device)
-    return pairs.triu(1).unsqueeze(2)
+    return of_pairs.new_ones(of_pairs.shape[1:3], dtype=torch.bool).triu(1).unsqueeze(2)
 
 
 def _other_side(of_pairs: Tensor) -> Tensor:
