@@ -11,8 +11,8 @@ from reidcore.contracts.component import Row
 from reidcore.contracts.rows import modality_names
 from reidcore.contracts.settings import refuse_value, setting
 from reidcore.errors import nearest
-from reidcore.protocols.base import POOL, SIDES, Protocol, SamePlace, Task, Trial, numbers
-from reidcore.protocols.cross_camera import EVAL_KEY, OWN_KEY, SAME_CAMERA
+from reidcore.protocols.base import POOL, SIDES, Protocol, Task, Trial, numbers
+from reidcore.protocols.same_camera import SameCameraProtocol
 
 
 def directions(
@@ -65,7 +65,7 @@ def tasks(rows: Sequence[Row], pairs: Sequence[tuple[str, str]]) -> list[Task]:
 
 
 @attrs.frozen
-class CrossModality(Protocol):
+class CrossModality(SameCameraProtocol):
     """Queries of one modality, gallery of the other; by default both directions.
 
     Of the splits query and gallery, or both sides of the pool test where there are no such splits.
@@ -82,8 +82,6 @@ class CrossModality(Protocol):
         if value is not None and value == self.query:
             refuse_value(attribute, f"expected another modality than the query's, got {value!r}")
 
-    same_camera: SamePlace | None = setting(SAME_CAMERA, default=None)
-
     def splits(self, have: Collection[str]) -> tuple[str, ...]:
         return SIDES if set(SIDES) <= set(have) else POOL
 
@@ -93,13 +91,6 @@ class CrossModality(Protocol):
 
     def tasks(self, rows: Sequence[Row]) -> list[Task]:
         return tasks(rows, directions(modality_names(rows), self.query, self.gallery)[0])
-
-    def same_place(self, same_camera: SamePlace) -> SamePlace:
-        return self.same_camera or same_camera
-
-    @property
-    def same_camera_key(self) -> str:
-        return EVAL_KEY if self.same_camera is None else OWN_KEY
 
 
 @attrs.frozen
