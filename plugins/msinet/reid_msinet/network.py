@@ -238,7 +238,8 @@ class MSINet(_Skeleton):
     """MSINet without its neck (Gu et al. 2023). The stages are attributes: `stem`, `cell1`,
     `cell2`, `down1`, `cell3`, `cell4`, `down2`, `cell5`, `cell6`.
 
-    genotype: twelve letters, see `reid_msinet.genotypes`. options: of `Cell`.
+    genotype: twelve letters, see `reid_msinet.genotypes`. invert, hidden: of its interactions.
+    options: of `Cell`.
 
     Weights remember the genotype, because two that differ in operations without weights could be
     taken for each other: loading those of another one raises DataError.
@@ -246,9 +247,10 @@ class MSINet(_Skeleton):
 
     genotype: Tensor
 
-    def __init__(self, genotype: str, invert: bool = True, **options: Any):
+    def __init__(self, genotype: str, invert: bool = True, hidden: int = 1, **options: Any):
         super().__init__(
-            lambda slot, channels: make_operation(genotype[slot], channels, invert), **options
+            lambda slot, channels: make_operation(genotype[slot], channels, invert, hidden),
+            **options,
         )
         self.register_buffer("genotype", genotype_numbers(genotype))
         self.letters = genotype
@@ -285,9 +287,9 @@ class MSISuperNet(_Skeleton):
 
     alpha: Tensor
 
-    def __init__(self, invert: bool = True, width: str = "in", **options: Any):
+    def __init__(self, invert: bool = True, hidden: int = 1, width: str = "in", **options: Any):
         super().__init__(
-            lambda slot, channels: MixedOperation(channels, invert), width=width, **options
+            lambda slot, channels: MixedOperation(channels, invert, hidden), width=width, **options
         )
         self.register_buffer("alpha", 1e-3 * torch.randn(SLOTS, len(OPERATIONS)))
 
@@ -317,6 +319,7 @@ def _options(config: Net | SuperNet, wanted: frozenset[str]) -> dict[str, Any]:
         "channels": config.channels,
         "until": next((stage for stage in reversed(STAGES) if stage in wanted), STAGES[0]),
         "invert": config.attention_invert,
+        "hidden": config.gate_hidden,
         "scale_ratio": config.scale_ratio,
         "fusion": config.fusion,
         "shared_expand": config.shared_expand,

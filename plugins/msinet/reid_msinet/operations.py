@@ -26,11 +26,12 @@ class Exchange(nn.Module):
 
 class ChannelGate(nn.Module):
     """Each map times a factor in (0, 1) for each channel, which follows from all channels' means
-    through two layers that both maps share (eq. 4; the pooling is the authors' code's)."""
+    through two layers that both maps share (eq. 4; the pooling is the authors' code's). Between
+    them are a sixteenth of the channels, but `hidden` at least."""
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, hidden: int = 1):
         super().__init__()
-        inner = max(1, channels // 16)
+        inner = max(hidden, channels // 16)
         self.fc1 = nn.Conv2d(channels, inner, 1)
         self.fc2 = nn.Conv2d(inner, channels, 1)
 
@@ -72,10 +73,10 @@ class CrossAttention(nn.Module):
         return self.gamma * (mask @ own).view_as(x).to(self.gamma.dtype) + x
 
 
-def make_operation(letter: str, channels: int, invert: bool = True) -> nn.Module:
+def make_operation(letter: str, channels: int, invert: bool = True, hidden: int = 1) -> nn.Module:
     """The operation of this letter on maps of so many channels."""
     if letter == "G":
-        return ChannelGate(channels)
+        return ChannelGate(channels, hidden)
     if letter == "A":
         return CrossAttention(invert)
     return {"N": Nothing, "E": Exchange}[letter]()
@@ -84,10 +85,10 @@ def make_operation(letter: str, channels: int, invert: bool = True) -> nn.Module
 class MixedOperation(nn.Module):
     """Sum of all operations, with weights that sum to 1 (eq. 1)."""
 
-    def __init__(self, channels: int, invert: bool = True):
+    def __init__(self, channels: int, invert: bool = True, hidden: int = 1):
         super().__init__()
         self.candidates = nn.ModuleDict(
-            {letter: make_operation(letter, channels, invert) for letter in OPERATIONS}
+            {letter: make_operation(letter, channels, invert, hidden) for letter in OPERATIONS}
         )
 
     def forward(self, short: Tensor, long: Tensor, weights: Tensor) -> Pair:

@@ -49,6 +49,12 @@ class _Network:
         "does, or most",
         default=True,
     )
+    gate_hidden: int = setting(
+        "least number of channels between a gate's two layers, which have a sixteenth of its own "
+        "otherwise: one or two in a narrow network",
+        default=1,
+        at_least=1,
+    )
 
     def outputs(self, given: Given) -> dict[str, Feature]:
         shapes = stage_shapes(self.channels, given.image)

@@ -72,6 +72,11 @@ def test_operations_equal_the_authors():
                 vectors.compare(f"{name}/grad_{key}", parameter.grad, **close)
 
 
+@pytest.mark.parametrize(("channels", "hidden", "expected"), [(16, 1, 1), (16, 4, 4), (96, 4, 6)])
+def test_narrow_gates_have_a_least_width(channels, hidden, expected):
+    assert make_operation("G", channels, hidden=hidden).fc1.out_channels == expected
+
+
 def test_attention_is_what_its_equation_says():
     """Every channel plus gamma times its own map's channels, weighted by a softmax over how little
     it correlates with the other map's; upside down without `invert`. gamma = 0 does nothing."""
