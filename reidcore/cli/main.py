@@ -183,7 +183,20 @@ def _exit_code(command: LoadedCommand, code: object) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors do not quote values of thousands of characters."""
+    """A parser whose errors do not quote values of thousands of characters, and which takes options
+    before a word that may be left out: argparse gives such a word up at the first option."""
+
+    _intermixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = [action for action in self._actions if not action.option_strings]
+        if self._intermixing or all(word.nargs != "?" for word in words):
+            return super().parse_known_args(args, namespace)
+        self._intermixing = True  # until then: it asks this method for each kind
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixing = False
 
     def error(self, message: str) -> NoReturn:
         super().error(readable(message))

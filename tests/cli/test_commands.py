@@ -13,7 +13,7 @@ from distributions import ROOT, python, reid, write_distribution
 from reidcore.api import Command, hookimpl, how_to_install
 from reidcore.cli.commands import COMMANDS, CORE_NAMES, ELSEWHERE, find_command
 from reidcore.cli.main import main
-from reidcore.errors import PluginError, UsageError
+from reidcore.errors import DataError, PluginError, UsageError
 from reidcore.plugins.loading import Plugins
 
 PLUGIN = """
@@ -173,6 +173,21 @@ def test_every_command_tells_its_options(name, capsys):
         main([name, "--help"])
     assert not end.value.code
     assert f"usage: reid {name} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["eval", "nowhere", "--json", "file.toml"], "no run folder at"),
+        (["gallery", "label", "nowhere", "--identity", "Ann", "file.jpg"], "no gallery at"),
+        (["gallery", "forget", "nowhere", "--camera", "1", "file.jpg"], "no gallery at"),
+        (["plugins", "--json", "nothing"], "plugin 'nothing' is not installed"),
+        (["runs", "--json", "nothing"], "plugin 'nothing' is not installed"),
+    ],
+)
+def test_options_may_stand_before_a_word_that_may_be_left_out(words, answer, capsys):
+    assert main(words) in (UsageError.exit_code, DataError.exit_code)
+    assert answer in capsys.readouterr().err
 
 
 def test_a_command_whose_module_is_missing(tmp_path):
