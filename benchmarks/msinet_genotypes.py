@@ -34,6 +34,7 @@ from reidcore.data.manifest import find_data
 from reidcore.evaluation.open_evaluation import Evaluation, open_evaluation
 from reidcore.model.building import make_loader
 from reidcore.model.model import Model
+from reidcore.modules import Images
 from reidcore.runfolder.opening import read_plan
 from reidcore.runfolder.results import read_results
 from reidcore.support.progress import Silent
@@ -77,7 +78,7 @@ def supernet(model: Model) -> MSISuperNet:
     return network
 
 
-def training_batches(folder: Path, model: Model) -> list[Tensor]:
+def training_batches(folder: Path, model: Model) -> list[Images]:
     """Return augmented training pictures of a run, drawn by its seed."""
     plan = read_plan(folder, "train")
     rows = training_rows(plan)
@@ -87,7 +88,7 @@ def training_batches(folder: Path, model: Model) -> list[Tensor]:
     return [batch.images for batch in make_loader(plan, model.device).training(rows, batches, 0, 0)]
 
 
-def choose(model: Model, genotype: str, pictures: list[Tensor]) -> None:
+def choose(model: Model, genotype: str, pictures: list[Images]) -> None:
     """Give every slot of a supernet one operation, and the batch norms its network's statistics."""
     network = supernet(model)
     network.alpha.zero_().scatter_(1, genotype_numbers(genotype).long()[:, None], SURE)
@@ -109,7 +110,7 @@ def inherited(folder: Path, manifest: Path, genotypes: list[str], scratch: Path)
     """mAP in percent of each genotype's network with the weights of a search."""
     evaluation = open_search(folder, manifest, scratch)
     found = []
-    pictures: list[Tensor] = []
+    pictures: list[Images] = []
     for genotype in genotypes:
         model = evaluation.load_model()
         pictures = pictures or training_batches(folder, model)
