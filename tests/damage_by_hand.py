@@ -121,6 +121,7 @@ def references(many: Damager, readers: Damager) -> None:
     for role, says in (("bakbone", "'backbone'?"), ("head.neek", "'head.neck'?"), ("a.b", "there")):
         feature("unknown role", "[optim]", "scale", f'{{ "{role}" = 0.1 }}', role, says=says)
         feature("unknown role", "[train]", "frozen_norm", f'["{role}"]', role, says=says)
+        feature("unknown role", "[train]", "start_share", f'{{ "{role}" = 0.1 }}', role, says=says)
     feature("unknown score", "[train]", "best", '"mAPP"', "mAPP", says="did you mean 'mAP'?")
     feature("unknown score", "[train]", "best", '"rank-0"', "rank-0", says="Scores are mAP")
     feature("bad device", "[train]", "device", '"gpu"', "device", says="expected auto, cpu, cuda")

@@ -48,6 +48,12 @@ def in_role(role: str, path: str) -> bool:
     return role == path or role.startswith(path + ".")
 
 
+def value_of_role(values: Mapping[str, float], role: str, default: float) -> float:
+    """Return the value of the longest role path that holds the role."""
+    paths = [path for path in values if in_role(role, path)]
+    return values[max(paths, key=len)] if paths else default
+
+
 class Model(nn.Module):
     """The network of a run with its matchers and losses.
 

@@ -139,6 +139,15 @@ class Train:
         "Role paths, such as backbone or head.neck, whose batch norms keep their statistics.",
         default=[],
     )
+    start_share: dict[str, float] = setting(
+        "Share of the weights it started from in those that a part ends with, by role path as in "
+        "optim.scale: after the last epoch weights are share * start + (1 - share) * trained. For "
+        "parts that start from a checkpoint, to serve cameras that training has not seen "
+        "(Wortsman et al., CVPR 2022).",
+        default={},
+        at_least=0,
+        at_most=1,
+    )
     best: str = setting(
         "A score, such as mAP or rank-1: also keep the weights of the evaluated epoch where the "
         "first test set's first ranking, at its end, had the largest. Chosen on the test set.",

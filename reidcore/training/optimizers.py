@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from reidcore.errors import UsageError
-from reidcore.model.model import Model, in_role
+from reidcore.model.model import Model, value_of_role
 from reidcore.runfiles.tables import Optim
 
 
@@ -49,7 +49,9 @@ def make_optimizer(optim: Optim, trained: Model | Iterable[nn.Parameter]) -> tor
         for role, module in trained.parts():
             found = [p for p in module.parameters() if p.requires_grad]
             if found:
-                groups.append({"params": found, "lr": optim.lr * _scale(optim.scale, role)})
+                groups.append(
+                    {"params": found, "lr": optim.lr * value_of_role(optim.scale, role, 1.0)}
+                )
     else:
         groups.append({"params": list(trained), "lr": optim.lr})
     if not any(group["params"] for group in groups):
@@ -74,12 +76,6 @@ def make_optimizer(optim: Optim, trained: Model | Iterable[nn.Parameter]) -> tor
     for group in made.param_groups:
         group["base_lr"] = group["lr"]
     return made
-
-
-def _scale(scales: Mapping[str, float], role: str) -> float:
-    """Return the factor of the longest role path that holds the role."""
-    paths = [path for path in scales if in_role(role, path)]
-    return scales[max(paths, key=len)] if paths else 1.0
 
 
 def owned(optimizers: Iterable[torch.optim.Optimizer]) -> list[Tensor]:

@@ -35,6 +35,7 @@ from reidcore.training.observing import Observing
 from reidcore.training.optimizers import make_optimizer, owned, set_rates
 from reidcore.training.sampler_answers import SamplerAnswers
 from reidcore.training.saves import Saves
+from reidcore.training.start_share import share_start
 from reidcore.wiring.plan import Plan
 
 
@@ -154,6 +155,8 @@ class TrainingRun:
         for epoch in range(first, self._epochs):
             self._begin(epoch, first)
             yield epoch
+            if epoch + 1 == self._epochs:
+                share_start(self.model)
             row = self._log.row(epoch + 1, self._rate())
             due = self._ends_with_evaluation(epoch)
             self._saves.add_epoch(row, due)

@@ -174,13 +174,14 @@ def _given(
 
 
 def _check_roles(loader: PartLoader) -> None:
-    """Note the role paths in optim.scale and train.frozen_norm that do not exist."""
+    """Note the role paths in optim.scale and of [train] that do not exist."""
     run = loader.run
     roles = {"backbone", "head", "matcher", "loss"}
     roles |= {p.role for p in run.parts if p.where in ("head", "matcher", "loss")}
     for table, key, named in (
         ("optim", "scale", list(run.optim.scale) if run.optim else []),
         ("train", "frozen_norm", run.train.frozen_norm),
+        ("train", "start_share", list(run.train.start_share)),
     ):
         for role in named:
             if role not in roles:

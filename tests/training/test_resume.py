@@ -295,6 +295,28 @@ def test_frozen_norms_keep_their_statistics(here, untrained):
     assert found["head.neck.norm.running_mean"].any()
 
 
+def test_weights_end_between_start_and_training(here, untrained):
+    """By the share of the longest role path, norms' statistics too; other roles as without."""
+    found = moved(here, untrained)
+    shared = moved(here, untrained, 'train.start_share={ head = 1.0, "head.neck" = 0.25 }')
+    for key, change in found.items():
+        kept = 0.75 if key.startswith("head.neck") and "num_b" not in key else 1.0
+        torch.testing.assert_close(shared[key], kept * change, rtol=1e-4, atol=1e-6)
+    assert found["head.neck.norm.running_mean"].any()
+
+
+def test_weights_are_shared_with_the_start_once(here, env):
+    """A run that is killed in its last evaluation is not moved again when it is resumed."""
+    share = sets("train.start_share={ backbone = 0.5 }")
+    command("run", "tiny.toml", "--out", "shared", *share)
+    last_evaluation = evaluating()
+    cut = ["run", "tiny.toml", "--out", here / "cut", *share]
+    kill_when(env, here, cut, lambda shown: "epoch 6/6" in shown and last_evaluation(shown))
+    assert load_state(here / "cut" / "resume.safetensors")["evaluation_due"]
+    command("run", "tiny.toml", "--out", "cut", *share, "--resume")
+    assert results(here / "cut") == results(here / "shared")
+
+
 def test_gradients_are_clipped(here, untrained):
     """With plain SGD, four steps move the weights by no more than four times the clipped norm."""
     plain = ["optim.kind=sgd", "optim.momentum=0.0", "optim.weight_decay=0.0", "optim.lr=1.0"]

@@ -45,7 +45,7 @@ OTHERS += ("osnet-veri-sam", "osnet-veri-to-vehicleid-sam")
 PAPER = (*SETS, *SCRATCH, *PAIRS, *ARCHITECTURES, *ALIGNED, *LITERAL)
 WARD = ("ward", "ward-sam", "ward-osnet", "ward-osnet-sam")
 MARKET = (*(name.replace("ward", "market-small") for name in WARD), "market-small-osnet-scratch")
-SMALL = ("demo", "search-demo", "search-ward", *WARD, *MARKET)
+SMALL = ("demo", "search-demo", "search-ward", "search-market-small", *WARD, *MARKET)
 
 pytestmark = pytest.mark.usefixtures("no_data")
 table_of = partial(packaged_table, "msinet")

@@ -1,0 +1,27 @@
+"""Weights between those that parts started from and those that training found."""
+
+from __future__ import annotations
+
+import torch
+
+from reidcore.model.building import build_model
+from reidcore.model.model import Model, value_of_role
+
+
+@torch.no_grad()
+def share_start(model: Model) -> None:
+    """Move a trained model's weights and norms' statistics towards those it started from, by the
+    shares of `train.start_share` (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR
+    2022, equation 1)."""
+    settings = model.plan.runfile.train
+    if not any(settings.start_share.values()):
+        return
+    # Built once more, so that nobody has to keep it while the model trains.
+    start = dict(build_model(model.plan, settings.seed, "need").parts())
+    for role, part in model.parts():
+        share = value_of_role(settings.start_share, role, 0.0)
+        first, state = start[role].state_dict(), part.state_dict()
+        for name, value in state.items():
+            if share and value.is_floating_point():
+                value.lerp_(first[name].to(value), share)
+        part.load_state_dict(state)
