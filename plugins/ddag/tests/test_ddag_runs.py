@@ -25,7 +25,7 @@ NODES = {f"sysu-graph-of-{count}": count for count in (1, 2, 4)}
 REGDB = ("regdb", "regdb-paper")
 DEMOS = tuple(f"demo{step}" for step in STEPS)
 NAMES = (*DEMOS, *SYSU, *RESIDUALS, *NODES, *REGDB)
-SMALL = tuple(f"market-small{step}" for step in STEPS)
+SMALL = tuple(f"{name}{step}" for name in ("market-small", "market-small-osnet") for step in STEPS)
 
 pytestmark = pytest.mark.usefixtures("no_data", "session_cache")
 
@@ -71,7 +71,7 @@ def table_of(name: str) -> dict[str, Any]:
     return table
 
 
-@pytest.mark.parametrize("preset", ["sysu", "sysu-paper", "demo"])
+@pytest.mark.parametrize("preset", ["sysu", "sysu-paper", "demo", "market-small-osnet"])
 def test_parts_and_graph_are_switched_on_one_by_one(preset):
     """B, B + P, B + G and B + P + G differ in what they are named after, and in nothing else;
     without parts the only feature is f."""

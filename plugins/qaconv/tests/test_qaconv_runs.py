@@ -198,8 +198,10 @@ def test_the_best_small_runs_need_no_times(name):
 
 
 def test_the_best_small_runs_differ_in_network_and_size_alone():
-    """And in what reads the global branch: the OSNet has one of its own."""
+    """And in what reads the global branch: the OSNet has one of its own, and one that knew persons
+    before, of which it keeps a share."""
     osnet, mobilenet = table_of("best-small"), table_of("best-small-mobilenet")
+    assert osnet["train"].pop("start_share") == {"backbone": 0.1}
     assert osnet["data"].pop("image") != mobilenet["data"].pop("image")
     for key in ("data", "train", "post", "eval"):
         assert osnet[key] == mobilenet[key]
@@ -212,6 +214,7 @@ def test_the_run_for_unseen_cameras_differs_in_training_and_views_alone():
     jitter = unseen["data"]["augment"].pop(1)
     assert jitter["use"] == "core.jitter"
     assert own["loss"].pop()["use"] == "qaconv.triplet"
+    assert own["train"]["start_share"]["backbone"] < unseen["train"]["start_share"]["backbone"]
     for key in ("name", "train", "optim"):
         del own[key], unseen[key]
     del own["eval"]
