@@ -183,14 +183,15 @@ def _exit_code(command: LoadedCommand, code: object) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors do not quote values of thousands of characters, and which takes options
-    before a word that may be left out: argparse gives such a word up at the first option."""
+    """A parser whose errors do not quote values of thousands of characters, and in which options
+    may stand among words of which there may be several or none: argparse ends these at an option.
+    """
 
     _intermixing = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         words = [action for action in self._actions if not action.option_strings]
-        if self._intermixing or all(word.nargs != "?" for word in words):
+        if self._intermixing or not any(word.nargs in ("?", "*", "+") for word in words):
             return super().parse_known_args(args, namespace)
         self._intermixing = True  # until then: it asks this method for each kind
         try:

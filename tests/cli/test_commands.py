@@ -183,9 +183,12 @@ def test_every_command_tells_its_options(name, capsys):
         (["gallery", "forget", "nowhere", "--camera", "1", "file.jpg"], "no gallery at"),
         (["plugins", "--json", "nothing"], "plugin 'nothing' is not installed"),
         (["runs", "--json", "nothing"], "plugin 'nothing' is not installed"),
+        (["compare", "nowhere", "--paired", "elsewhere"], "no run folder at"),
+        (["report", "nowhere", "-o", "page.html", "elsewhere"], "no run folder at"),
+        (["tune", "no.toml", "--trials", "2", "nor.toml", "--set-range", "a=1,2"], "no run file"),
     ],
 )
-def test_options_may_stand_before_a_word_that_may_be_left_out(words, answer, capsys):
+def test_options_may_stand_among_words_that_are_several_or_left_out(words, answer, capsys):
     assert main(words) in (UsageError.exit_code, DataError.exit_code)
     assert answer in capsys.readouterr().err
 
