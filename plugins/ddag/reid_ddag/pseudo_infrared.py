@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from reidcore.api import Row, read_manifest, setting
+from reidcore.api import Facts, Row, read_manifest, setting
 from reidcore.errors import DataError, nearest
 
 MODALITIES = ("visible", "infrared")
@@ -34,8 +34,9 @@ class PseudoInfrared:
     )
     seed: int = setting("another number draws other channels, tones and noise", default=0)
 
-    def facts(self) -> None:
-        """Nothing is known without the manifest."""
+    def facts(self) -> Facts:
+        """Without the manifest modalities and columns are known; 100 identities are assumed."""
+        return Facts(100, modalities=MODALITIES, columns=frozenset({"camera", "modality"}))
 
     def rows(self, root: Path) -> list[Row]:
         """Return the manifest's rows, each with its modality.

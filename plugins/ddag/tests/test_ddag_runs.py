@@ -47,8 +47,9 @@ def test_these_are_the_run_files():
         assert run.summary, f"{run.name} has no summary"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *SMALL])
 def test_each_is_wired(name, capsys):
+    """Also without its pictures."""
     assert main(["check", "--no-dry", f"ddag:{name}"]) == 0
     assert "ok: keys and wiring" in capsys.readouterr().out
 
