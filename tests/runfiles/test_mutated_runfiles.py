@@ -205,7 +205,7 @@ def test_some_files(sources, capsys):
 
 def test_some_sets(sources, capsys):
     codes = mutate_sets(sources, capsys, range(90))
-    assert codes.count(2) > 40 and codes.count(0) > 2
+    assert codes.count(2) > 40 and 0 in codes  # what is drawn changes with each packaged run file
 
 
 @pytest.mark.slow
