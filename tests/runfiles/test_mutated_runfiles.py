@@ -204,8 +204,8 @@ def test_some_files(sources, capsys):
 
 
 def test_some_sets(sources, capsys):
-    codes = mutate_sets(sources, capsys, range(90))
-    assert codes.count(2) > 40 and 0 in codes  # what is drawn changes with each packaged run file
+    codes = mutate_sets(sources, capsys, range(180))  # what is drawn changes with each packaged run
+    assert codes.count(2) > 40 and codes.count(0) > 2, (codes.count(2), codes.count(0))
 
 
 @pytest.mark.slow
