@@ -20,13 +20,14 @@ from reidcore.protocols.base import POOL, Protocol
 from reidcore.runfiles.runfile import Source
 
 UNKNOWN = Facts(
-    identities=100,
+    identities=1000,
     cameras=("1", "2"),
-    modalities=("visible",),
+    modalities=("visible", "infrared"),
     columns=frozenset(OPTIONAL),
-    counts={"train": 1000, "query": 100, "gallery": 1000},
+    counts={"train": 10000, "query": 100, "gallery": 1000},
 )
-"""Assumed of absent data where the reader knows nothing of them, so that all else is checked."""
+"""Assumed of absent data where the reader knows nothing of them, so that all else is checked: large
+and complete, so that nothing is refused for what they may well have."""
 
 
 def load_sources(
@@ -85,7 +86,7 @@ class _Loader:
         if _exists(source, root) or (make and default is not None):
             rows = self._read(f"{reader!r} {root}", lambda: _ask(source, reader, "rows", root))
             return _chosen(source, protocol, rows, str(root))
-        absent = _assumed(source, protocol, _ask(source, reader, "facts") or UNKNOWN)
+        absent = _assumed(source, protocol, _ask(source, reader, "facts"))
         if default is not None:
             note = f"{_place(source)}: will be made at {root} on first use"
             return attrs.evolve(absent, note=note, missing="" if allow_missing else str(root))
@@ -141,11 +142,12 @@ def _splits(source: Source, protocol: Protocol | None, have: Collection[str]) ->
     return source.splits or (("train",) if protocol is None else protocol.splits(have))
 
 
-def _assumed(source: Source, protocol: Protocol | None, facts: Facts) -> Loaded:
-    """Return an absent data set, as its reader's facts describe it."""
-    splits = _splits(source, protocol, facts.counts)
-    loaded = Loaded(source, None, facts, splits=splits, protocol=protocol)
-    return attrs.evolve(loaded, unfit=_unfit(loaded, facts.counts))
+def _assumed(source: Source, protocol: Protocol | None, facts: Facts | None) -> Loaded:
+    """Return an absent data set, as its reader's facts describe it; without any it fits."""
+    known = facts or UNKNOWN
+    splits = _splits(source, protocol, known.counts)
+    loaded = Loaded(source, None, known, splits=splits, protocol=protocol)
+    return attrs.evolve(loaded, unfit=_unfit(loaded, known.counts)) if facts else loaded
 
 
 def _chosen(source: Source, protocol: Protocol | None, rows: tuple[Row, ...], where: str) -> Loaded:

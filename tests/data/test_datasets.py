@@ -17,6 +17,7 @@ from reidcore.builtin.readers.regdb import RegDB
 from reidcore.builtin.readers.sysu_mm01 import SYSUMM01
 from reidcore.builtin.readers.vehicleid import VehicleID
 from reidcore.builtin.readers.veri776 import VeRi776
+from reidcore.cli.main import main
 from reidcore.data.datasets import DataPlan, Loaded
 from reidcore.data.load_data import load_sources
 from reidcore.data.manifest import write_manifest
@@ -78,6 +79,36 @@ def test_absent_identities_are_those_of_the_splits(reader, splits, identities, t
     found = archives.plan(reader, tmp_path / "absent", *splits, allow_missing=True)
     assert found.identities == identities
     assert f"assumed {identities} identities" in found.notes[0]
+
+
+@pytest.mark.parametrize("reader", ["core.zip", "core.coco"])
+@pytest.mark.parametrize(
+    "protocol",
+    [
+        'use = "cross_camera"',
+        'use = "cross_modality"',
+        'use = "cross_modality", query = "thermal"',
+        'use = "vehicleid"',
+        'use = "regdb"',
+        'use = "sysu"',
+        'use = "open_set"',
+    ],
+)
+def test_absent_data_of_which_nothing_is_known_are_not_complained_of(
+    reader: str, protocol: str, tmp_path: Path, capsys
+):
+    """They may have what a protocol or a batch needs, so a check does not say that they lack it."""
+    run = tmp_path / "own.toml"
+    run.write_text((Path(__file__).parents[2] / "reidcore" / "runs" / "demo.toml").read_text())
+    absent = f'read="{reader}", root="{tmp_path}/absent"'
+    words = [
+        f"data.train={{{absent}}}",
+        f'data.test=[{{name="own", {absent}, protocol={{{protocol}}}}}]',
+        'data.batch={use="core.two_modalities", ids=200, per_id=2}',
+    ]
+    assert main(["check", "--no-dry", str(run), *(f"--set={word}" for word in words)]) == 0, (
+        capsys.readouterr().err
+    )
 
 
 def test_a_reader_without_groups_states_one_number():

@@ -100,7 +100,7 @@ def test_an_absent_zip_is_told(tmp_path: Path, monkeypatch, capsys):
              for role in ("train", "test")]  # fmt: skip
     assert main(["check", "--no-dry", str(run), *words]) == 0
     said = " ".join("".join(capsys.readouterr()).split())
-    assert f"data not found at {tmp_path}/none.zip; assumed 100 identities" in said
+    assert f"data not found at {tmp_path}/none.zip; assumed 1000 identities" in said
     assert main(["run", str(run), *words, "--out", str(tmp_path / "run")]) == 4
     assert f"data not found at {tmp_path}/none.zip" in capsys.readouterr().err
     with pytest.raises(DataError, match="is no zip; set root to a file"):
