@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from reidcore.plugins.loading import Plugins
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
     "README.md",
@@ -52,6 +54,19 @@ def test_modules_and_files_of_a_document_exist(document):
         for name in names:
             found = f"{found}.{name}"
             here = getattr(here, name, None) or importlib.import_module(found)
+
+
+@pytest.mark.parametrize("name", ["core", *sorted(path.name for path in ROOT.glob("plugins/*/"))])
+def test_a_readme_names_every_component(name: str):
+    """What the core and our plugins bring, such as `qaconv.local`, stands in a README of theirs."""
+    plugins = Plugins()
+    if name not in plugins.names():
+        return  # a package that is no plugin
+    readme = ROOT / ("README.md" if name == "core" else f"plugins/{name}/README.md")
+    text = readme.read_text(encoding="utf-8")
+    components = plugins.load(name).components
+    named = set(re.findall(rf"\b{name}\.\w+", text))
+    assert sorted(one.name for one in components if one.name not in named) == []
 
 
 def test_the_glossary_has_its_words():
