@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from reidcore.contracts.component import Row
 from reidcore.contracts.rows import OPTIONAL, Facts
 from reidcore.data.ask_reader import ask_reader
 from reidcore.data.datasets import DataPlan, Loaded
-from reidcore.data.manifest import find_data, read_manifest
+from reidcore.data.manifest import find_data, lookup_rule, read_manifest
 from reidcore.errors import DataError, PluginError, nearest
 from reidcore.protocols.all_protocols import PROTOCOLS
 from reidcore.protocols.base import POOL, Protocol
@@ -40,6 +41,7 @@ def load_sources(
     absent; otherwise that is a `DataError` (exit code 4) naming the absolute paths tried.
     """
     loader = _Loader()
+    _require_manifests(source for source, reader in entries if reader is None)
     plan = loader.load_all(entries, make=False, allow_missing=True)
     if not allow_missing:
         require_data(plan)  # before anything is drawn, which takes a while
@@ -49,13 +51,32 @@ def load_sources(
 
 def require_data(plan: DataPlan) -> None:
     """Raise `DataError` (exit code 4) if data are absent that no reader makes."""
-    absent = [
-        f"{_place(one.source)}: data not found at {one.missing}"
-        for one in plan.loaded
-        if one.missing
-    ]
-    if absent:
-        raise DataError("\n".join(absent))
+    _refuse_absent("data", [(one.source, one.missing) for one in plan.loaded if one.missing])
+
+
+def _require_manifests(sources: Iterable[Source]) -> None:
+    """Raise `DataError` (exit code 4) if manifests are absent, with all of them."""
+    tried = [(source, find_data(source.manifest)) for source in sources]
+    _refuse_absent("manifest", [(source, path) for source, path in tried if _is_absent(path)])
+
+
+def _is_absent(path: Path) -> bool:
+    try:
+        return not path.exists()
+    except OSError:
+        return False  # reading it says why
+
+
+def _refuse_absent(what: str, absent: Sequence[tuple[Source, Path | str]]) -> None:
+    """Raise `DataError` with the entries whose data are not at these paths, and where relative ones
+    are looked up."""
+    if not absent:
+        return
+    lines = [f"{_place(source)}: {what} not found at {path}" for source, path in absent]
+    named = [os.path.expanduser(source.manifest or source.root) for source, _ in absent]
+    if not all(os.path.isabs(one) for one in named):
+        lines.append(lookup_rule())
+    raise DataError("\n".join(lines))
 
 
 class _Loader:

@@ -49,6 +49,13 @@ def find_data(text: str, variable: str = "REID_DATA") -> Path:
     return Path(os.path.expanduser(base), os.path.expanduser(text)).absolute()
 
 
+def lookup_rule(variable: str = "REID_DATA") -> str:
+    """Return, as a sentence for messages, where relative paths are looked up (see `find_data`)."""
+    base = os.environ.get(variable)
+    where = f"which is {base}" if base else "or, while it is not set, in the current folder"
+    return f"Relative paths are looked up under {variable}, {where}."
+
+
 def read_manifest(
     path: Path,
     labelled: bool = True,

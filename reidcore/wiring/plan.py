@@ -12,6 +12,7 @@ from reidcore.contracts.component import Component, Feature, Matching
 from reidcore.contracts.given import Given
 from reidcore.contracts.trained_run import Seen, TrainedRun
 from reidcore.data.datasets import DataPlan
+from reidcore.data.manifest import lookup_rule
 from reidcore.errors import DataError
 from reidcore.plugins.registration import LoadedComponent, build_function
 from reidcore.plugins.weights import LoadedWeights
@@ -143,10 +144,7 @@ def require_weights(plan: Plan) -> None:
         if not os.path.isfile(path)
     ]
     if absent:
-        raise DataError(
-            "\n".join(absent)
-            + "\nRelative paths are looked up under REID_WEIGHTS, else under the current folder."
-        )
+        raise DataError("\n".join([*absent, lookup_rule("REID_WEIGHTS")]))
 
 
 def require_teachers(plan: Plan) -> None:

@@ -359,6 +359,37 @@ def test_run_without_data_stops_before_anything_else(toy_folder, capsys):
     assert not (toy_folder / "runs").exists() and not (toy_folder / "cache").exists()
 
 
+def test_all_that_is_absent_is_told_with_where_it_is_looked_up(
+    toy_folder, tmp_path, capsys, monkeypatch
+):
+    """One message names every absent manifest, or folder, or file of weights, and says under which
+    folder relative paths begin; of absolute paths alone it does not."""
+    monkeypatch.chdir(tmp_path)
+    rule = "Relative paths are looked up under"
+    for run, variable, absent in (
+        ("qaconv:best-small", "REID_DATA", ["market.csv", "market.csv", "ward.csv"]),
+        ("qaconv:market", "REID_DATA", ["Market-1501-v15.09.15"] * 2),
+        ("ward-osnet --set=data.train={read='core.demo'} --set=data.test={read='core.demo'}",
+         "REID_WEIGHTS", ["osnet_x0_25_msmt17.pth"]),
+    ):  # fmt: skip
+        monkeypatch.delenv(variable, raising=False)
+        assert main(["run", *run.split()]) == 4
+        *lines, last = capsys.readouterr().err.splitlines()
+        assert [line.split(" not found at ")[1] for line in lines] == [
+            str(tmp_path / name) for name in absent
+        ]
+        assert last == f"{rule} {variable}, or, while it is not set, in the current folder."
+        monkeypatch.setenv(variable, str(tmp_path / "own"))
+        assert main(["run", *run.split()]) == 4
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last == f"{rule} {variable}, which is {tmp_path}/own."
+    here = tmp_path / "here.csv"
+    words = [f"--set=data.train.manifest={here}", "--set=data.test=[]", "--set=repeat={}"]
+    assert main(["run", "qaconv:market-small", *words]) == 4
+    said = capsys.readouterr().err
+    assert said == f"error: [data] train 'here': manifest not found at {here}\n"
+
+
 def test_data_and_weights_are_looked_up_in_their_folders(toy_folder, capsys, tmp_path, monkeypatch):
     """REID_DATA and REID_WEIGHTS are where relative paths begin."""
     monkeypatch.setenv("REID_DATA", str(tmp_path))
