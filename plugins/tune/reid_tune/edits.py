@@ -60,7 +60,7 @@ def _numbered(table: Mapping[str, Any], key: str) -> str:
 def trial_text(
     table: Mapping[str, Any], settings: Mapping[str, str], held_out: Sequence[Part], every: int
 ) -> str:
-    """Return the run file of a trial.
+    """Return the run file of a trial, with the ranking that decides alone.
 
     table: of the run file that is tuned. settings: the trial's own, values as TOML by dotted key.
     held_out: what takes the place of all data. every: epochs between two evaluations.
@@ -75,9 +75,19 @@ def trial_text(
         {**_entry(part.name, part.test), "protocol": part.protocol} for part in held_out
     ]
     made.pop("repeat", None)
+    if made.get("ranking"):
+        _keep_first_ranking(made)
     made.setdefault("eval", {})["every"] = every
     made["train"].pop("best", None)
     return tomlkit.dumps(made)
+
+
+def _keep_first_ranking(table: dict[str, Any]) -> None:
+    """Leave out the other rankings, and the postprocessors that they alone name."""
+    (first, *_) = table["ranking"]
+    table["ranking"] = [first]
+    posts = table.get("post", [])
+    table["post"] = [post for post in posts if post["name"] in first.get("post", [])]
 
 
 def _entry(name: str, manifest: Path) -> dict[str, str]:

@@ -202,6 +202,26 @@ def test_several_data_sets_and_modalities(tmp_path):
     assert table["optim"]["lr"] == 0.5 and table["eval"]["every"] == 2
 
 
+def test_a_trial_computes_the_deciding_ranking_alone(tmp_path):
+    """Other rankings, and postprocessors that they alone name, are not in a trial's run file, which
+    is sound without them and scores the first as before."""
+    file = tmp_path / "run.toml"
+    posts = '[[post]]\nname = "{0}"\nuse = "core.rerank"\nk1 = {1}\n'
+    ranking = '[[ranking]]\nname = "{0}"\nmatcher = "look"\npost = ["{1}"]\n'
+    tables = [posts.format("wide", 6), posts.format("narrow", 3)]
+    tables += [ranking.format("first", "narrow"), ranking.format("second", "wide")]
+    file.write_text(TINY + "".join(tables))
+    both = plan_run(file, ["data.test=[]"])
+    found = hold_out(plan(tmp_path, rows(8)), 0.5, 0, tmp_path)
+    found.write()
+    (tmp_path / "trial.toml").write_text(
+        trial_text(both.runfile.table, {"post.narrow.k1": "2"}, found.parts, 1)
+    )
+    made = plan_run(tmp_path / "trial.toml").runfile
+    assert [(one.name, one.post) for one in made.rankings] == [("first", ["narrow"])]
+    assert [post["k1"] for post in made.table["post"]] == [2]
+
+
 @pytest.mark.parametrize(
     ("data", "fraction", "message"),
     [
