@@ -19,6 +19,7 @@ alone, with p by 10,000 permutations, two-sided.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import tempfile
@@ -29,8 +30,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reid_msinet.network import MSISuperNet, genotype_numbers
+from reid_msinet.network import MSINet, MSISuperNet, genotype_numbers
 from reidcore.data.manifest import find_data
+from reidcore.errors import ReidError, UsageError
 from reidcore.evaluation.open_evaluation import Evaluation, open_evaluation
 from reidcore.model.building import make_loader
 from reidcore.model.model import Model
@@ -49,14 +51,16 @@ def trained_alone(folders: list[Path], test: str) -> dict[str, list[float]]:
     """{genotype: mAP of each of its runs, in percent}."""
     found: dict[str, list[float]] = {}
     for folder in folders:
-        network: Any = open_evaluation(folder).load_model().backbone.network
+        network: Any = getattr(open_evaluation(folder).load_model().backbone, "network", None)
+        if not isinstance(network, MSINet):
+            raise UsageError(f"{folder} is no run of msinet.net")
         scores = [
             score["mAP"].mean
             for (name, _, stage), score in read_results(folder).scores.items()
             if name == test and stage == "plain"
         ]
         if len(scores) != 1:
-            raise SystemExit(f"{folder} has {len(scores)} plain scores of {test!r}, not one")
+            raise UsageError(f"{folder} has {len(scores)} plain scores of {test!r}, not one")
         found.setdefault(network.letters, []).append(100 * scores[0])
     return found
 
@@ -73,8 +77,9 @@ def open_search(folder: Path, manifest: Path, scratch: Path) -> Evaluation:
 
 
 def supernet(model: Model) -> MSISuperNet:
-    network: Any = model.backbone.network
-    assert isinstance(network, MSISuperNet)
+    network: Any = getattr(model.backbone, "network", None)
+    if not isinstance(network, MSISuperNet):
+        raise UsageError("a folder of --search is no run of msinet.supernet")
     return network
 
 
@@ -134,7 +139,10 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def spearman(first: list[float], second: list[float]) -> tuple[float, float]:
-    """The rank correlation and its two-sided p by permutations."""
+    """The rank correlation and its two-sided p by permutations; of values that are all equal there
+    is none, (nan, 1)."""
+    if min(len(set(first)), len(set(second))) < 2:
+        return math.nan, 1.0
     one, other = (ranks(np.array(values)) for values in (first, second))
     draw = np.random.default_rng(0)
     shuffled = np.stack([other, *(draw.permutation(other) for _ in range(10_000))])
@@ -167,7 +175,7 @@ def main() -> int:
             if options.inherited:
                 mine = inherited(folder, manifest, genotypes, Path(scratch))
                 columns[f"{folder.name}: mAP"] = mine
-    print(f"| genotype | trained alone | {' | '.join(columns)} |")
+    print(f"| {' | '.join(['genotype', 'trained alone', *columns])} |")
     print(f"| {' | '.join(['---'] * (2 + len(columns)))} |")
     for place, genotype in enumerate(genotypes):
         own = ", ".join(f"{value:.1f}" for value in alone[genotype])
@@ -180,4 +188,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except ReidError as error:
+        sys.exit(f"error: {error}")

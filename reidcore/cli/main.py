@@ -190,14 +190,30 @@ class _Parser(argparse.ArgumentParser):
     _intermixing = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        words = [action for action in self._actions if not action.option_strings]
-        if self._intermixing or not any(word.nargs in ("?", "*", "+") for word in words):
+        if self._intermixing or not self._may_intermix():
             return super().parse_known_args(args, namespace)
         self._intermixing = True  # until then: it asks this method for each kind
         try:
             return self.parse_known_intermixed_args(args, namespace)
         finally:
             self._intermixing = False
+
+    def _may_intermix(self) -> bool:
+        """Return True if there are such words, and none of a kind for which argparse refuses it."""
+        words = [action for action in self._actions if not action.option_strings]
+        grouped = [one for group in self._mutually_exclusive_groups for one in group._group_actions]
+        return (
+            any(word.nargs in ("?", "*", "+") for word in words)
+            and not any(word.nargs in (argparse.PARSER, argparse.REMAINDER) for word in words)
+            and not any(word in grouped for word in words)
+        )
+
+    def _get_nargs_pattern(self, action: argparse.Action) -> str:
+        # While argparse looks for options, words have no values. Its own pattern takes `--` along
+        # all the same, so that words behind it that begin with a dash would become options.
+        if action.nargs == argparse.SUPPRESS and not action.option_strings:
+            return "()"
+        return super()._get_nargs_pattern(action)
 
     def error(self, message: str) -> NoReturn:
         super().error(readable(message))

@@ -16,7 +16,7 @@ from reidcore.plugins.registration import LoadedComponent
 from reidcore.plugins.settings_schema import Schema, table, table_schema
 from reidcore.protocols.all_protocols import PROTOCOLS
 from reidcore.runfiles.keys import COMPONENT_TABLES, FORMAT, LARGEST, LISTS, SOURCE_KEYS
-from reidcore.runfiles.tables import CORE_TABLES, RankingTable
+from reidcore.runfiles.tables import BY_ROLE, CORE_TABLES, RankingTable
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
 TEXT: Schema = {"type": "string"}
@@ -99,8 +99,10 @@ def _tables(plugins: Plugins) -> dict[str, Schema]:
     data["augment"]["items"] = _choice(plugins, "augmentation")
     data["batch"] = {**data["batch"], **_choice(plugins, "sampler")}
     core["eval"]["properties"]["protocol"].update(_protocol())
-    # `head.neck = 0.1` without quotes is a table in a table.
-    core["optim"]["properties"]["scale"]["additionalProperties"] = {"type": ["number", "object"]}
+    for key, by_role in BY_ROLE.items():
+        # `head.neck = 0.1` without quotes is a table in a table.
+        number = core[key]["properties"][by_role]["additionalProperties"]
+        number["type"] = [number["type"], "object"]
     parts: dict[str, Schema] = {}
     for where, kind in COMPONENT_TABLES.items():
         choice = _choice(plugins, kind)

@@ -15,7 +15,7 @@ from reidcore.runfiles.overrides import flatten
 from reidcore.runfiles.part_tables import NAME_FORM, not_a_list, taken
 from reidcore.runfiles.problems import Problems
 from reidcore.runfiles.strict import structure
-from reidcore.runfiles.tables import CORE_TABLES, Data, Eval, Optim, RankingTable, Train
+from reidcore.runfiles.tables import BY_ROLE, CORE_TABLES, Data, Eval, Optim, RankingTable, Train
 from reidcore.runfiles.value_words import shown
 
 
@@ -51,9 +51,9 @@ def _read(table: Mapping[str, Any], problems: Problems, key: str) -> Any:
         return None
     if not isinstance(value, dict):
         problems.unusable.add(key)
-    elif key == "optim" and isinstance(value.get("scale"), dict):
+    elif isinstance(value.get(of_roles := BY_ROLE.get(key, "")), dict):
         # `head.neck = 0.1` without quotes is a table in a table to TOML.
-        value["scale"] = flatten(value["scale"])
+        value[of_roles] = flatten(value[of_roles])
     found, faults = structure(CORE_TABLES[key], value)
     problems.add_faults((key,), f"[{key}]", faults)
     return found

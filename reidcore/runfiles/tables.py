@@ -325,3 +325,5 @@ class RankingTable:
 
 
 CORE_TABLES: dict[str, type] = {"data": Data, "train": Train, "optim": Optim, "eval": Eval}
+BY_ROLE = {"optim": "scale", "train": "start_share"}
+"""The setting of each table that holds numbers by role path."""

@@ -24,6 +24,7 @@ from reidcore.runfolder.score_files import read_scores
 from reidcore.support.files import remove_file, write_atomically, write_json
 from reidcore.support.progress import Reporter
 from reidcore.training.dry_run import dry_run
+from reidcore.training.needed_weights import have_weights
 from reidcore.training.observing import Observing, observers_of
 from reidcore.training.options import TrainingOptions
 from reidcore.training.saves import is_trained
@@ -67,6 +68,8 @@ def run_training(
     require_scorable(plan)
     require_teachers(plan)
     saved = (folder / RESUME).exists()
+    if not saved:
+        have_weights(plan)
     processes.wait()  # before the first one changes what the others look at
     model = build_model(plan, settings.seed, "none" if saved else "need").to(device)
     model.freeze_norms(settings.frozen_norm)

@@ -6,6 +6,14 @@ import torch
 
 from reidcore.model.building import build_model
 from reidcore.model.model import Model, value_of_role
+from reidcore.training.needed_weights import have_weights
+from reidcore.wiring.plan import Plan
+
+
+def require_start(plan: Plan) -> None:
+    """Raise DataError if weights that `share_start` will ask for are absent."""
+    if any(plan.runfile.train.start_share.values()):
+        have_weights(plan)
 
 
 @torch.no_grad()
@@ -23,5 +31,6 @@ def share_start(model: Model) -> None:
         first, state = start[role].state_dict(), part.state_dict()
         for name, value in state.items():
             if share and value.is_floating_point():
-                value.lerp_(first[name].to(value), share)
+                # Not in place, as a part may have one tensor under several names.
+                state[name] = value.lerp(first[name].to(value), share)
         part.load_state_dict(state)

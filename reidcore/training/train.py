@@ -22,10 +22,11 @@ from reidcore.runfolder.folder import prepared
 from reidcore.support.progress import Reporter, Silent
 from reidcore.support.too_much import is_too_much, largest
 from reidcore.support.wording import in_words, shortened
+from reidcore.training.needed_weights import have_weights
 from reidcore.training.options import TrainingOptions
 from reidcore.training.teachers import find_run
 from reidcore.wiring.make_plan import make_plan
-from reidcore.wiring.plan import Plan, require_teachers, require_weights
+from reidcore.wiring.plan import Plan, require_teachers
 
 if TYPE_CHECKING:
     from reidcore.distributed.processes import Processes
@@ -95,19 +96,9 @@ def plan_training(run: RunFile, plugins: Plugins, resume: bool) -> Plan:
     plan = make_plan(run, plugins, allow_missing=True, find_run=find_run)
     require_data(plan.data)
     if not resume:
-        _fetch_weights(plan)
-        require_weights(plan)
+        have_weights(plan)
         require_teachers(plan)
     return plan
-
-
-def _fetch_weights(plan: Plan) -> None:
-    """Fetch the weights that plugins name and that are not there yet."""
-    for path, one in plan.published.items():
-        if not os.path.isfile(path):
-            from reidcore.networks.fetching import fetch_weights
-
-            fetch_weights(one.name, one.weights.url, one.weights.sha256, Path(path))
 
 
 def train_plan(

@@ -35,7 +35,7 @@ from reidcore.training.observing import Observing
 from reidcore.training.optimizers import make_optimizer, owned, set_rates
 from reidcore.training.sampler_answers import SamplerAnswers
 from reidcore.training.saves import Saves
-from reidcore.training.start_share import share_start
+from reidcore.training.start_share import require_start, share_start
 from reidcore.wiring.plan import Plan
 
 
@@ -170,6 +170,8 @@ class TrainingRun:
         if not self._saves.restore(state):
             return 0
         finished = len(self._saves.history)
+        if finished < self._epochs:
+            require_start(self.plan)
         self._reporter.say(f"resumed after epoch {finished} of {self._epochs}")
         if self._saves.evaluation_due:
             self._score_epoch()

@@ -193,6 +193,49 @@ def test_options_may_stand_among_words_that_are_several_or_left_out(words, answe
     assert answer in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("before", [[], ["--fail", "code"]])
+def test_words_behind_two_dashes_are_no_options(site, before):
+    """Whatever stands before them, and however they begin."""
+    done = reid(site, "count", *before, "--", "--fail", "told")
+    assert (done.returncode, done.stdout) == (7 if before else 0, "2 words\n")
+
+
+@pytest.mark.parametrize(
+    ("added", "words", "shown"),
+    [
+        (
+            """
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--all", action="store_true")
+    one.add_argument("words", nargs="?")""",
+            ["seven"],
+            "seven\n",
+        ),
+        (
+            """
+    parser.add_argument("folder", nargs="?")
+    parser.add_argument("words", nargs="...")""",
+            ["here", "a", "--b"],
+            "['a', '--b']\n",
+        ),
+        (
+            """
+    parser.add_argument("words", nargs="?")
+    parser.add_subparsers().add_parser("go")""",
+            ["here", "go"],
+            "here\n",
+        ),
+    ],
+)
+def test_plugins_add_whatever_argparse_takes(tmp_path, added, words, shown):
+    """Also what it refuses to parse with options among words."""
+    count = f"def add(parser):{added}\n    return lambda options: print(options.words) or 0\n"
+    text = PLUGIN.replace("NAME", "count")
+    write_distribution(tmp_path, "words", text, files={"count.py": count})
+    done = reid(tmp_path, "count", *words)
+    assert (done.returncode, done.stdout, done.stderr) == (0, shown, "")
+
+
 def test_a_command_whose_module_is_missing(tmp_path):
     """It is an error of that command alone, with the plugin and the reference."""
     write_distribution(tmp_path, "words", PLUGIN.replace("NAME", "count"))

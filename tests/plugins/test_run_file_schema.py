@@ -69,6 +69,15 @@ def test_files_with_many_keys_fit(schema, file):
     assert [error.message for error in schema.iter_errors(found)] == []
 
 
+def test_numbers_by_role_path_may_stand_in_tables(schema, plugins, demo):
+    """`head.neck = 0.5` without quotes, which is one table in another."""
+    for table, key in (("optim", "scale"), ("train", "start_share")):
+        edited = copy.deepcopy(demo)
+        edited[table][key] = {"backbone": 0.5, "head": {"neck": 0.5}}
+        assert [error.message for error in schema.iter_errors(edited)] == []
+        make_plan(parse_runfile(as_toml(edited), Path("x.toml")), plugins, allow_missing=True)
+
+
 EDITS: dict[str, Callable[[Table], object]] = {
     "unknown table": lambda t: t.update(trian={}),
     "later format": lambda t: t.update(format=2),

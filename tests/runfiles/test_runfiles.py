@@ -242,6 +242,8 @@ def test_set_changes_what_it_names(toy_folder):
         "eval.views=['plain']",
         "optim.scale.backbone=0.5",
         "optim.scale.head.neck=0.25",
+        "train.start_share.backbone=0.5",
+        "train.start_share.head.neck=0.25",
         "optim.cosine.to=0.5",
         "data.test.1.name=third",
         "ranking.fast.post=['order']",
@@ -260,6 +262,7 @@ def test_set_changes_what_it_names(toy_folder):
     assert table["data"]["image"] == [96, 32] and table["data"]["normalize"] == "none"
     assert table["matcher"][0]["features"] == ["neck.bn"] and table["eval"]["views"] == ["plain"]
     assert table["optim"]["scale"] == {"backbone": 0.5, "head.neck": 0.25, "loss": 0.5}
+    assert table["train"]["start_share"] == {"backbone": 0.5, "head.neck": 0.25}
     assert table["optim"]["cosine"] == {"to": 0.5} and table["data"]["test"][1]["name"] == "third"
     assert table["ranking"][0]["post"] == ["order"] and table["ranking"][1]["post"] == ["walk"]
     assert table["post"][1]["lag"] == 5 and table["head"][1]["count"] == 6

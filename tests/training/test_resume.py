@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import random
@@ -21,6 +22,7 @@ from reidcore.runfiles.parse import parse_runfile
 from reidcore.runfiles.tables import Cosine, Optim, Steps, Warmup
 from reidcore.runfolder import folder as runfolder
 from reidcore.training.optimizers import rate_factor
+from reidcore.training.start_share import share_start
 from reidcore.wiring.make_plan import make_plan
 
 
@@ -315,6 +317,42 @@ def test_weights_are_shared_with_the_start_once(here, env):
     assert load_state(here / "cut" / "resume.safetensors")["evaluation_due"]
     command("run", "tiny.toml", "--out", "cut", *share, "--resume")
     assert results(here / "cut") == results(here / "shared")
+
+
+def test_a_start_that_has_gone_is_told_before_training_goes_on(here, env, untrained, capsys):
+    """Not after the last epoch, which would be lost; a trained run needs it no more."""
+    start, gone = here / "start.safetensors", here / "gone.safetensors"
+    shutil.copy(untrained / "weights.safetensors", start)
+    share = sets(f"backbone.weights={start}", "train.start_share.backbone=0.5")
+    command("run", "tiny.toml", "--out", "shared", *share)
+    cut = ["run", "tiny.toml", "--out", here / "cut", *share]
+    kill_when(env, here, cut, ended(1))
+    start.rename(gone)
+    capsys.readouterr()
+    command(*cut, "--resume", code=4)
+    shown = capsys.readouterr()
+    assert f"weights not found at {start}" in shown.err and "resumed" not in shown.out
+    gone.rename(start)
+    last_evaluation = evaluating()
+    resumed = [*cut, "--resume"]
+    kill_when(env, here, resumed, lambda shown: "epoch 6/6" in shown and last_evaluation(shown))
+    start.rename(gone)
+    command(*resumed)
+    assert results(here / "cut") == results(here / "shared")
+
+
+def test_a_tensor_of_two_names_is_shared_with_the_start_once(monkeypatch):
+    """A part may use one module twice, as long as it is its own."""
+    text = TINY.replace("epochs = 6", "epochs = 6\nstart_share = { head = 0.25 }")
+    plan = make_plan(parse_runfile(text, Path("x.toml")), Plugins([]), allow_missing=True)
+    start = build_model(plan, 0)
+    start.heads["neck"].again = start.heads["neck"].norm
+    model = copy.deepcopy(start)
+    model.heads["neck"].norm.weight.data += 1
+    monkeypatch.setattr("reidcore.training.start_share.build_model", lambda *_: start)
+    share_start(model)
+    moved = model.heads["neck"].norm.weight - start.heads["neck"].norm.weight
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.75))
 
 
 def test_gradients_are_clipped(here, untrained):

@@ -17,7 +17,9 @@ from reidcore.model.building import build_model
 from reidcore.plugins.listing import plugin_listing
 from reidcore.plugins.loading import Plugins
 from reidcore.runfiles.parse import parse_runfile
-from reidcore.training.train import plan_training
+from reidcore.support.progress import Silent
+from reidcore.training.options import TrainingOptions
+from reidcore.training.train import plan_training, train_plan
 from reidcore.wiring.make_plan import make_plan
 
 TEXT = TINY.replace("depth = 18", 'depth = 18\nweights = "zoo:small"')
@@ -72,6 +74,17 @@ def test_a_run_starts_from_them(published, tmp_path):
         assert torch.equal(value, model.backbone.state_dict()[key]), key
     file.unlink()
     plan_training(run, plugins, resume=False)
+
+
+def test_a_new_run_fetches_them_also_where_it_might_resume(published, tmp_path):
+    """`--resume` of a folder that is not there starts a run."""
+    plugins = plugins_with(published[1])
+    run = parse_runfile(TEXT, Path("x.toml"), ["train.epochs=0"])
+    plan = plan_training(run, plugins, resume=True)
+    options = TrainingOptions(tmp_path / "run", ["train.epochs=0"], resume=True)
+    train_plan(plan, plugins, options, Silent)
+    ((_, path),) = plan.weights
+    assert Path(path).read_bytes() == published[0].read_bytes()
 
 
 def test_what_cannot_be_had_is_told(published):

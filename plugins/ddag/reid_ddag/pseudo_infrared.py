@@ -35,8 +35,9 @@ class PseudoInfrared:
     seed: int = setting("another number draws other channels, tones and noise", default=0)
 
     def facts(self) -> Facts:
-        """Without the manifest modalities and columns are known; 100 identities are assumed."""
-        return Facts(100, modalities=MODALITIES, columns=frozenset({"camera", "modality"}))
+        """Without the manifest modalities and columns are known; many identities are assumed, so
+        that no batch is refused which the manifest may well fill."""
+        return Facts(1000, modalities=MODALITIES, columns=frozenset({"camera", "modality"}))
 
     def rows(self, root: Path) -> list[Row]:
         """Return the manifest's rows, each with its modality.
@@ -53,7 +54,7 @@ class PseudoInfrared:
             if camera not in known:
                 raise DataError(
                     f"{root} has no pictures of camera {camera!r}{nearest(camera, known)}; its "
-                    f"cameras are {', '.join(known)}"
+                    f"cameras are {', '.join(filter(None, known)) or 'unknown'}"
                 )
         if any(row.modality for row in rows):
             raise DataError(

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from reid_ddag.pseudo_infrared import PseudoInfrared
+from reidcore.cli.main import main
 from reidcore.errors import DataError
 
 CAMERAS = ("1", "3", "6")
@@ -97,9 +98,24 @@ def test_noise_and_blur_are_always_the_same(manifest):
 
 
 def test_what_cannot_be_shown_is_told(manifest):
+    nameless = manifest.with_name("nameless.csv")
+    lines = [line.split(",") for line in manifest.read_text().splitlines()]
+    nameless.write_text("".join(f"{path},{pid},{split}\n" for path, pid, _, split in lines))
+    with pytest.raises(DataError, match="no pictures of camera '3'; its cameras are unknown"):
+        PseudoInfrared().rows(nameless)
     with pytest.raises(DataError, match=r"no pictures of camera '33'.*its cameras are 1, 3, 6"):
         PseudoInfrared(cameras=["33"]).rows(manifest)
     text = manifest.read_text().replace("split\n", "split,modality\n")
     manifest.write_text(text.replace("train\n", "train,x\n"))
     with pytest.raises(DataError, match="has a column modality"):
         PseudoInfrared().rows(manifest)
+
+
+def test_an_absent_manifest_may_be_large(tmp_path, capsys):
+    """A batch that Market-1501's training pictures fill is not refused for want of them."""
+    absent = f"root={tmp_path / 'absent.csv'}"
+    words = [f"data.train.{absent}", f"data.test.0.{absent}", "data.batch.ids=200"]
+    sets = [f"--set={word}" for word in words]
+    assert main(["check", "--no-dry", "ddag:market-small-osnet", *sets]) == 0, (
+        capsys.readouterr().err
+    )

@@ -169,7 +169,8 @@ def _of_type(one: Candidate, wanted: Range, current: Any) -> Range:
 def _unknown(wanted: Range, one: Candidate, error: UsageError) -> str:
     """The message for a key that no file has."""
     near = nearest(wanted.key, one.settings)
-    if near:
+    # What lies inside a setting, such as a role in train.start_share, the error tells better.
+    if near and not any(wanted.key.startswith(f"{key}.") for key in one.settings):
         return f"--set-range {wanted.key}: {one.file} has no such setting{near}"
     return str(error)
 

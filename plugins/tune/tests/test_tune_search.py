@@ -333,6 +333,8 @@ def test_a_study_of_other_settings_is_refused(work, stand_in, capsys):
 
 ERRORS = {
     "no such setting, did you mean 'optim.lr'": ["--set-range", "optim.lrr=1..2"],
+    "expected a number at most 1, got 2.0": ["--set-range", "train.start_share.backbone=0..2"],
+    "names the role 'head.nek', did you": ["--set-range", "train.start_share.head.nek=0..1"],
     "did you mean 'loss.triplet.weight'": ["--set-range", "loss.tripet.weight=1..2"],
     "--set-range optim.lr=-1..2: [optim]: expected a number above 0": [
         "--set-range",
