@@ -49,11 +49,12 @@ def _read(table: Mapping[str, Any], problems: Problems, key: str) -> Any:
         problems.add((key,), "", text)
         problems.unusable.add(key)
         return None
+    by_role = BY_ROLE.get(key, "")
     if not isinstance(value, dict):
         problems.unusable.add(key)
-    elif isinstance(value.get(of_roles := BY_ROLE.get(key, "")), dict):
+    elif isinstance(value.get(by_role), dict):
         # `head.neck = 0.1` without quotes is a table in a table to TOML.
-        value[of_roles] = flatten(value[of_roles])
+        value[by_role] = flatten(value[by_role])
     found, faults = structure(CORE_TABLES[key], value)
     problems.add_faults((key,), f"[{key}]", faults)
     return found
