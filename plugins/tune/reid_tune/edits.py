@@ -84,7 +84,7 @@ def trial_text(
 
 def _keep_first_ranking(table: dict[str, Any]) -> None:
     """Leave out the other rankings, and the postprocessors that they alone name."""
-    (first, *_) = table["ranking"]
+    first = table["ranking"][0]
     table["ranking"] = [first]
     posts = table.get("post", [])
     table["post"] = [post for post in posts if post["name"] in first.get("post", [])]
