@@ -59,6 +59,12 @@ def make_record(
     }
 
 
+def start_weights(plan: Plan) -> dict[str, str]:
+    """Return {part and file name: SHA-256} of the files of weights that training starts from, which
+    must be there."""
+    return {f"{part}: {Path(path).name}": _digest(Path(path)) for part, path in plan.weights}
+
+
 def _digest(weights: Path) -> str:
     with open(weights, "rb") as file:
         return file_digest(file, "sha256").hexdigest()

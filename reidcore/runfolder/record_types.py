@@ -101,6 +101,7 @@ _TYPES: Mapping[str, Callable[[Found], object]] = {
     "processes": _count,
     "data": _texts_by_name,
     "teachers": _texts_by_name,
+    "weights": _texts_by_name,
     "training": Found.table,
     "training.identities": _count,
     "training.cameras": _count,

@@ -18,8 +18,8 @@ from reidcore.model.state_files import load_sections
 from reidcore.plugins.loading import Plugins
 from reidcore.runfolder.drawn_galleries import drawn_as_text
 from reidcore.runfolder.folder import DRAWS, OBSERVED, RESUME, RUN_FILE, SCORES, WEIGHTS
-from reidcore.runfolder.make_record import make_record
-from reidcore.runfolder.record import RECORD, check_resumable, is_finished
+from reidcore.runfolder.make_record import make_record, start_weights
+from reidcore.runfolder.record import RECORD, check_resumable, is_finished, read_record
 from reidcore.runfolder.score_files import read_scores
 from reidcore.support.files import remove_file, write_atomically, write_json
 from reidcore.support.progress import Reporter
@@ -76,6 +76,9 @@ def run_training(
     loader = make_loader(plan, device, processes)
     _say_notes(model, reporter, options.check and processes.first and not saved)
     if processes.first and (not started or another):
+        record["weights"] = (
+            read_record(folder).get("weights", {}) if started else start_weights(plan)
+        )
         _write_start(plan, folder, record)
     reporter.say(_headline(model, record))
     if settings.amp and device.type != "cuda":

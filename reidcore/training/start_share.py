@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from reidcore.errors import UsageError
 from reidcore.model.building import build_model
 from reidcore.model.model import Model, value_of_role
+from reidcore.runfolder.make_record import start_weights
+from reidcore.runfolder.record import read_record
 from reidcore.training.needed_weights import have_weights
 from reidcore.wiring.plan import Plan
 
 
-def require_start(plan: Plan) -> None:
-    """Raise DataError if weights that `share_start` will ask for are absent."""
-    if any(plan.runfile.train.start_share.values()):
-        have_weights(plan)
+def require_start(plan: Plan, folder: Path) -> None:
+    """Raise DataError if weights that `share_start` will ask for are absent, UsageError if they are
+    not those that the run in the folder started from."""
+    if not any(plan.runfile.train.start_share.values()):
+        return
+    have_weights(plan)
+    started = read_record(folder).get("weights", {})  # not always written
+    changed = [
+        one for one, digest in start_weights(plan).items() if started.get(one, digest) != digest
+    ]
+    if changed:
+        raise UsageError(
+            f"{folder} cannot go on with train.start_share, because weights have changed since it "
+            f"started: {'; '.join(changed)}. Put them back, or start another folder with --out."
+        )
 
 
 @torch.no_grad()

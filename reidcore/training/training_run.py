@@ -171,7 +171,7 @@ class TrainingRun:
             return 0
         finished = len(self._saves.history)
         if finished < self._epochs:
-            require_start(self.plan)
+            require_start(self.plan, self.folder)
         self._reporter.say(f"resumed after epoch {finished} of {self._epochs}")
         if self._saves.evaluation_due:
             self._score_epoch()

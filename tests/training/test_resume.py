@@ -319,12 +319,15 @@ def test_weights_are_shared_with_the_start_once(here, env):
     assert results(here / "cut") == results(here / "shared")
 
 
-def test_a_start_that_has_gone_is_told_before_training_goes_on(here, env, untrained, capsys):
+def test_a_start_that_has_gone_or_is_another_is_told_before_training_goes_on(
+    here, env, untrained, capsys
+):
     """Not after the last epoch, which would be lost; a trained run needs it no more."""
     start, gone = here / "start.safetensors", here / "gone.safetensors"
     shutil.copy(untrained / "weights.safetensors", start)
     share = sets(f"backbone.weights={start}", "train.start_share.backbone=0.5")
     command("run", "tiny.toml", "--out", "shared", *share)
+    others = here / "shared" / "weights.safetensors"
     cut = ["run", "tiny.toml", "--out", here / "cut", *share]
     kill_when(env, here, cut, ended(1))
     start.rename(gone)
@@ -332,7 +335,12 @@ def test_a_start_that_has_gone_is_told_before_training_goes_on(here, env, untrai
     command(*cut, "--resume", code=4)
     shown = capsys.readouterr()
     assert f"weights not found at {start}" in shown.err and "resumed" not in shown.out
-    gone.rename(start)
+    start.write_bytes(others.read_bytes())
+    command(*cut, "--resume", code=2)
+    shown = capsys.readouterr()
+    assert "weights have changed since it started: backbone (core.resnet): " in shown.err
+    assert "start.safetensors. Put them back" in shown.err and "resumed" not in shown.out
+    gone.replace(start)
     last_evaluation = evaluating()
     resumed = [*cut, "--resume"]
     kill_when(env, here, resumed, lambda shown: "epoch 6/6" in shown and last_evaluation(shown))

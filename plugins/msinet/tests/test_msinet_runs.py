@@ -44,7 +44,8 @@ OTHERS = tuple(
 OTHERS += ("osnet-veri-sam", "osnet-veri-to-vehicleid-sam")
 PAPER = (*SETS, *SCRATCH, *PAIRS, *ARCHITECTURES, *ALIGNED, *LITERAL)
 WARD = ("ward", "ward-sam", "ward-osnet", "ward-osnet-sam")
-MARKET = (*(name.replace("ward", "market-small") for name in WARD), "market-small-osnet-scratch")
+BESIDE = ("market-small-osnet-scratch", "market-small-resnet50-scratch")
+MARKET = (*(name.replace("ward", "market-small") for name in WARD), *BESIDE)
 SMALL = ("demo", "search-demo", "search-ward", "search-market-small", *WARD, *MARKET)
 
 pytestmark = pytest.mark.usefixtures("no_data")
@@ -52,8 +53,9 @@ table_of = partial(packaged_table, "msinet")
 plan_of = partial(packaged_plan, "msinet")
 
 
-def test_the_small_networks_from_scratch_share_pictures_and_budget():
-    one, other = table_of("market-small"), table_of("market-small-osnet-scratch")
+@pytest.mark.parametrize("name", BESIDE)
+def test_the_small_networks_from_scratch_share_pictures_and_budget(name):
+    one, other = table_of("market-small"), table_of(name)
     for table in (one, other):
         for key in ("name", "backbone", "head", "matcher", "loss"):
             del table[key]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
@@ -132,7 +133,7 @@ def _check(options: Namespace) -> None:
         raise UsageError(f"--seed must be at least 0, got {options.seed}")
     if len(options.files) > 2:
         raise UsageError(f"one run file or two can be tuned, got {len(options.files)}")
-    if len(set(options.files)) < len(options.files):
+    if len({_place(file) for file in options.files}) < len(options.files):
         raise UsageError(f"{options.files[0]} is named twice")
     outputs = options.outputs or []
     if outputs and len(outputs) != len(options.files):
@@ -143,8 +144,13 @@ def _check(options: Namespace) -> None:
     for output in outputs:
         if output.suffix != ".toml":
             raise UsageError(f"-o {output}: a run file's name ends with .toml")
-    if len(set(outputs)) < len(outputs):
+    if len({_place(output) for output in outputs}) < len(outputs):
         raise UsageError(f"-o names {outputs[0]} twice")
+
+
+def _place(file: str | Path) -> str:
+    """Return one text for all ways to write a path; a packaged run file's name stays as it is."""
+    return os.path.realpath(file) if Path(file).suffix == ".toml" else str(file)
 
 
 def _require_optuna() -> None:

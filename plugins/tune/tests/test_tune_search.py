@@ -365,7 +365,8 @@ ERRORS = {
     "-o people.csv: a run file's name ends with .toml": ["-o", "people.csv"],
     "people.csv exists already": ["-o", "people.toml"],  # where the table would be written
     "wide.toml exists already": ["-o", "wide.toml"],
-    "tiny.toml is named twice": ["tiny.toml"],
+    "tiny.toml is named twice": ["./tiny.toml"],
+    "-o names a.toml twice": ["missing.toml", "-o", "./a.toml", "-o", "a.toml"],
     "no run file at": ["missing.toml"],
     "[repeat] of repeats.toml lists its values": ["repeats.toml"],
 }
