@@ -31,7 +31,7 @@ def search_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
         "Find the nearest pictures of a gallery for each picture, by the rankings of its run. A "
         "picture's own file is left out of its list. The probability that two pictures show one "
         "identity is fitted on the run's training pairs, or on those of --calibrate, and holds "
-        "where as many pairs are of one identity as of two."
+        "where half of all compared pairs show one identity."
     )
     add_gallery(parser)
     parser.add_argument("pictures", metavar="PICTURES", help=PICTURES)

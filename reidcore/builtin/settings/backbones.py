@@ -18,7 +18,11 @@ from reidcore.sizes import (
 )
 
 WEIGHTS = (
-    'what to start from: "" random, "imagenet" torchvision\'s published weights, or the path of a '
+    'what to start from: "" random, "imagenet" torchvision\'s published weights, "PLUGIN:NAME" those '
+    "that a plugin names, or the path of a checkpoint"
+)
+UNPUBLISHED_WEIGHTS = (
+    'what to start from: "" random, "PLUGIN:NAME" weights that a plugin names, or the path of a '
     "checkpoint"
 )
 ALLOW = (
@@ -94,7 +98,7 @@ class OSNet:
         default=1.0,
         check=lambda value: None if value in OSNET_WIDTHS else "expected 0.25, 0.5, 0.75 or 1",
     )
-    weights: str = setting(WEIGHTS, default="")
+    weights: str = setting(UNPUBLISHED_WEIGHTS, default="")
     allow: list[str] = setting(ALLOW, default=[])
 
     def outputs(self, given: Given) -> dict[str, Feature]:
