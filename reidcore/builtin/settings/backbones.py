@@ -18,8 +18,8 @@ from reidcore.sizes import (
 )
 
 WEIGHTS = (
-    'what to start from: "" random, "imagenet" torchvision\'s published weights, "PLUGIN:NAME" those '
-    "that a plugin names, or the path of a checkpoint"
+    'what to start from: "" random, "imagenet" torchvision\'s published weights, "PLUGIN:NAME" '
+    "those that a plugin names, or the path of a checkpoint"
 )
 UNPUBLISHED_WEIGHTS = (
     'what to start from: "" random, "PLUGIN:NAME" weights that a plugin names, or the path of a '
