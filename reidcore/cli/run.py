@@ -133,7 +133,7 @@ class _Training:
 
         repeats = check_repeats(self.plugins, run, self.options.sets)
         if self.first:
-            check_folder_of_repeats(folder, self.options.resume)
+            check_folder_of_repeats(folder, len(repeats), self.options.resume)
         results = []
         for index, (own, repeat) in enumerate(repeats):
             if self.first:

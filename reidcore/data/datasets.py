@@ -101,12 +101,14 @@ class DataPlan:
 
     trained: for a run that was trained, what the run record says of its training data, which stands
     in their place. trials: those trained on, by the reader that divides its people in several ways.
+    numbered: for a run that goes on, what its run record says of cameras and modalities.
     """
 
     train: tuple[Loaded, ...]
     test: tuple[Loaded, ...]
     trained: Mapping[str, Any] = attrs.field(factory=dict)
     trials: Mapping[str, Sequence[int]] = attrs.field(factory=dict)
+    numbered: Mapping[str, Any] = attrs.field(factory=dict)
 
     @property
     def loaded(self) -> tuple[Loaded, ...]:
@@ -129,9 +131,9 @@ class DataPlan:
 
     @property
     def numbering(self) -> Numbering:
-        """The numbers of all cameras and modalities; for evaluation those of training, and further
-        ones for what is new in the test data."""
-        known = Numbering.of_training(self.trained)
+        """The numbers of all cameras and modalities; of a run that was trained, or goes on, those
+        that it has had, and further ones for what is new in the test data."""
+        known = Numbering.of_training(self.trained or self.numbered)
         rows = [row for one in self.loaded for row in (*(one.rows or ()), *one.held)]
         return known.extended(rows, _modalities(self.loaded))
 

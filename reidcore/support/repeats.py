@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reidcore.errors import UsageError
+
 _SUMMARY = {"mean", "deviation", "values"}
 
 
@@ -23,9 +25,14 @@ def mean_scores(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     The deviation is the sample's (n - 1), 0 for one repeat. Of a number that is such a table
     itself, over trials, its mean is taken. Lists, such as the CMC curve, give element-wise means.
+    Raises UsageError for scores of different names.
     """
     first = results[0]
     summary: dict[str, Any] = {}
+    for result in results:
+        if differing := set(first) ^ set(result):
+            names = ", ".join(sorted(differing))
+            raise UsageError(f"there is no mean of scores that only some repeats have: {names}")
     for key, value in first.items():
         values = [result[key] for result in results]
         if isinstance(value, Mapping) and not _is_summary(value):

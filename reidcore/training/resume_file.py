@@ -19,6 +19,9 @@ from reidcore.support.json_files import Found
 from reidcore.support.wording import in_words
 from reidcore.training.optimizers import lay_out_as_parameters
 
+COMPUTED = ("fused", "foreach", "capturable")
+"""Settings of an optimizer's groups that say how a step is computed, not what it is."""
+
 
 @attrs.frozen(eq=False)
 class Saved:
@@ -76,6 +79,8 @@ def load_part(name: str, part: Any, state: Any, path: Path) -> None:
             kind = str(value.dtype).removeprefix("torch.")
             raise DataError(f"{path}: the state of {name} does not fit: {key} is {kind}")
     try:
+        if isinstance(part, torch.optim.Optimizer):
+            state = _computed_as(part, state)
         part.load_state_dict(state)
     except Exception as error:
         raise DataError(f"{path}: the state of {name} does not fit: {in_words(error)}") from None
@@ -93,8 +98,18 @@ def _numbers(part: Any) -> list[tuple[int, str, int]]:
         (place, key, len(value) if isinstance(value, tuple) else 1)
         for place, group in enumerate(part.param_groups)
         for key, value in group.items()
-        if key != "params" and isinstance(value, int | float | tuple)
+        if key not in ("params", *COMPUTED) and isinstance(value, int | float | tuple)
     ]
+
+
+def _computed_as(optimizer: torch.optim.Optimizer, state: Any) -> dict[str, Any]:
+    """Return a state with how the optimizer computes a step, which follows from the device."""
+    groups = zip(state["param_groups"], optimizer.param_groups, strict=True)
+    own = [
+        {**saved, **{key: group[key] for key in COMPUTED if key in group}}
+        for saved, group in groups
+    ]
+    return {**state, "param_groups": own}
 
 
 def _misfit(optimizer: torch.optim.Optimizer, numbers: list[tuple[int, str, int]]) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 
 from reidcore.distributed.processes import ALONE, Processes
@@ -28,7 +29,9 @@ from reidcore.training.needed_weights import have_weights
 from reidcore.training.observing import Observing, observers_of
 from reidcore.training.options import TrainingOptions
 from reidcore.training.saves import is_trained
+from reidcore.training.teachers import find_run
 from reidcore.training.training_run import TrainingRun, training_rows
+from reidcore.wiring.make_plan import make_plan
 from reidcore.wiring.plan import Plan, require_teachers
 
 
@@ -46,6 +49,9 @@ def run_training(
     draw. The caller holds the folder by `runfolder.folder.prepared`.
     """
     settings, folder = plan.runfile.train, options.folder
+    started, another = (folder / RECORD).exists(), False
+    if started:
+        plan = _numbered_as_before(plan, plugins, folder)
     device = choose_device(settings.device)
     _set_determinism(settings.deterministic)
     if settings.compile and processes.count > 1:
@@ -56,7 +62,6 @@ def run_training(
     observers = observers_of(plugins, plan.observers if processes.first else {})
     observing = Observing(observers, folder, reporter, options.traceback)
     record = make_record(plan, options.sets, device, processes.count)
-    started, another = (folder / RECORD).exists(), False
     if started:
         if processes.first:
             watching = _only_watching(plan, plugins)
@@ -75,15 +80,22 @@ def run_training(
     model.freeze_norms(settings.frozen_norm)
     loader = make_loader(plan, device, processes)
     _say_notes(model, reporter, options.check and processes.first and not saved)
-    if processes.first and (not started or another):
-        record["weights"] = (
-            read_record(folder).get("weights", {}) if started else start_weights(plan)
-        )
+    if processes.first and (not saved or another):
+        record["weights"] = read_record(folder).get("weights", {}) if saved else start_weights(plan)
         _write_start(plan, folder, record)
     reporter.say(_headline(model, record))
     if settings.amp and device.type != "cuda":
         reporter.say("note: amp acts on CUDA only; this run computes in float32")
     return TrainingRun(model, loader, training_rows(plan), folder, observing, reporter).run()
+
+
+def _numbered_as_before(plan: Plan, plugins: Plugins, folder: Path) -> Plan:
+    """Return the plan with the numbers of cameras and modalities that its run has had so far, which
+    other test sets would change."""
+    numbered = read_record(folder).get("training", {})
+    if attrs.evolve(plan.data, numbered=numbered).numbering == plan.data.numbering:
+        return plan
+    return make_plan(plan.runfile, plugins, numbered=numbered, find_run=find_run)
 
 
 def _catch_up(

@@ -54,6 +54,7 @@ def make_plan(
     make_data: bool = False,
     allow_missing: bool = False,
     training: Mapping[str, Any] | None = None,
+    numbered: Mapping[str, Any] | None = None,
     find_run: Callable[[str], TrainedRun | None] | None = None,
 ) -> Plan:
     """Connect the parts of a run and return its plan.
@@ -61,8 +62,9 @@ def make_plan(
     For `purpose="eval"`, only what the rankings reach is loaded, so plugins that only train may be
     missing; `training` is the run record's facts about the training data, which are not read. For
     "rank" there are no test sets either, and whether a chain of postprocessors fits is left to
-    `check_chain`. find_run: `reidcore.training.teachers.find_run`, without which no teacher is
-    found.
+    `check_chain`. numbered: what the run record of a run that goes on says of its training data,
+    whose cameras and modalities keep their numbers. find_run:
+    `reidcore.training.teachers.find_run`, without which no teacher is found.
 
     Raises `RunFileError` with all problems (exit code 2), `PluginError` (3) or `DataError` (4).
     """
@@ -72,7 +74,7 @@ def make_plan(
     entries = load_readers(loader, purpose)
     trials = _check_trials(loader, entries, purpose, training)
     data = load_data(loader, entries, make_data, allow_missing)
-    data = attrs.evolve(data, trained=training or {}, trials=trials)
+    data = attrs.evolve(data, trained=training or {}, trials=trials, numbered=numbered or {})
     check_protocols(loader, data)
     shape = _batch_shape(loader, parts, purpose, data)
     given = _given(loader, data, data_facts(run, data, entries, purpose), shape, purpose)

@@ -115,6 +115,28 @@ def test_it_resumes_with_another_test_set(work, failed):
     assert (failed / "again.json").read_text() == (failed / "scores.json").read_text()
 
 
+def test_another_test_set_keeps_the_numbers_of_cameras(work, failed):
+    """The network was trained by them; new cameras get further ones, as in `reid eval`."""
+
+    def numbers() -> dict[str, int]:
+        return json.loads((failed / "lock.json").read_text())["training"]["camera_numbers"]
+
+    before = numbers()
+    text = (work / "people" / "manifest.csv").read_text().splitlines()
+    column = text[0].split(",").index("camera")
+    lines = [text[0]]
+    for line in text[1:]:
+        cells = line.split(",")
+        cells[column] = {"1": "gate", "2": "1"}.get(cells[column], cells[column])
+        lines.append(",".join(cells))
+    (work / "people" / "named.csv").write_text("\n".join(lines) + "\n")
+    change = _sets('data.test=[{ manifest = "people/named.csv" }]')
+    command("run", "bad.toml", "--out", failed, "--resume", *change)
+    after = numbers()
+    assert {name: after[name] for name in before} == before
+    assert "gate" in after and len(set(after.values())) == len(after)
+
+
 def test_a_run_that_is_not_trained_keeps_its_test_set(work, tmp_path, capsys, monkeypatch):
     """A failure before the last epoch stops a run, and its test set stays what it was."""
     every = _sets("eval.every=1")

@@ -247,6 +247,52 @@ def test_repeats_are_runs_of_their_own(here, capsys):
     command("run", "seeds.toml", "--out", "seeds", "--resume", *few)
     assert json.loads((parent / "scores.json").read_text()) == summary
     assert snapshot(parent / "0") == first
+    fewer = sets("repeat={ 'train.seed' = [0] }")
+    command("run", "seeds.toml", "--out", "seeds", "--resume", *few, *fewer, code=2)
+    assert "holds more repeats than the 1 that [repeat] lists now: 1." in capsys.readouterr().err
+    assert json.loads((parent / "scores.json").read_text()) == summary
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lock.json", "holds a run without [repeat]"),
+        ("weights.safetensors", "holds no repeats to resume"),
+        ("thesis.txt", "holds no repeats to resume"),
+    ],
+)
+def test_repeats_do_not_resume_what_is_none(here, capsys, name, message):
+    """Not a plain run, whose scores they would replace, nor a folder of something else."""
+    (here / "out").mkdir()
+    (here / "out" / name).write_text("{}")
+    twice = sets("train.epochs=0", "repeat={ 'train.seed' = [0, 1] }")
+    command("run", "tiny.toml", "--out", "out", "--resume", *twice, code=2)
+    assert message in capsys.readouterr().err
+    assert [one.name for one in (here / "out").iterdir()] == [name]
+    command("run", "tiny.toml", "--out", f"out/{name}", *twice, code=2)
+    assert "is a file; name another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "repeat",
+    [
+        '"eval.ties" = ["gallery", "grouped"]',
+        '"eval.ranks" = [[1], [1, 5]]',
+        '"eval.tar_at" = [[0.1], []]',
+        '"train.best" = ["mAP", "rank-7"]',
+        '"data.test" = [[{ read = "core.demo" }], [{ read = "core.demo", name = "again" }]]',
+        '"data.test" = [[{ read = "core.demo" }], []]',
+        '"ranking" = [[{ name = "a", matcher = "look" }], [{ name = "b", matcher = "look" }]]',
+    ],
+)
+def test_repeats_whose_scores_have_no_mean(here, capsys, repeat):
+    """Scores of different names are told before anything is trained."""
+    (here / "differ.toml").write_text(f"{TINY}\n[repeat]\n{repeat}\n")
+    command("run", "differ.toml", "--out", "differ", code=2)
+    told = capsys.readouterr().err
+    assert "there is no mean of scores that have different names: of " in told
+    assert repeat.split('"')[1] in told
+    assert not (here / "differ").exists()
 
 
 def test_the_best_weights_are_kept(here):
@@ -347,6 +393,22 @@ def test_a_start_that_has_gone_or_is_another_is_told_before_training_goes_on(
     start.rename(gone)
     command(*resumed)
     assert results(here / "cut") == results(here / "shared")
+
+
+def test_a_run_that_had_saved_nothing_starts_with_the_weights_of_now(here, env, untrained):
+    """The record has those that it starts from, not those of the start that was lost."""
+    start = here / "start.safetensors"
+    shutil.copy(untrained / "weights.safetensors", start)
+    change = sets(f"backbone.weights={start}", "train.epochs=1")
+    command("run", "tiny.toml", "--out", "other", *change)
+    out, lock = here / "cut", here / "cut" / "lock.json"
+    kill_when(env, here, ["run", "tiny.toml", "--out", out, *change], lambda _: lock.exists())
+    assert not (out / "resume.safetensors").exists()
+    before = json.loads(lock.read_text())["weights"]
+    shutil.copy(here / "other" / "weights.safetensors", start)
+    command("run", "tiny.toml", "--out", out, "--resume", *change)
+    after = json.loads(lock.read_text())["weights"]
+    assert list(before) == list(after) and before != after
 
 
 def test_a_tensor_of_two_names_is_shared_with_the_start_once(monkeypatch):

@@ -58,6 +58,34 @@ def test_a_save_restores_the_run(tmp_path):
     assert (tmp_path / "means.csv").read_text() == "epoch,loss,lr,seconds\n1,2.0,0.1,1.5\n"
 
 
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+@pytest.mark.parametrize("fused", [(None, True), (True, None)], ids=["to a GPU", "from a GPU"])
+def test_a_step_is_computed_as_the_device_wants(tmp_path, kind, fused):
+    """A run goes on by another device's kind of step, which the saved state does not change."""
+    parameters = [torch.nn.Parameter(torch.arange(3.0)) for _ in fused]
+    more = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+    first, second = (
+        kind([parameter], 0.1, fused=way, **more)
+        for parameter, way in zip(parameters, fused, strict=True)
+    )
+
+    def step(optimizer: torch.optim.Optimizer) -> None:
+        (parameter,) = optimizer.param_groups[0]["params"]
+        parameter.grad = torch.tensor([1.0, -2.0, 0.5])
+        optimizer.step()
+
+    step(first)
+    parameters[1].data.copy_(parameters[0].data)
+    saves = Saves(tmp_path, make(), ALONE)
+    assert not saves.restore({"optimizer": first})
+    saves.add_epoch(ROW, evaluation_due=False)
+    assert Saves(tmp_path, make(), ALONE).restore({"optimizer": second})
+    assert second.param_groups[0]["fused"] is fused[1]
+    for optimizer in (first, second):
+        step(optimizer)
+    torch.testing.assert_close(parameters[1], parameters[0])
+
+
 def test_another_procedures_state_is_refused(tmp_path):
     part = torch.nn.Linear(1, 1)
     saves = Saves(tmp_path, make(), ALONE)
