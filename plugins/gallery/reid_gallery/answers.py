@@ -48,7 +48,8 @@ class Match:
         shown["distance"] = _short(self.distance)
         if self.probability is not None:
             shown["probability"] = _short(self.probability)
-        return {**shown, **self.columns}
+        # Older galleries may have a column of such a name.
+        return {**self.columns, **shown}
 
 
 @attrs.frozen

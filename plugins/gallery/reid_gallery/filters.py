@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,9 @@ from reid_gallery.told import condition_error
 from reidcore.errors import UsageError, nearest
 
 MOST_NAMES = 20
+ESCAPES = (
+    "its parentheses or quotes do not match, or it has a comment, a $ or letters before a quote"
+)
 
 
 @attrs.frozen
@@ -25,12 +29,14 @@ class Filter:
         after, before: seconds on the clock of the pictures; at or after the first, before the
             second.
         where: a condition in SQL on any columns, such as "identity IS NULL AND speed > 3".
+        identity: a name that rows have; None for all.
     """
 
     cameras: tuple[str, ...] = ()
     after: float | None = None
     before: float | None = None
     where: str = ""
+    identity: str | None = None
 
     @classmethod
     def of(
@@ -61,6 +67,8 @@ class Filter:
             parts.append(f"time >= {self.after!r}")
         if self.before is not None:
             parts.append(f"time < {self.before!r}")
+        if self.identity is not None:
+            parts.append(f"identity = {quoted(self.identity)}")
         if self.where:
             parts.append(f"({self.where})")
         return " AND ".join(parts)
@@ -69,15 +77,12 @@ class Filter:
         """Return the conditions in SQL, None without any. Raises UsageError for a column that the
         gallery does not have, and for what is no condition."""
         if self.where:
-            if not balanced(self.where):  # "a) OR (b" would escape from the other conditions
-                raise UsageError(
-                    f"--where {self.where!r} is no condition in SQL: its parentheses or quotes do "
-                    "not match"
-                )
+            if not stands_alone(self.where):
+                raise UsageError(f"--where {self.where!r} is no condition in SQL: {ESCAPES}")
             columns = [name for name in dataset.schema.names if "__" not in name and name != "key"]
             try:
                 dataset.scanner(columns=["id"], filter=self.sql).explain_plan()
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 raise condition_error(self.where, error, columns) from None
         return self.sql or None
 
@@ -96,18 +101,25 @@ class Filter:
                 )
 
 
-def balanced(condition: str) -> bool:
-    """Return whether parentheses and quotes match."""
-    depth, quote = 0, ""
+def stands_alone(condition: str) -> bool:
+    """Return whether a condition cannot escape from others beside it, as "a) OR (b" would:
+    parentheses and quotes match, and nothing hides one of them from SQL, as comments, $$ and texts
+    with letters before the quote (E'...') do."""
+    depth, quote, before = 0, "", ""
     for letter in condition:
         if quote:
             quote = "" if letter == quote else quote
         elif letter in "'\"`":
+            if before.isalnum() or before in ("_", "&"):
+                return False
             quote = letter
         else:
+            if letter == "$" or before + letter in ("--", "/*"):
+                return False
             depth += {"(": 1, ")": -1}.get(letter, 0)
         if depth < 0:
             return False
+        before = letter
     return not depth and not quote
 
 
@@ -144,6 +156,6 @@ def seconds(given: float | str | datetime | None, name: str) -> float | None:
     if isinstance(given, datetime):
         zoned = given if given.tzinfo is not None else given.replace(tzinfo=UTC)
         return zoned.timestamp()
-    if not isinstance(given, int | float) or not math.isfinite(given):
+    if not isinstance(given, numbers.Real) or not math.isfinite(given):
         raise UsageError(f"{name} is {given!r}, expected seconds or a date and time")
     return float(given)

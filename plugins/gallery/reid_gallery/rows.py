@@ -7,6 +7,7 @@ import hashlib
 import io
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import attrs
 import pyarrow as pa
 
+from reid_gallery.answers import Match
 from reid_gallery.schema import BASE, OWN
 from reidcore.api import Row
 from reidcore.errors import DataError
@@ -96,9 +98,15 @@ def _with_cells(entries: Sequence[Entry], path: Path) -> list[Entry]:
     return [attrs.evolve(entry, cells=cells[entry.row.listed]) for entry in entries]
 
 
+_ANSWERED = {field.name for field in attrs.fields(Match)} - set(BASE.names)
+"""What a match says of itself, beside columns of the gallery."""
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-][0-9]+)?")
+
+
 def _check_names(path: Path, names: Sequence[str]) -> None:
     for name in names:
-        if name in OWN or "__" in name:
+        if name in OWN or name in _ANSWERED or "__" in name or name.startswith("_"):
             raise DataError(
                 f"{path}: the column {name!r} has the name of one of the gallery's own; rename it"
             )
@@ -134,15 +142,20 @@ def _type(cells: Iterable[str]) -> pa.DataType:
 
 
 def _read(cell: str, kind: pa.DataType) -> Any:
-    """A cell's value, None if it is empty. Raises ValueError if it is not of the type."""
+    """A cell's value, None if it is empty. Raises ValueError if it is not of the type: numbers only
+    where they say all that the cell does, which "0042" and "12_34" do not."""
     if not cell:
         return None
     if pa.types.is_integer(kind):
+        if not _INTEGER.fullmatch(cell):
+            raise ValueError("no integer")
         value = int(cell)
         if not -(2**63) <= value < 2**63:
             raise ValueError("too large")
         return value
     if pa.types.is_floating(kind):
+        if not _NUMBER.fullmatch(cell):
+            raise ValueError("no number")
         number = float(cell)
         if not math.isfinite(number):
             raise ValueError("not finite")

@@ -10,6 +10,7 @@ from reidcore.errors import DataError, OutputError, ReidError, UsageError, neare
 
 GONE = re.compile(r"not found|No such file", re.IGNORECASE)
 _FULL = re.compile(r"No space left|File too large|Quota|quota|os error (28|27|122)")
+_UNANSWERABLE = re.compile(r"Query Execution error|Error applying filter")
 _DENIED = re.compile(r"Permission denied|Read-only file system|os error (13|30)|AccessDenied")
 
 
@@ -36,6 +37,8 @@ def told(place: str) -> Iterator[None]:
             ) from error
         if _DENIED.search(text):
             raise OutputError(f"cannot write or read {place}: {short(error)}") from error
+        if _UNANSWERABLE.search(text):  # a row's values do not allow it, as in 1 / 0
+            raise UsageError(f"--where cannot be computed on every row: {short(error)}") from error
         if "conflict" in text.lower():
             raise OutputError(
                 f"{place} is being changed by several programs at once: {short(error)}; do it again"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -109,6 +110,8 @@ def test_columns_of_the_user(gallery, tmp_path):
     [
         ("id", "the column 'id' has the name of one of the gallery's own"),
         ("look__vector", "the name of one of the gallery's own"),
+        ("distance", "the name of one of the gallery's own"),
+        ("_rowid", "the name of one of the gallery's own"),
         ("a.b", "the column 'a.b' cannot be asked for in SQL"),
     ],
 )
@@ -117,6 +120,34 @@ def test_names_that_no_column_can_have(gallery, tmp_path, name, message):
     with pytest.raises(DataError) as refused:
         gallery.add(tmp_path / "odd.csv")
     assert message in str(refused.value)
+
+
+def test_cells_are_kept_as_they_are(gallery, tmp_path):
+    """A column holds numbers only where they say all that its cells do."""
+    kept = {"badge": "0042", "tag": "12_34", "code": "1e5", "plate": "007.5"}
+    told = {"small": ("1e-05", 1e-05), "metres": ("-3.25", -3.25), "floor": ("-1", -1)}
+    row = {"path": "drawn/query/" + sorted(os.listdir(tmp_path / "drawn" / "query"))[0]}
+    row |= kept | {name: cell for name, (cell, _) in told.items()}
+    write_csv(tmp_path / "cells.csv", [row])
+    gallery.remove([str(tmp_path / row["path"])])
+    gallery.add(tmp_path / "cells.csv")
+    (found,) = (one for one in table(gallery).to_pylist() if one["badge"])
+    assert {name: found[name] for name in kept} == kept
+    assert {name: found[name] for name in told} == {
+        name: value for name, (_, value) in told.items()
+    }
+
+
+def test_a_name_and_a_condition_both_hold(gallery):
+    """A condition cannot reach beyond the name that is to be forgotten."""
+    rows = table(gallery).to_pylist()
+    gallery.label("Ann", [rows[0]["source"], rows[1]["source"]])
+    with pytest.raises(UsageError, match="is no condition in SQL"):
+        gallery.forget(where="speed >= 0) OR (speed >= 0", identity="Ann")
+    assert len(gallery) == len(rows)
+    gone = rows[0]
+    assert gallery.forget(where=f"id = {gone['id']} OR speed < 0", identity="Ann") == 1
+    assert gone["id"] not in table(gallery).column("id").to_pylist()
 
 
 def test_labels(gallery, tmp_path):

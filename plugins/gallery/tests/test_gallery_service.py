@@ -210,6 +210,13 @@ def test_browsers_of_other_sites_are_refused(http):
     http.cookies.clear()
 
 
+def test_names_are_those_that_browsers_send(settings):
+    """In small letters, however the service was told them."""
+    named = attrs.evolve(settings, hosts=("Camera-PC.Example",))
+    with TestClient(create_app(named), base_url="http://camera-pc.example") as http:
+        assert http.get("/v1/health").status_code == 200
+
+
 def test_tokens_and_rates(settings):
     guarded = attrs.evolve(settings, tokens={"ann": digest(TOKEN)}, rate=1e-3, burst=12)
     with TestClient(create_app(guarded), base_url="http://127.0.0.1") as http:
@@ -286,6 +293,8 @@ def test_other_addresses_need_a_token(settings, capsys):
         (["--rate", "-1"], "--rate is -1.0, expected a number of at least 0"),
         (["--rate", "nan"], "--rate is nan"),
         (["--workers", "0"], "--workers must be at least 1"),
+        (["--name", "cam.example:8443"], "--name is 'cam.example:8443', expected a host's name"),
+        (["--name", "https://cam.example"], "without scheme, port and path"),
     ],
 )
 def test_what_does_not_fit_is_told(settings, capsys, asked, said):
@@ -293,6 +302,12 @@ def test_what_does_not_fit_is_told(settings, capsys, asked, said):
 
     assert main(["serve", settings.gallery, *asked]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_file_of_tokens_may_begin_with_a_byte_order_mark(tmp_path):
+    """As some editors write it."""
+    (tmp_path / "tokens").write_text(f"{TOKEN}\n", "utf-8-sig")
+    assert read_tokens(str(tmp_path / "tokens")) == {"token": digest(TOKEN)}
 
 
 @pytest.mark.parametrize("name", ["a|b", "\u0141ukasz", "a;b"])

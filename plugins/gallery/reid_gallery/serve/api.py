@@ -36,7 +36,7 @@ def _answer(name: str, answer: Answer) -> schemas.Answer:
     matches = []
     for one in answer.matches:
         if math.isfinite(one.distance):
-            own = shown({**attrs.asdict(one, recurse=False), **one.columns, "columns": None})
+            own = shown({**one.columns, **attrs.asdict(one, recurse=False), "columns": None})
             own["columns"].pop("columns", None)
             for key in ("rank", "distance", "probability"):
                 own[key] = own["columns"].pop(key)

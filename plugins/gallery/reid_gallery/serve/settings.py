@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
@@ -21,8 +22,9 @@ SHORTEST = 16
 """Letters that a token has at least."""
 
 
-def _texts(values: object) -> tuple[str, ...]:
-    return tuple(values)  # type: ignore[arg-type]
+def _names(values: Iterable[str]) -> tuple[str, ...]:
+    """As browsers send them."""
+    return tuple(value.lower() for value in values)
 
 
 @attrs.frozen
@@ -51,7 +53,7 @@ class Settings:
     device: str = "auto"
     tokens: dict[str, str] = attrs.field(factory=dict)
     secret: str = attrs.field(factory=lambda: secrets.token_hex(32))
-    hosts: tuple[str, ...] = attrs.field(default=LOOPBACK, converter=_texts)
+    hosts: tuple[str, ...] = attrs.field(default=LOOPBACK, converter=_names)
     picture_bytes: int = 16 << 20
     pictures: int = 16
     pixels: int = 50_000_000
@@ -104,7 +106,7 @@ def read_tokens(path: str) -> dict[str, str]:
     Raises DataError where the file cannot be read, UsageError where it is no such file.
     """
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        lines = Path(path).read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"the tokens cannot be read from {path}: {error}") from None
     found: dict[str, str] = {}
