@@ -65,6 +65,7 @@ def rank_command(options: Namespace) -> int:
     from reidcore.search.search import load
 
     run = load(options.folder, options.file, options.device)
+    run.check_asked(options.top, options.ranking)  # before templates, which may take hours
     query = run.templates(pictures(options, options.query, "query"))
     gallery = run.templates(pictures(options, options.gallery, "gallery"))
     ranked = run.rank(query, gallery, options.top, options.ranking)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from reidcore.support.wording import few
 
 if TYPE_CHECKING:
@@ -55,10 +57,10 @@ def check_repeats(
 def _names_of_scores(plan: Plan) -> dict[str, Any]:
     """Return what of a run names its scores, by key."""
     settings, best = plan.runfile.eval, plan.runfile.train.best
-    protocols = {one.source.name: one.protocol and one.protocol.name for one in plan.data.test}
+    protocols = [one.protocol for one in plan.data.test if one.protocol is not None]
     return {
-        "data.test": list(protocols),
-        "the protocols": list(protocols.values()),
+        "data.test": [one.source.name for one in plan.data.test],
+        "eval.protocol": [{"use": one.name, **attrs.asdict(one)} for one in protocols],
         "ranking": [[one.name, *one.post] for one in plan.rankings],
         **{f"eval.{key}": getattr(settings, key) for key in ("ap", "ties", "queries")},
         "eval.ranks": sorted(settings.ranks),

@@ -129,11 +129,15 @@ class _Training:
     def run_repeats(self, run: RunFile, folder: Path) -> dict[str, Any]:
         """Trains every repeat in a folder of its own, and prints and returns means and
         deviations."""
-        from reidcore.support.files import write_json
+        from reidcore.runfolder.record import is_finished
+        from reidcore.support.files import remove_file, write_json
 
         repeats = check_repeats(self.plugins, run, self.options.sets)
         if self.first:
             check_folder_of_repeats(folder, len(repeats), self.options.resume)
+        finished = [is_finished(folder / str(index)) for index in range(len(repeats))]
+        if self.first and not all(finished):
+            remove_file(folder / "scores.json")  # of fewer repeats
         results = []
         for index, (own, repeat) in enumerate(repeats):
             if self.first:

@@ -163,11 +163,14 @@ def write_manifest(path: Path, rows: Sequence[Row], for_index: bool = False) -> 
             "modality": row.modality,
             BOX: " ".join(map(str, row.box or ())),
         }
+        try:
+            "".join(cells.values()).encode()
+        except UnicodeEncodeError:
+            raise DataError(
+                f"cannot write manifest {path}: {cells['path']!a} is not Unicode"
+            ) from None
         writer.writerow([cells[name] for name in header])
-    try:
-        write_atomically(path, text.getvalue())
-    except UnicodeEncodeError as error:
-        raise DataError(f"cannot write manifest {path}: {error.object!a} is not Unicode") from error
+    write_atomically(path, text.getvalue())
 
 
 def manifest_hash(rows: Sequence[Row]) -> str:

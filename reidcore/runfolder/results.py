@@ -79,7 +79,11 @@ def repeats_of(folder: Path) -> list[Path]:
 
 
 def _read_repeats(folder: Path, numbered: Sequence[Path]) -> Results:
-    if not (folder / SCORES).exists():
+    scores = scores_of(folder) if (folder / SCORES).exists() else {}
+    if (
+        any(len(one.values) != len(numbered) for place in scores.values() for one in place.values())
+        or not scores
+    ):
         raise UsageError(f"the repeats in {folder} are unfinished; go on with them by --resume")
     repeats = [read_results(one) for one in numbered]
     settings = {
@@ -91,7 +95,7 @@ def _read_repeats(folder: Path, numbered: Sequence[Path]) -> Results:
     return Results(
         folder,
         settings,
-        scores_of(folder),
+        scores,
         statistics.fmean(epochs) if epochs else None,
         statistics.fmean(seconds) if seconds else None,
         len(repeats),

@@ -234,6 +234,13 @@ class Search:
         with seeded(self.plan.runfile.train.seed, "evaluate"):
             return found.whole().cpu()
 
+    def check_asked(self, top: int, ranking: str | None = None) -> RankingTable:
+        """Return the table of a ranking, by default the first. Raises UsageError if there is none
+        of this name, or `top` is below 1."""
+        if top < 1:
+            raise UsageError(f"top must be at least 1, got {top}")
+        return self._table(ranking)
+
     def rank(
         self,
         query: Templates | Pictures,
@@ -263,10 +270,8 @@ class Search:
         """
         from reidcore.wiring.rankings import check_chain
 
-        if top < 1:
-            raise UsageError(f"top must be at least 1, got {top}")
+        table = self.check_asked(top, ranking)
         queries, others = self._templates_of(query), self._templates_of(gallery)
-        table = self._table(ranking)
         check_chain(self.plan, table, columns(queries.rows) & columns(others.rows))
         own = same_files(queries.rows, others.rows)
         found = []

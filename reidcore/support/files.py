@@ -44,7 +44,8 @@ def write_atomically(path: Path, data: str | bytes) -> None:
 
     Raises `reidcore.errors.OutputError` where it cannot be written; the old file is then unchanged.
     """
-    content = data.encode() if isinstance(data, str) else data
+    # A path that is not UTF-8 must not end a run; it is written as "caf\\udce9".
+    content = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
     there = os.path.isfile(path)
     kept = "; the file that was there is unchanged" if there else "; no file was made"
     if _is_stream(path):

@@ -95,6 +95,14 @@ def test_repeats_are_one_row(here, capsys):
     assert single["settings"] == {"train.seed": 0}
 
 
+def test_scores_of_fewer_repeats_are_unfinished(here, capsys, tmp_path):
+    """Where further repeats were begun, the means are not theirs."""
+    longer = shutil.copytree(here / "seeds", tmp_path / "longer")
+    shutil.copytree(longer / "2", longer / "3")
+    assert main(["compare", str(longer)]) == 2
+    assert f"the repeats in {longer} are unfinished" in capsys.readouterr().err
+
+
 def test_the_csv_holds_fractions(here, capsys):
     """A line per row; deviation and median stand beside each mean."""
     compare(capsys, "wide", "seeds", "--csv", "all.csv")

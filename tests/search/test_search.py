@@ -234,6 +234,7 @@ def test_mistakes_are_told(work, tmp_path, monkeypatch, capsys):
     for words, code, says in (
         (["--ranking", "bth"], 2, "the run has no ranking 'bth', did you mean 'both'?"),
         (["--top", "0"], 2, "top must be at least 1, got 0"),
+        (["--top", "0", "--query", "nowhere"], 2, "top must be"),  # before pictures are read
         (["-o", "no/out.csv"], 2, "no/out.csv: there is no folder"),
         (["-o", "empty"], 2, "empty is a folder; name a file"),
         (["--query", "empty"], 4, "no pictures under"),

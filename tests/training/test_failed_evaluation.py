@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -145,3 +146,17 @@ def test_a_run_that_is_not_trained_keeps_its_test_set(work, tmp_path, capsys, mo
     change = [*every, *_sets(f"data.test={OTHER}")]
     command("run", "bad.toml", "--out", tmp_path / "early", "--resume", *change, code=2)
     assert "data.test was" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.supports_bytes_environ, reason="file names are Unicode here")
+def test_a_folder_whose_name_is_not_unicode(work, tmp_path):
+    """A run of its pictures ends as any other, and its queries can be compared."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    shutil.copytree(work / "people", folder)
+    change = _sets('data.test=[{ manifest = "manifest.csv", name = "other" }]', "train.epochs=0")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name in ("odd", "again"):
+            command("run", work / "bad.toml", "--out", tmp_path / name, *change)
+        command("compare", tmp_path / "odd", tmp_path / "again", "--paired")
+    assert "caf\\udce9" in (tmp_path / "odd" / "queries.csv").read_text()

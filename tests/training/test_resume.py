@@ -282,6 +282,7 @@ def test_repeats_do_not_resume_what_is_none(here, capsys, name, message):
         '"train.best" = ["mAP", "rank-7"]',
         '"data.test" = [[{ read = "core.demo" }], [{ read = "core.demo", name = "again" }]]',
         '"data.test" = [[{ read = "core.demo" }], []]',
+        '"eval.protocol" = [{use="open_set", far_at=[0.01]}, {use="open_set", far_at=[0.1]}]',
         '"ranking" = [[{ name = "a", matcher = "look" }], [{ name = "b", matcher = "look" }]]',
     ],
 )

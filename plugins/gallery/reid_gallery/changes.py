@@ -8,8 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import attrs
-
 from reid_gallery.approximate import build_index
 from reid_gallery.changing import forget, label, label_each, remove
 from reid_gallery.exporting import export
@@ -126,7 +124,7 @@ class Changes:
         Raises:
             reidcore.errors.UsageError: as for `remove`.
         """
-        rows = attrs.evolve(Filter.of(camera, after, before, where), identity=identity)
+        rows = Filter.of(camera, after, before, where, identity)
         entries = None if pictures is None else entries_of(pictures)
         return forget(self.tables, self.origin, rows, entries)
 

@@ -45,6 +45,7 @@ class Filter:
         after: float | str | datetime | None = None,
         before: float | str | datetime | None = None,
         where: str = "",
+        identity: str | None = None,
     ) -> Filter:
         """Return the filter of what a user gives. Raises UsageError for a camera that is no text,
         and for a time that is none."""
@@ -55,7 +56,8 @@ class Filter:
                 f"camera is {camera!r}, of the type {type(camera).__name__}; cameras are texts, "
                 "such as '3'"
             )
-        return cls(tuple(names), seconds(after, "after"), seconds(before, "before"), where)
+        times = seconds(after, "after"), seconds(before, "before")
+        return cls(tuple(names), *times, where, identity)
 
     @property
     def sql(self) -> str:
