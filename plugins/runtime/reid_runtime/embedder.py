@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from reid_runtime.folder import Export, ExportError
 from reid_runtime.pictures import Picture, pixels
@@ -58,6 +59,11 @@ class Embedder:
         any sizes; turn OpenCV's blue, green and red by `frame[..., ::-1]`. modality, camera: names,
         of all or of each, where the export asks for them; a new camera counts as unknown.
         """
+        path = isinstance(pictures, str | os.PathLike)
+        array = isinstance(pictures, np.ndarray) and pictures.ndim == 3
+        if path or array or isinstance(pictures, Image.Image):
+            found = f"the path {pictures}" if path else "a single picture"
+            raise ExportError(f"found {found}, expected a list of pictures, as [picture]")
         labels = {
             name: self._numbers(name, value, len(pictures))
             for name, value in (("modality", modality), ("camera", camera))

@@ -122,7 +122,7 @@ class Search:
         command = [sys.executable, "-m", "reid_tune.worker", str(self.study.folder), label]
         threads = str(max(1, (os.cpu_count() or 1) // self.jobs))
         return subprocess.Popen(
-            [*command, str(number)],
+            [*command, str(number), str(os.getpid())],
             env={"OMP_NUM_THREADS": threads, **os.environ},
             pass_fds=self.locks,
             start_new_session=True,  # Ctrl-C is for the command alone, which ends them

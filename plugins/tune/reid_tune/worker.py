@@ -1,4 +1,8 @@
-"""A process that runs one trial: `python -m reid_tune.worker STUDY LABEL NUMBER`."""
+"""A process that runs one trial: `python -m reid_tune.worker STUDY LABEL NUMBER PARENT`.
+
+What takes long to import is imported once the parent, the process that started this one, is
+watched: this one holds the study until it ends.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from reid_tune.study import open_study
-from reid_tune.trial import run_trial
-from reidcore.errors import ReidError
-from reidcore.tools import write_json
-
 BETWEEN = 30.0
 """Seconds between two lines."""
 ERROR = "error.json"
@@ -22,8 +21,13 @@ ERROR = "error.json"
 
 def main(arguments: Sequence[str]) -> int:
     """Run the trial; return 0 once the study knows how it ended."""
-    folder, label, number = Path(arguments[0]), arguments[1], int(arguments[2])
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    folder, label, number, parent = Path(arguments[0]), arguments[1], *map(int, arguments[2:])
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    from reid_tune.study import open_study
+    from reid_tune.trial import run_trial
+    from reidcore.errors import ReidError
+    from reidcore.tools import write_json
+
     study = open_study(folder)
     try:
         run_trial(study, label, number, _Words(f"{label} {number}  "))

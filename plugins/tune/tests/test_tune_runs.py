@@ -126,6 +126,18 @@ def test_processes_end_with_their_command(work, env):
         time.sleep(0.1)
 
 
+def test_a_process_whose_command_ended_before_it_began(work, env, whole):
+    """It ends as well, and its trial is not trained."""
+    study = work / "late.study"
+    shutil.copytree(work / "whole.study", study)
+    shutil.rmtree(study / "tiny/000/run")
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    command = [sys.executable, "-m", "reid_tune.worker", study, "tiny", "0", str(ended.pid)]
+    assert subprocess.run(command, env=env, cwd=work, timeout=60).returncode == 1
+    assert not (study / "tiny/000/run").exists()
+
+
 def _children(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return file.read().split()
