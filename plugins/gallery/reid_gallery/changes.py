@@ -12,7 +12,7 @@ from reid_gallery.approximate import build_index
 from reid_gallery.changing import forget, label, label_each, remove
 from reid_gallery.exporting import export
 from reid_gallery.extraction import origin_of
-from reid_gallery.filters import Filter, quoted
+from reid_gallery.filters import Filter
 from reid_gallery.keeping import compact, require_same
 from reid_gallery.progress import Progress
 from reid_gallery.rows import entries_of
@@ -124,10 +124,7 @@ class Changes:
         Raises:
             reidcore.errors.UsageError: as for `remove`.
         """
-        if identity is not None:
-            own = f"identity = {quoted(identity)}"
-            where = f"({where}) AND {own}" if where else own
-        rows = Filter.of(camera, after, before, where)
+        rows = Filter.of(camera, after, before, where, identity)
         entries = None if pictures is None else entries_of(pictures)
         return forget(self.tables, self.origin, rows, entries)
 

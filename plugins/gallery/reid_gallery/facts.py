@@ -66,7 +66,7 @@ class Facts:
         )
 
     def meeting(self, chosen: Filter) -> Rows:
-        """Return the rows that meet a filter without SQL."""
+        """Return the rows that meet a filter of cameras and times alone."""
         met = np.ones(len(self.ids), bool)
         if chosen.cameras:
             known = [place for place, name in enumerate(self.names) if name in chosen.cameras]

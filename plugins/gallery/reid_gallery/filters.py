@@ -14,6 +14,31 @@ from reid_gallery.told import condition_error
 from reidcore.errors import UsageError, nearest
 
 MOST_NAMES = 20
+COMMENTS = ("--", "/*")
+
+
+def check_condition(where: str) -> None:
+    """Raise UsageError where a condition is none by itself: "a) OR (b", or a parenthesis that a
+    comment hides from Lance alone, would escape from the other conditions beside it."""
+    depth, quote = 0, ""
+    for place, letter in enumerate(where):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"`":
+            quote = letter
+        elif where.startswith(COMMENTS, place):
+            raise UsageError(
+                f"--where {where!r} has a comment at {where[place : place + 2]!r}, expected a "
+                "condition in SQL without comments"
+            )
+        else:
+            depth += {"(": 1, ")": -1}.get(letter, 0)
+        if depth < 0:
+            break
+    if depth or quote:
+        raise UsageError(
+            f"--where {where!r} is no condition in SQL: its parentheses or quotes do not match"
+        )
 
 
 @attrs.frozen
@@ -25,12 +50,15 @@ class Filter:
         after, before: seconds on the clock of the pictures; at or after the first, before the
             second.
         where: a condition in SQL on any columns, such as "identity IS NULL AND speed > 3".
+            UsageError is raised for one that would escape from the others.
+        identity: the name that they have.
     """
 
     cameras: tuple[str, ...] = ()
     after: float | None = None
     before: float | None = None
-    where: str = ""
+    where: str = attrs.field(default="", validator=lambda own, field, where: check_condition(where))
+    identity: str | None = None
 
     @classmethod
     def of(
@@ -39,9 +67,10 @@ class Filter:
         after: float | str | datetime | None = None,
         before: float | str | datetime | None = None,
         where: str = "",
+        identity: str | None = None,
     ) -> Filter:
         """Return the filter of what a user gives. Raises UsageError for a camera that is no text,
-        and for a time that is none."""
+        for a time that is none, and for a condition that is none by itself."""
         given: Any = camera
         names = () if given is None else (given,) if isinstance(given, str) else given
         if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
@@ -49,7 +78,8 @@ class Filter:
                 f"camera is {camera!r}, of the type {type(camera).__name__}; cameras are texts, "
                 "such as '3'"
             )
-        return cls(tuple(names), seconds(after, "after"), seconds(before, "before"), where)
+        times = seconds(after, "after"), seconds(before, "before")
+        return cls(tuple(names), *times, where, identity)
 
     @property
     def sql(self) -> str:
@@ -61,6 +91,8 @@ class Filter:
             parts.append(f"time >= {self.after!r}")
         if self.before is not None:
             parts.append(f"time < {self.before!r}")
+        if self.identity is not None:
+            parts.append(f"identity = {quoted(self.identity)}")
         if self.where:
             parts.append(f"({self.where})")
         return " AND ".join(parts)
@@ -69,11 +101,6 @@ class Filter:
         """Return the conditions in SQL, None without any. Raises UsageError for a column that the
         gallery does not have, and for what is no condition."""
         if self.where:
-            if not balanced(self.where):  # "a) OR (b" would escape from the other conditions
-                raise UsageError(
-                    f"--where {self.where!r} is no condition in SQL: its parentheses or quotes do "
-                    "not match"
-                )
             columns = [name for name in dataset.schema.names if "__" not in name and name != "key"]
             try:
                 dataset.scanner(columns=["id"], filter=self.sql).explain_plan()
@@ -94,21 +121,6 @@ class Filter:
                     f"the gallery has no camera {name!r}{nearest(name, known)}; it has {shown}"
                     + (f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else "")
                 )
-
-
-def balanced(condition: str) -> bool:
-    """Return whether parentheses and quotes match."""
-    depth, quote = 0, ""
-    for letter in condition:
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"`":
-            quote = letter
-        else:
-            depth += {"(": 1, ")": -1}.get(letter, 0)
-        if depth < 0:
-            return False
-    return not depth and not quote
 
 
 def cameras(dataset: lance.LanceDataset) -> list[str]:

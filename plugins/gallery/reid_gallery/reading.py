@@ -88,7 +88,7 @@ class Reader:
         return (rows, known) if len(known) == len(found) else None
 
     def _rows(self, dataset: lance.LanceDataset, fragment: LanceFragment, chosen: Filter) -> Rows:
-        if chosen.where:
+        if chosen.where or chosen.identity is not None:
             return asked(dataset, fragment, chosen)
         part = self._part(dataset, fragment)
         facts = part.facts or Facts.read(dataset, fragment)

@@ -211,6 +211,40 @@ def test_forgetting_by_time(gallery):
     assert not any(holding(gallery, note) for note in gone) and len(gallery) > 0
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        "camera = '1') OR (camera = '2'",
+        "camera = '1') OR (true",
+        "/* ( */ true) OR (true /* ) */",
+        " true -- (\n) OR (true -- )\n",
+    ],
+)
+def test_no_condition_reaches_beyond_the_others(gallery, where):
+    """Neither the identity to be forgotten, nor a camera or pictures to be removed."""
+    before = sources(gallery)
+    for change in (
+        lambda: gallery.forget(where=where, identity="nobody"),
+        lambda: gallery.forget(where=where, camera="nowhere"),
+        lambda: gallery.remove(before[:1], where=where),
+        lambda: gallery.label("Ann", before[:1], where=where),
+    ):
+        with pytest.raises(UsageError, match=r"parentheses or quotes do not match|has a comment"):
+            change()
+    assert sources(gallery) == before
+
+
+def test_forgetting_by_identity_and_condition(gallery):
+    """Both are to be met, also where the condition is an OR, and where texts look like comments."""
+    rows = table(gallery).to_pylist()
+    name = rows[0]["identity"]
+    gone = [r["id"] for r in rows if r["identity"] == name and r["camera"] in ("1", "2")]
+    where = "camera = '1' OR camera = '2' OR note = '-- /* (' "
+    assert gallery.forget(where=where, identity=name) == len(gone) > 0
+    left = set(table(gallery).column("id").to_pylist())
+    assert left == {row["id"] for row in rows} - set(gone)
+
+
 def test_fragments_are_merged(gallery, tmp_path, monkeypatch):
     """By `compact`, and by adding when there are many; rows and their order stay."""
     rest = [str(path) for path in sorted((tmp_path / "drawn" / "query").glob("*.jpg"))]

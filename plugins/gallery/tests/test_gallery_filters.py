@@ -33,6 +33,7 @@ FILTERS = [
     Filter.of("elsewhere"),
     Filter.of(where="time % 7 < 2"),
     Filter.of("1", 10, 110, "identity IS NULL"),
+    Filter.of("1", identity="Ann"),
 ]
 RANKINGS = ["plain", "stretched"]
 

@@ -191,6 +191,8 @@ def test_an_empty_gallery(work, trained):
         ({"where": "speed >"}, "is no condition in SQL"),
         ({"where": "speed"}, "is no condition in SQL"),
         ({"where": "speed = 1) OR (speed = 2"}, "is no condition in SQL"),
+        ({"where": "/* ( */ true) OR (true /* ) */"}, "has a comment at '/*'"),
+        ({"where": " true -- (\n) OR (true -- )\n"}, "has a comment at '--'"),
         ({"camera": 3}, "camera is 3, of the type int; cameras are texts"),
         ({"camera": "camera-1"}, "no camera 'camera-1', did you mean '1'?; it has 1, 2, 3"),
         ({"after": "noon"}, "after is 'noon', expected seconds"),
