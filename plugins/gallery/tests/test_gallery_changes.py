@@ -101,7 +101,39 @@ def test_columns_of_the_user(gallery, tmp_path):
     write_csv(tmp_path / "bad.csv", bad)
     with pytest.raises(DataError, match=r"bad\.csv row 2: speed is 'fast', expected a whole"):
         gallery.add(tmp_path / "bad.csv")
+    write_csv(tmp_path / "bad.csv", [dict(bad[0], speed="03")])
+    with pytest.raises(DataError, match=r"speed is '03', expected a whole number such as 42"):
+        gallery.add(tmp_path / "bad.csv")
     assert len(gallery) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("cells", "kept"),
+    [
+        (["0042", "17"], ["0042", "17"]),
+        (["12_34", "1"], ["12_34", "1"]),
+        (["1e5", "12"], ["1e5", "12"]),
+        (["+491", "5"], ["+491", "5"]),
+        (["00.5", "1.5"], ["00.5", "1.5"]),
+        (["12345678901234567890", "1"], ["12345678901234567890", "1"]),
+        (["12345678901234567890", "1.5"], ["12345678901234567890", "1.5"]),
+        (["\u0661", "2"], ["\u0661", "2"]),
+        (["nan", "1"], ["nan", "1"]),
+        (["-7", "0"], [-7, 0]),
+        (["9223372036854775807", ""], [2**63 - 1, None]),
+        (["1.50", "-0.25"], [1.5, -0.25]),
+        (["1e-7", "2.5E+20"], [1e-7, 2.5e20]),
+        (["3", ".5"], [3.0, 0.5]),
+    ],
+)
+def test_cells_are_kept_as_they_are(gallery, tmp_path, cells, kept):
+    """A column counts as numbers only where no cell loses anything by it."""
+    paths = sorted((tmp_path / "drawn" / "query").glob("*.jpg"))[:2]
+    both = zip(paths, cells, strict=True)
+    write_csv(tmp_path / "new.csv", [{"path": str(one), "code": cell} for one, cell in both])
+    assert gallery.add(tmp_path / "new.csv").added == 2
+    found = {row["source"]: row["code"] for row in table(gallery).to_pylist()}
+    assert [found[str(path)] for path in paths] == kept
 
 
 @pytest.mark.parametrize(
@@ -109,6 +141,10 @@ def test_columns_of_the_user(gallery, tmp_path):
     [
         ("id", "the column 'id' has the name of one of the gallery's own"),
         ("look__vector", "the name of one of the gallery's own"),
+        ("distance", "or of what a search answers"),
+        ("rank", "or of what a search answers"),
+        ("columns", "or of what a search answers"),
+        ("_rowid", "or begins with _; rename it"),
         ("a.b", "the column 'a.b' cannot be asked for in SQL"),
     ],
 )
