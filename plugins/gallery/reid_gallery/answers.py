@@ -41,15 +41,15 @@ class Match:
     columns: dict[str, Any] = attrs.field(factory=dict)
 
     def table(self) -> dict[str, Any]:
-        """Return the match as JSON holds it."""
+        """Return the match as JSON holds it, the user's columns behind its own fields, whose names
+        they cannot take."""
         own = attrs.asdict(self)
         own["added"] = self.added.isoformat()
         shown = {key: value for key, value in own.items() if key != "columns"}
         shown["distance"] = _short(self.distance)
         if self.probability is not None:
             shown["probability"] = _short(self.probability)
-        # Older galleries may have a column of such a name.
-        return {**self.columns, **shown}
+        return {**shown, **{key: self.columns[key] for key in self.columns if key not in shown}}
 
 
 @attrs.frozen

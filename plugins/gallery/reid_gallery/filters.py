@@ -15,9 +15,38 @@ from reid_gallery.told import condition_error
 from reidcore.errors import UsageError, nearest
 
 MOST_NAMES = 20
-ESCAPES = (
-    "its parentheses or quotes do not match, or it has a comment, a $ or letters before a quote"
-)
+QUOTES = ("'", '"', "`")
+OTHERS = ("--", "/*", "$")
+"""What begins a comment, or a text that has no quotes."""
+
+
+def check_condition(where: str) -> None:
+    """Raise UsageError where a condition is none by itself: "a) OR (b", or a parenthesis or quote
+    that Lance reads otherwise than this does, as in comments, $$ and E'...', would escape from the
+    other conditions beside it."""
+    depth, quote, before = 0, "", ""
+    for place, letter in enumerate(where):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif where.startswith(OTHERS, place) or (
+            letter in QUOTES and (before.isalnum() or before in ("_", "&"))
+        ):
+            raise UsageError(
+                f"--where {where!r} has {before if letter in QUOTES else ''}"
+                f"{where[place : place + 2]}, expected a condition in SQL without comments, $ and "
+                "letters before a quote"
+            )
+        elif letter in QUOTES:
+            quote = letter
+        else:
+            depth += {"(": 1, ")": -1}.get(letter, 0)
+        if depth < 0:
+            break
+        before = letter
+    if depth or quote:
+        raise UsageError(
+            f"--where {where!r} is no condition in SQL: its parentheses or quotes do not match"
+        )
 
 
 @attrs.frozen
@@ -29,13 +58,14 @@ class Filter:
         after, before: seconds on the clock of the pictures; at or after the first, before the
             second.
         where: a condition in SQL on any columns, such as "identity IS NULL AND speed > 3".
-        identity: a name that rows have; None for all.
+            UsageError is raised for one that would escape from the others.
+        identity: the name that they have.
     """
 
     cameras: tuple[str, ...] = ()
     after: float | None = None
     before: float | None = None
-    where: str = ""
+    where: str = attrs.field(default="", validator=lambda own, field, where: check_condition(where))
     identity: str | None = None
 
     @classmethod
@@ -48,7 +78,7 @@ class Filter:
         identity: str | None = None,
     ) -> Filter:
         """Return the filter of what a user gives. Raises UsageError for a camera that is no text,
-        and for a time that is none."""
+        for a time that is none, and for a condition that is none by itself."""
         given: Any = camera
         names = () if given is None else (given,) if isinstance(given, str) else given
         if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
@@ -79,8 +109,6 @@ class Filter:
         """Return the conditions in SQL, None without any. Raises UsageError for a column that the
         gallery does not have, and for what is no condition."""
         if self.where:
-            if not stands_alone(self.where):
-                raise UsageError(f"--where {self.where!r} is no condition in SQL: {ESCAPES}")
             columns = [name for name in dataset.schema.names if "__" not in name and name != "key"]
             try:
                 dataset.scanner(columns=["id"], filter=self.sql).explain_plan()
@@ -101,28 +129,6 @@ class Filter:
                     f"the gallery has no camera {name!r}{nearest(name, known)}; it has {shown}"
                     + (f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else "")
                 )
-
-
-def stands_alone(condition: str) -> bool:
-    """Return whether a condition cannot escape from others beside it, as "a) OR (b" would:
-    parentheses and quotes match, and nothing hides one of them from SQL, as comments, $$ and texts
-    with letters before the quote (E'...') do."""
-    depth, quote, before = 0, "", ""
-    for letter in condition:
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"`":
-            if before.isalnum() or before in ("_", "&"):
-                return False
-            quote = letter
-        else:
-            if letter == "$" or before + letter in ("--", "/*"):
-                return False
-            depth += {"(": 1, ")": -1}.get(letter, 0)
-        if depth < 0:
-            return False
-        before = letter
-    return not depth and not quote
 
 
 def cameras(dataset: lance.LanceDataset) -> list[str]:

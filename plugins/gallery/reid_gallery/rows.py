@@ -21,9 +21,13 @@ from reidcore.api import Row
 from reidcore.errors import DataError
 from reidcore.tools import rows_of
 
+_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)?(\.[0-9]+)?([eE][+-][0-9]+)?")
+"""Plain decimals, and as what programs write very large and very small numbers."""
 _KNOWN = ("path", "camera", "time", "modality", "box", "added")
 _IDENTITY = {"pid": "identity"}
 """Columns of manifests by the gallery's names."""
+_TAKEN = OWN | ({one.name for one in attrs.fields(Match)} - set(BASE.names))
+"""Columns that the gallery has itself, and what answers say of a match beside its columns."""
 
 
 @attrs.frozen
@@ -98,17 +102,12 @@ def _with_cells(entries: Sequence[Entry], path: Path) -> list[Entry]:
     return [attrs.evolve(entry, cells=cells[entry.row.listed]) for entry in entries]
 
 
-_ANSWERED = {field.name for field in attrs.fields(Match)} - set(BASE.names)
-"""What a match says of itself, beside columns of the gallery."""
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]*)")
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-][0-9]+)?")
-
-
 def _check_names(path: Path, names: Sequence[str]) -> None:
     for name in names:
-        if name in OWN or name in _ANSWERED or "__" in name or name.startswith("_"):
+        if name in _TAKEN or "__" in name or name.startswith("_"):
             raise DataError(
-                f"{path}: the column {name!r} has the name of one of the gallery's own; rename it"
+                f"{path}: the column {name!r} has the name of one of the gallery's own, or of what "
+                "a search answers, or begins with _; rename it"
             )
         if not name.isidentifier():
             raise DataError(
@@ -121,7 +120,8 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 
 def new_columns(entries: Iterable[Entry], known: pa.Schema) -> pa.Schema:
     """Return the user's columns that a gallery does not have yet: integers if all cells are such,
-    floating-point numbers, or else texts. known: the columns that it has."""
+    floating-point numbers, or else texts, so that cells are kept as they are. known: the columns
+    that it has."""
     values: dict[str, list[str]] = {}
     for entry in entries:
         for name, cell in entry.cells.items():
@@ -142,23 +142,24 @@ def _type(cells: Iterable[str]) -> pa.DataType:
 
 
 def _read(cell: str, kind: pa.DataType) -> Any:
-    """A cell's value, None if it is empty. Raises ValueError if it is not of the type: numbers only
-    where they say all that the cell does, which "0042" and "12_34" do not."""
+    """A cell's value, None if it is empty. Raises ValueError if it is not of the type, also where
+    the type would change it, as 0042, 1e5 and numbers of too many digits."""
     if not cell:
         return None
     if pa.types.is_integer(kind):
-        if not _INTEGER.fullmatch(cell):
-            raise ValueError("no integer")
         value = int(cell)
-        if not -(2**63) <= value < 2**63:
-            raise ValueError("too large")
+        if str(value) != cell or not -(2**63) <= value < 2**63:
+            raise ValueError("it would not be kept as it is")
         return value
     if pa.types.is_floating(kind):
-        if not _NUMBER.fullmatch(cell):
-            raise ValueError("no number")
         number = float(cell)
-        if not math.isfinite(number):
-            raise ValueError("not finite")
+        whole = cell.removeprefix("-").isdigit()
+        if (
+            not _DECIMAL.fullmatch(cell)
+            or not math.isfinite(number)
+            or (whole and int(number) != int(cell))
+        ):
+            raise ValueError("it would not be kept as it is")
         return number
     return cell
 
@@ -167,6 +168,7 @@ def column(entries: Sequence[Entry], field: pa.Field) -> pa.Array:
     """Return one of the columns that come from cells. Raises DataError, which names the row, for a
     cell that is not of the column's type."""
     values = []
+    whole = pa.types.is_integer(field.type)
     for entry in entries:
         cell = entry.cells.get(field.name, "")
         try:
@@ -174,7 +176,7 @@ def column(entries: Sequence[Entry], field: pa.Field) -> pa.Array:
         except ValueError:
             raise DataError(
                 f"{entry.row.listed or entry.row.name}: {field.name} is {cell!r}, expected "
-                f"{'a whole number' if pa.types.is_integer(field.type) else 'a number'}, as in the "
+                f"a {'whole number such as 42' if whole else 'number such as 4.2'}, as in the "
                 "gallery"
             ) from None
     return pa.array(values, field.type)

@@ -18,9 +18,11 @@ from PIL import Image
 from serving import png, served
 
 from reid_gallery import Gallery
+from reid_gallery.rows import Entry
 from reid_gallery.serve.app import create_app
 from reid_gallery.serve.client import Client, ServiceError
 from reid_gallery.serve.settings import Settings, digest, read_tokens
+from reidcore.api import Row
 from reidcore.errors import UsageError
 
 TOKEN = "a-token-that-nobody-guesses"
@@ -70,6 +72,31 @@ def test_answers_are_the_gallerys(client, settings, work, ranking):
         assert expected.matches
         assert len(found.matches) == len(expected.matches)
         assert all(map(same, found.matches, expected.matches))
+
+
+def test_columns_of_older_galleries_hide_no_scores(work, trained, tmp_path):
+    """Those that have names of an answer's own fields stand among the columns, and in JSON lines
+    the scores win."""
+    cells = {"rank": "last", "distance": "far", "probability": "no", "columns": "five"}
+    place = tmp_path / "g"
+    gallery = Gallery.create(work / "run", place, device="cpu")
+    gallery._search = trained
+    gallery.add([Entry(Row(str(path), "", "1"), cells) for path in pictures(work)[:2]])
+    query = str(pictures(work)[2])
+    expected = gallery.search([query])[0].matches
+    assert [match.columns for match in expected] == [cells, cells]
+    lines = [match.table() for match in expected]
+    assert [line["rank"] for line in lines] == [1, 2]
+    for line, match in zip(lines, expected, strict=True):
+        assert line["distance"] == pytest.approx(match.distance)
+        assert line["probability"] == pytest.approx(match.probability)
+    asked = Settings(str(place), str(tmp_path / "state"), device="cpu", decode_seconds=100)
+    with TestClient(create_app(asked), base_url="http://127.0.0.1") as http:
+        found = Client(http=http).search([query]).answers[0].matches
+    for match, other in zip(found, expected, strict=True):
+        assert (match.id, match.rank, match.columns) == (other.id, other.rank, cells)
+        assert match.distance == pytest.approx(other.distance, abs=1e-5)
+        assert match.probability == pytest.approx(other.probability, abs=1e-4)
 
 
 def rows(work):
@@ -188,7 +215,9 @@ def test_bad_input_is_told(http, client, settings):
         assert found.headers["content-type"] == "application/problem+json"
         assert found.json()["status"] == status and settings.gallery not in found.text
     assert http.post("/v1/forget", json={}).status_code == 422
-    assert http.post("/v1/remove", json={"ids": [3], "where": "1=1) OR (1=1"}).status_code == 422
+    for where in ("1=1) OR (1=1", "/* ( */ true) OR (true /* ) */"):
+        refused = http.post("/v1/remove", json={"ids": [3], "where": where})
+        assert refused.status_code == 422 and refused.json()["detail"].startswith("where ")
     assert client.search([png()]).answers  # it lives on
 
 

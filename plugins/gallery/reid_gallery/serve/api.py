@@ -36,11 +36,9 @@ def _answer(name: str, answer: Answer) -> schemas.Answer:
     matches = []
     for one in answer.matches:
         if math.isfinite(one.distance):
-            own = shown({**one.columns, **attrs.asdict(one, recurse=False), "columns": None})
-            own["columns"].pop("columns", None)
-            for key in ("rank", "distance", "probability"):
-                own[key] = own["columns"].pop(key)
-            matches.append(schemas.Match(**own))
+            own = attrs.asdict(one, recurse=False)
+            scores = {key: own[key] for key in ("rank", "distance", "probability")}
+            matches.append(schemas.Match(**{**shown(own), **scores, "columns": one.columns}))
     return schemas.Answer(query=name, unknown=answer.unknown, matches=matches)
 
 

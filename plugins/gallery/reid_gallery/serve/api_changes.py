@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Form, Request
 
-from reid_gallery.filters import ESCAPES, stands_alone
+from reid_gallery.filters import check_condition
 from reid_gallery.keeping import listed
 from reid_gallery.rows import Entry
 from reid_gallery.serve import schemas
@@ -69,8 +69,7 @@ async def add(
 
 
 async def _changed(request: Request, name: str, rows: schemas.Rows, **more: Any) -> schemas.Count:
-    if not stands_alone(rows.where):  # beside the ids
-        raise Problem(422, f"where is no condition in SQL: {ESCAPES}")
+    check_condition(rows.where)  # which stands beside the ids below
     audit(request, name, **rows.model_dump())
     conditions = [listed(rows.ids)] if rows.ids else []
     conditions += [f"({rows.where})"] if rows.where and conditions else []
