@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -79,6 +80,20 @@ def test_damaged_pictures_are_told_and_left_out(work, trained, tmp_path):
     own = (own / own.norm(dim=1, keepdim=True)).numpy()
     np.testing.assert_allclose(vectors.reshape(5, -1), own, atol=1e-6)
     assert made.add([cut]).damaged and len(made) == 5
+
+
+def test_a_path_that_is_not_unicode(gallery, tmp_path):
+    """Such a picture, though it can be read, is told and left out; the others come in."""
+    pictures = sorted((tmp_path / "drawn" / "query").glob("*.jpg"))[:2]
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    odd = shutil.copy(pictures[0], folder)
+    before = len(gallery)
+    done = gallery.add([odd, pictures[1]])
+    assert (done.added, done.skipped, len(gallery)) == (1, 0, before + 1)
+    ((name, why),) = done.damaged
+    assert name == str(odd) and why.startswith("its path is not Unicode")
+    assert len(gallery.add(folder).damaged) == 1 and len(gallery) == before + 1
 
 
 def test_columns_of_the_user(gallery, tmp_path):
