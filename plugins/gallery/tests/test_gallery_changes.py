@@ -285,6 +285,30 @@ def test_no_condition_reaches_beyond_the_others(gallery, where):
     assert sources(gallery) == before
 
 
+@pytest.mark.parametrize("where", ["id / 0 = 1", "regexp_match(note, '(')", "? = 1"])
+def test_a_condition_that_fails_is_the_users_fault(gallery, tmp_path, where):
+    """Whatever is asked, and whether Lance says so before it reads or while it does; nothing is
+    changed."""
+    before = table(gallery)
+    for change in (
+        lambda: gallery.forget(where=where, identity=before.column("identity")[0].as_py()),
+        lambda: gallery.remove(where=where),
+        lambda: gallery.label("Ann", where=where),
+        lambda: gallery.export(tmp_path / "some.csv", where=where),
+        lambda: gallery.search(tmp_path / "query.csv", where=where),
+        lambda: gallery.search(tmp_path / "query.csv", where=where, camera="1"),
+    ):
+        with pytest.raises(UsageError, match=r"--where .* (cannot be told of|has something)"):
+            change()
+    assert table(gallery) == before and not (tmp_path / "some.csv").exists()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, int])
+def test_times_of_numpy(gallery, kind):
+    expected = sum(row["time"] < 400 for row in table(gallery).to_pylist())
+    assert gallery.label("early", before=kind(400)) == expected > 0
+
+
 def test_forgetting_by_identity_and_condition(gallery):
     """Both are to be met, also where the condition is an OR, and where texts look like comments."""
     rows = table(gallery).to_pylist()
