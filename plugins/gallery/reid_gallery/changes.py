@@ -191,5 +191,5 @@ class Changes:
             reidcore.errors.OutputError: it cannot be written.
         """
         rows = Filter.of(camera, after, before, where)
-        with told(self.place):
+        with told(self.place, where):
             return export(self.tables.open(), self.origin, Path(file), rows, vectors)

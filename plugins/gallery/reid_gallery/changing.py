@@ -49,7 +49,7 @@ def label(
     pictures: Sequence[Entry] | None,
 ) -> int:
     """Give rows an identity or a tracklet, in one commit, and return how many there are."""
-    with tables.lock(), told(tables.place):
+    with tables.lock(), told(tables.place, rows.where):
         dataset = require_same(tables, origin)
         condition = chosen(dataset, rows, pictures)
         values = {key: "NULL" if value is None else quoted(value) for key, value in labels.items()}
@@ -93,7 +93,7 @@ def _labelled(rows: pa.Table, labels: dict[int, dict[str, str]]) -> pa.Table:
 
 def remove(tables: Tables, origin: Origin, rows: Filter, pictures: Sequence[Entry] | None) -> int:
     """Remove rows in one commit, and return how many. Their bytes stay until `purge`."""
-    with tables.lock(), told(tables.place):
+    with tables.lock(), told(tables.place, rows.where):
         return _remove(tables, origin, rows, pictures)
 
 
@@ -112,7 +112,7 @@ def _remove(tables: Tables, origin: Origin, rows: Filter, pictures: Sequence[Ent
 def forget(tables: Tables, origin: Origin, rows: Filter, pictures: Sequence[Entry] | None) -> int:
     """Remove rows, and their bytes from disk with all that an earlier removal has left, and return
     how many rows there were. Waits for those who are adding at the moment."""
-    with alone(tables) as locked, told(tables.place):
+    with alone(tables) as locked, told(tables.place, rows.where):
         count = _remove(tables, origin, rows, pictures)
         purge(tables, origin, locked)
         return count

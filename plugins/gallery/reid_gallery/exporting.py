@@ -49,7 +49,7 @@ def export(
     try:
         kind = pa.csv.CSVWriter if file.suffix == ".csv" else pa.parquet.ParquetWriter
         with kind(str(partial), schema) as writer:
-            count = _write(dataset, schema, writer, condition)
+            count = _write(dataset, schema, writer, condition, rows.where)
         os.replace(partial, file)
     except OSError as error:
         raise OutputError(f"cannot write {file.absolute()}: {error.strerror or error}") from error
@@ -59,10 +59,14 @@ def export(
 
 
 def _write(
-    dataset: lance.LanceDataset, schema: pa.Schema, writer: Any, condition: str | None
+    dataset: lance.LanceDataset,
+    schema: pa.Schema,
+    writer: Any,
+    condition: str | None,
+    where: str,
 ) -> int:
     columns = [name if name != "path" else "source" for name in schema.names]
-    with told(dataset.uri):
+    with told(dataset.uri, where):
         count = 0
         for batch in dataset.to_batches(columns=columns, filter=condition):
             table = pa.Table.from_batches([batch]).rename_columns(schema.names)

@@ -69,6 +69,8 @@ class Extractor:
 
     def _templates(self, piece: list[Entry]) -> tuple[Templates | None, list[Entry], list[Damaged]]:
         try:
+            for entry in piece:
+                check_place(entry)
             return self.search.templates([entry.row for entry in piece]), piece, []
         except DataError:
             found = [(entry, fault(entry)) for entry in piece]
@@ -146,13 +148,21 @@ class Extractor:
         return pa.FixedSizeListArray.from_arrays(pa.array(stored.reshape(-1)), type=kind)
 
 
+def check_place(entry: Entry) -> None:
+    """Raise DataError where a picture's path cannot be kept."""
+    try:
+        entry.row.path.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            "its path is not Unicode, which a gallery cannot keep; rename the file or its folder"
+        ) from None
+
+
 def fault(entry: Entry) -> str:
     """Return what is wrong with a picture, "" if nothing is."""
     try:
-        entry.row.path.encode()
+        check_place(entry)
         open_picture(entry.row)
-    except UnicodeEncodeError:
-        return "its path is not Unicode"
     except DataError as error:
         return str(error)
     return ""

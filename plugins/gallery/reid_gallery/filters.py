@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from numbers import Real
 from typing import Any
 
 import attrs
@@ -112,8 +112,14 @@ class Filter:
             columns = [name for name in dataset.schema.names if "__" not in name and name != "key"]
             try:
                 dataset.scanner(columns=["id"], filter=self.sql).explain_plan()
-            except (OSError, ValueError, RuntimeError) as error:
+            except (OSError, ValueError) as error:
                 raise condition_error(self.where, error, columns) from None
+            except RuntimeError:  # of Lance's planner, whose own words say nothing
+                raise UsageError(
+                    f"--where {self.where!r} has something that Lance does not know; a condition "
+                    "in SQL compares columns with numbers and with texts in single quotes, and has "
+                    "no placeholders such as ? and :name"
+                ) from None
         return self.sql or None
 
     def check_found(self, dataset: lance.LanceDataset) -> None:
@@ -164,6 +170,6 @@ def seconds(given: float | str | datetime | None, name: str) -> float | None:
     if isinstance(given, datetime):
         zoned = given if given.tzinfo is not None else given.replace(tzinfo=UTC)
         return zoned.timestamp()
-    if not isinstance(given, numbers.Real) or not math.isfinite(given):
+    if not isinstance(given, Real) or not math.isfinite(given):
         raise UsageError(f"{name} is {given!r}, expected seconds or a date and time")
     return float(given)

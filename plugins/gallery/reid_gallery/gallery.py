@@ -232,7 +232,7 @@ class Gallery(Changes):
             view = None
             try:
                 view = self.view()
-                with told(self.place):
+                with told(self.place, where):
                     return Searcher(run, view, way, self._judge).answers(query, request)
             except DataError as error:
                 # Files of this version, or maps of its rows, may have been removed meanwhile.

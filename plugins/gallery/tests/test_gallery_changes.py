@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -79,6 +80,20 @@ def test_damaged_pictures_are_told_and_left_out(work, trained, tmp_path):
     own = (own / own.norm(dim=1, keepdim=True)).numpy()
     np.testing.assert_allclose(vectors.reshape(5, -1), own, atol=1e-6)
     assert made.add([cut]).damaged and len(made) == 5
+
+
+def test_a_path_that_is_not_unicode(gallery, tmp_path):
+    """Such a picture, though it can be read, is told and left out; the others come in."""
+    pictures = sorted((tmp_path / "drawn" / "query").glob("*.jpg"))[:2]
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder.mkdir()
+    odd = shutil.copy(pictures[0], folder)
+    before = len(gallery)
+    done = gallery.add([odd, pictures[1]])
+    assert (done.added, done.skipped, len(gallery)) == (1, 0, before + 1)
+    ((name, why),) = done.damaged
+    assert name == str(odd) and why.startswith("its path is not Unicode")
+    assert len(gallery.add(folder).damaged) == 1 and len(gallery) == before + 1
 
 
 def test_columns_of_the_user(gallery, tmp_path):
@@ -265,9 +280,33 @@ def test_no_condition_reaches_beyond_the_others(gallery, where):
         lambda: gallery.remove(before[:1], where=where),
         lambda: gallery.label("Ann", before[:1], where=where),
     ):
-        with pytest.raises(UsageError, match=r"parentheses or quotes do not match|without comments"):
+        with pytest.raises(UsageError, match=r"quotes do not match|without comments"):
             change()
     assert sources(gallery) == before
+
+
+@pytest.mark.parametrize("where", ["id / 0 = 1", "regexp_match(note, '(')", "? = 1"])
+def test_a_condition_that_fails_is_the_users_fault(gallery, tmp_path, where):
+    """Whatever is asked, and whether Lance says so before it reads or while it does; nothing is
+    changed."""
+    before = table(gallery)
+    for change in (
+        lambda: gallery.forget(where=where, identity=before.column("identity")[0].as_py()),
+        lambda: gallery.remove(where=where),
+        lambda: gallery.label("Ann", where=where),
+        lambda: gallery.export(tmp_path / "some.csv", where=where),
+        lambda: gallery.search(tmp_path / "query.csv", where=where),
+        lambda: gallery.search(tmp_path / "query.csv", where=where, camera="1"),
+    ):
+        with pytest.raises(UsageError, match=r"--where .* (cannot be told of|has something)"):
+            change()
+    assert table(gallery) == before and not (tmp_path / "some.csv").exists()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64, int])
+def test_times_of_numpy(gallery, kind):
+    expected = sum(row["time"] < 400 for row in table(gallery).to_pylist())
+    assert gallery.label("early", before=kind(400)) == expected > 0
 
 
 def test_forgetting_by_identity_and_condition(gallery):

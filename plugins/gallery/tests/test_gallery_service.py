@@ -204,6 +204,8 @@ def test_bad_input_is_told(http, client, settings):
         ({"files": {"picture": b""}}, 415),
         ({"files": [("picture", png())] * 17}, 413),
         ({"files": {"picture": png()}, "data": {"where": "nothing = 3"}}, 422),
+        ({"files": {"picture": png()}, "data": {"where": "speed / 0 = 1"}}, 422),
+        ({"files": {"picture": png()}, "data": {"where": "camera = :p"}}, 422),
         ({"files": {"picture": png()}, "data": {"camera": "nowhere"}}, 422),
         ({"files": {"picture": png()}, "data": {"box": "9 9 1 1"}}, 422),
         ({"files": {"picture": png()}, "data": {"box": "900 900 910 910"}}, 415),
