@@ -25,6 +25,7 @@ from reidcore.contracts.row_labels import SPLITS
 from reidcore.contracts.rows import COLUMNS, OPTIONAL, REQUIRED
 from reidcore.errors import DataError, nearest
 from reidcore.support.files import write_atomically
+from reidcore.support.text_table import csv_text
 from reidcore.support.wording import shortened
 
 BOX = "box"
@@ -150,9 +151,7 @@ def write_manifest(path: Path, rows: Sequence[Row], for_index: bool = False) -> 
     }
     required = REQUIRED[:1] if for_index else REQUIRED
     header = [name for name in KNOWN if name in required or name in filled]
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
+    lines = [header]
     for row in rows:
         cells = {
             "path": row.path if for_index else _relative(row.path, path.parent),
@@ -169,8 +168,8 @@ def write_manifest(path: Path, rows: Sequence[Row], for_index: bool = False) -> 
             raise DataError(
                 f"cannot write manifest {path}: {cells['path']!a} is not Unicode"
             ) from None
-        writer.writerow([cells[name] for name in header])
-    write_atomically(path, text.getvalue())
+        lines.append([cells[name] for name in header])
+    write_atomically(path, csv_text(lines))
 
 
 def manifest_hash(rows: Sequence[Row]) -> str:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 from reidcore.evaluation.metrics import PerQuery
 from reidcore.evaluation.trial import Place, Trial
 from reidcore.runfolder.query_files import COLUMNS
+from reidcore.support.text_table import csv_text
 
 
 class QueryScores:
     """Gathers the scores of every query under every ranking and stage of one evaluation."""
 
     def __init__(self) -> None:
-        self._text = io.StringIO()
-        self._writer = csv.writer(self._text, lineterminator="\n")
-        self._writer.writerow(COLUMNS)
+        self._parts = [csv_text([COLUMNS])]
 
     def add(self, place: Place, trial: Trial, scores: PerQuery) -> None:
         """Add the scores of a trial's queries, in their order."""
@@ -27,13 +23,15 @@ class QueryScores:
         found, first = (lists == 1).double().mean(1), lists.double().mean(1)
         columns = (pictures.query, scores.matches, scores.ap, found, first, scores.inp)
         lines = zip(*(one.tolist() for one in columns), strict=True)
+        written = []
         for number, matches, ap, share, rank, inp in lines:
             identity = rows.names[int(rows.pid[number])]
             name = rows.picture(number).name
             at = (*place, pictures.number, number, name, identity)
             rates = f"{ap:.6f}", f"{share:.6g}", f"{rank:g}", f"{inp:.6f}"
-            self._writer.writerow([*at, matches, *rates])
+            written.append((*at, matches, *rates))
+        self._parts.append(csv_text(written))
 
     def text(self) -> str:
         """Return the whole file."""
-        return self._text.getvalue()
+        return "".join(self._parts)

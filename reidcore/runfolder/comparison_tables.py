@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +12,7 @@ from reidcore.protocols.score_names import in_order, smaller_is_better
 from reidcore.runfolder.comparison import ComparisonRow, Difference
 from reidcore.runfolder.results import Score
 from reidcore.support.progress import duration
-from reidcore.support.text_table import aligned
+from reidcore.support.text_table import aligned, csv_text
 
 PARTS = ("difference", "low", "high", "p")
 """Columns of CSV for a difference."""
@@ -154,7 +152,6 @@ def _statistics(score: Score) -> dict[str, Any]:
 def as_csv(rows: Sequence[ComparisonRow]) -> str:
     """Return a line of CSV for each row, scores as fractions; with repeats also their deviation and
     median."""
-    text = io.StringIO()
     lines = [dict(_flat(row)) for row in rows]
     settings = dict.fromkeys(key for row in rows for key in row.settings)
     spread = any(len(score.values) > 1 for row in rows for score in row.scores.values())
@@ -166,10 +163,7 @@ def as_csv(rows: Sequence[ComparisonRow]) -> str:
     paired = [f"{name} {part}" for name in _differing(rows) for part in PARTS]
     places = ["test set", "ranking", "stage"]
     columns = ["run", *settings, *places, *metrics, *paired, "epochs", "seconds"]
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
+    return csv_text([columns, *([line.get(column, "") for column in columns] for line in lines)])
 
 
 def _flat(row: ComparisonRow) -> Iterator[tuple[str, Any]]:

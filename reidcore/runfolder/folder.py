@@ -6,8 +6,6 @@ and changes the run record, lock.json.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +15,7 @@ from reidcore.errors import OutputError, UsageError
 from reidcore.runfolder.record import RECORD, is_finished, require_record
 from reidcore.support.files import check_room, write_atomically, writing
 from reidcore.support.temporaries import remove_leftovers
+from reidcore.support.text_table import csv_text
 
 RUN_FILE = "run.toml"
 """The run file as it was given."""
@@ -47,11 +46,8 @@ LEFT_EARLY = (RUN_FILE, RECORD, MEANS, SCORES, QUERIES, SCORED_EPOCHS, DRAWS)
 def write_means(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write means.csv: a line per epoch, a column for every number that was ever logged."""
     keys = list(dict.fromkeys(key for means in history for key in means))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, keys, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(dict(means) for means in history)
-    write_atomically(path, text.getvalue())
+    lines = ([means.get(key, "") for key in keys] for means in history)
+    write_atomically(path, csv_text([keys, *lines]))
 
 
 @contextmanager

@@ -6,9 +6,8 @@ The folder holds index.csv, which says what every file is, and appears when it i
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from PIL import Image
@@ -17,6 +16,7 @@ from reidcore.contracts.explanations import Cell, Explanation, Heat, Lines, Tabl
 from reidcore.search.drawing import heat_picture, line_picture, open_side
 from reidcore.search.explain import Explained
 from reidcore.support.files import new_folder
+from reidcore.support.text_table import csv_text
 
 INDEX = (
     "query",
@@ -101,10 +101,5 @@ def _cells_of(heat: Heat) -> Iterator[tuple[Cell, ...]]:
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(
-        [f"{cell:.8g}" if isinstance(cell, float) else cell for cell in row] for row in rows
-    )
-    return text.getvalue()
+    cells = ([f"{cell:.8g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
+    return csv_text(chain([columns], cells))

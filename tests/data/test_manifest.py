@@ -81,12 +81,16 @@ def test_line_ends_and_byte_order_mark(tmp_path: Path, end: str, mark: bytes) ->
 def test_names_are_kept_as_they_are(tmp_path: Path) -> None:
     """Blanks, commas, quotes, line breaks and other alphabets in names survive a round trip."""
     names = ["a b.jpg", "köln/猫 1.jpg", 'x,"y".jpg', "line\nbreak.jpg", " lead.jpg", "é.jpg"]
+    names += ["carriage\rreturn.jpg", "both\r\n.jpg"]
     rows = [Row(str(tmp_path / name), f"пид {i}", "Tür, 1") for i, name in enumerate(names)]
     write_manifest(tmp_path / "m.csv", rows)
     back = read_manifest(tmp_path / "m.csv")
     assert [attrs.evolve(row, listed="") for row in back] == rows
     # The row behind the one that takes two lines.
     assert back[4].listed == "m.csv row 7"
+    write_manifest(tmp_path / "index.csv", rows, for_index=True)
+    stored = read_manifest(tmp_path / "index.csv", labelled=False)
+    assert [row.path for row in stored] == [row.path for row in rows]
 
 
 def test_blanks_around_cells_do_not_make_other_identities(tmp_path: Path) -> None:

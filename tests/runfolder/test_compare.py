@@ -113,6 +113,10 @@ def test_the_csv_holds_fractions(here, capsys):
     values = [scores_of(here / "seeds" / str(seed))["mAP"] for seed in range(3)]
     assert float(seeds["mAP median"]) == statistics.median(values)
     assert float(seeds["mAP deviation"]) == pytest.approx(statistics.stdev(values))
+    Path("wide").rename("wi\rde")
+    compare(capsys, "wi\rde", "plain", "--csv", "odd.csv")
+    with open("odd.csv", encoding="utf-8", newline="") as file:
+        assert [row["run"] for row in csv.DictReader(file)] == ["wi\rde", "plain"]
     _, message = compare(capsys, "wide", "--csv", "no/folder.csv", code=2)
     assert "no/folder.csv: there is no folder" in message
 

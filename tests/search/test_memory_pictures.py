@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import random
 import re
 from pathlib import Path
@@ -189,6 +190,15 @@ def test_index_and_explain_of_pictures_in_memory(run, work, tmp_path):
     assert torch.equal(run.distances(paths, stored), run.distances(paths, paths))
     (pair,) = run.explain(arrays[:1], stored, top=1, limit=1)
     assert write_explanations(tmp_path / "why", [pair])[0] == 1
+
+
+def test_explanations_name_a_file_with_a_carriage_return(run, work, tmp_path):
+    """The listing of what was written can be read."""
+    odd = tmp_path / "a\rb.png"
+    odd.write_bytes((work / "p" / "0.png").read_bytes())
+    write_explanations(tmp_path / "why", run.explain([odd], [work / "p" / "1.png"], top=1))
+    with open(tmp_path / "why" / "index.csv", newline="") as file:
+        assert {row["query_path"] for row in csv.DictReader(file)} == {str(odd)}
 
 
 def test_the_network_takes_what_the_documentation_says(run, work):

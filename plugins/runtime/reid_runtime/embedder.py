@@ -62,8 +62,8 @@ class Embedder:
         path = isinstance(pictures, str | os.PathLike)
         array = isinstance(pictures, np.ndarray) and pictures.ndim == 3
         if path or array or isinstance(pictures, Image.Image):
-            one = f"the path {pictures}" if path else "a single picture"
-            raise ExportError(f"found {one}, expected a list of pictures, as [picture]")
+            what = f"the path {pictures}" if path else "a single picture"
+            raise ExportError(f"found {what}, expected a list of pictures, as [picture]")
         labels = {
             name: self._numbers(name, value, len(pictures))
             for name, value in (("modality", modality), ("camera", camera))

@@ -5,7 +5,6 @@ walk in groups over a ring of cameras which differ in light, colour cast, view, 
 resolution and noise; some of the cameras may see near infrared only.
 """
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from reidcore.builtin.drawn_people.scenery import SCENE_SIZE, cast_shadow, make_
 from reidcore.builtin.drawn_people.wardrobe import Person, between, generator, make_person, pick
 from reidcore.contracts.rows import COLUMNS
 from reidcore.support.files import new_folder
+from reidcore.support.text_table import csv_text
 
 HEIGHT = 128
 """Height of the pictures in pixels."""
@@ -350,7 +350,4 @@ def _write(
                 modality = "infrared" if camera.infrared else "visible"
                 seconds = f"{sighting.tenths / 10:.1f}"
                 rows.append((path, f"{pid:04d}", number + 1, split, seconds, modality))
-    with open(folder / "manifest.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(rows)
+    (folder / "manifest.csv").write_bytes(csv_text([COLUMNS, *rows]).encode())
