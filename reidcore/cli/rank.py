@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
@@ -90,16 +88,12 @@ Probabilities = Sequence[Sequence[float]] | None
 
 def _csv(ranked: Ranked, probabilities: Probabilities, least: float | None) -> str:
     """A line for every match."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    from reidcore.support.text_table import csv_text
+
     header = ["query", "rank", "gallery", "distance"]
     if probabilities is None:
-        writer.writerow(header)
-        writer.writerows(map(_line, ranked))
-    else:
-        writer.writerow([*header, "probability"])
-        writer.writerows(_known(ranked, probabilities, least or 0.0))
-    return text.getvalue()
+        return csv_text([header, *map(_line, ranked)])
+    return csv_text([[*header, "probability"], *_known(ranked, probabilities, least or 0.0)])
 
 
 def _line(match: Match) -> list[str | int]:

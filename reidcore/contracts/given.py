@@ -312,7 +312,7 @@ class Given:
 
         Args:
             field: The setting.
-            value: Its value: a path, looked up under REID_WEIGHTS, else under the current folder.
+            value: Its value: a path, looked up under REID_WEIGHTS, without it in the current folder.
 
         Raises:
             WiringError: There is no such file.
