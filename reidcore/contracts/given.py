@@ -312,7 +312,8 @@ class Given:
 
         Args:
             field: The setting.
-            value: Its value: a path, looked up under REID_WEIGHTS, without it in the current folder.
+            value: Its value: a path, looked up under REID_WEIGHTS, or in the current folder if that
+                is not set.
 
         Raises:
             WiringError: There is no such file.
@@ -333,8 +334,8 @@ class Given:
         Args:
             field: The setting that names the checkpoint.
             value: Its value: "" for random weights, `published`, "PLUGIN:NAME" for weights that
-                a plugin names, or a path, looked up under REID_WEIGHTS, else under the current
-                folder.
+                a plugin names, or a path, looked up under REID_WEIGHTS, or in the current
+                folder if that is not set.
             published: The part's word for published weights, which it finds itself.
 
         Returns:
