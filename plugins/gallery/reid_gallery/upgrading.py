@@ -90,18 +90,20 @@ class Upgrade:
         cells = self.tables.open().to_table(columns=names, filter=listed(list(ids)))
         entries = [Entry(row_of(one)) for one in cells.to_pylist()]
         found = Extractor(self.search, self.new, pa.schema([])).extract(entries, progress)
-        by_key = dict(zip((e.key for e in entries), cells.column("id").to_pylist(), strict=True))
-        new_ids = pa.array([by_key[entry.key] for entry in found.entries], pa.int64())
+        # Not by key: links may have changed, so that two rows lead to one file.
+        numbers = dict(zip(map(id, entries), cells.column("id").to_pylist(), strict=True))
+        new_ids = pa.array([numbers[id(entry)] for entry in found.entries], pa.int64())
         rows = found.rows.set_column(0, found.rows.schema.field(0), new_ids)
         maps = found.maps
         if maps is not None:
             maps = maps.set_column(0, maps.schema.field(0), new_ids)
             self._own.append(self.new.maps, self._own.write(self.new.maps, maps))
         self._own.append(self._own.pictures, self._own.write(self._own.pictures, rows))
-        lost = [e for e in entries if e.key not in {good.key for good in found.entries}]
+        good = {*map(id, found.entries)}
+        lost = [entry for entry in entries if id(entry) not in good]
         why = dict(found.damaged)
         return {
-            by_key[entry.key]: (entry.row.name, why.get(entry.row.name, "is damaged"))
+            numbers[id(entry)]: (entry.row.name, why.get(entry.row.name, "is damaged"))
             for entry in lost
         }
 

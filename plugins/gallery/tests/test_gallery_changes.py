@@ -8,6 +8,7 @@ import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from gallery_runs import other_run, write_csv
@@ -285,6 +286,30 @@ def test_no_condition_reaches_beyond_the_others(gallery, where):
     assert sources(gallery) == before
 
 
+def test_a_zips_pictures_have_one_key(gallery, work, tmp_path, monkeypatch):
+    """By whatever link the zip is named; and what was added when links were not followed there is
+    found by the path that it was added by."""
+    (tmp_path / "real").mkdir()
+    with ZipFile(tmp_path / "real" / "f.zip", "w") as archive:
+        for path in sorted((tmp_path / "drawn" / "query").glob("*.jpg"))[:3]:
+            archive.write(path, path.name)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    linked, real = tmp_path / "link" / "f.zip", tmp_path / "real" / "f.zip"
+    before = len(gallery)
+    assert gallery.add(linked).added == 3
+    again = gallery.add(real)
+    assert (again.added, again.skipped) == (0, 3)
+    for answer in gallery.search(real, top=1):
+        assert Path(answer.matches[0].source).name != Path(answer.query).name
+    assert gallery.remove(real) == 3 and len(gallery) == before
+    with monkeypatch.context() as patch:
+        patch.setattr("reid_gallery.rows.has_path", lambda row: row.opener is None)
+        assert (gallery.add(linked).added, gallery.add(real).added) == (3, 3)
+    assert gallery.add(linked).skipped == 3
+    assert gallery.label("Ann", linked) == 6
+    assert gallery.forget(linked) == 6 and len(gallery) == before
+
+
 @pytest.mark.parametrize("where", ["id / 0 = 1", "regexp_match(note, '(')", "? = 1"])
 def test_a_condition_that_fails_is_the_users_fault(gallery, tmp_path, where):
     """Whatever is asked, and whether Lance says so before it reads or while it does; nothing is
@@ -381,6 +406,16 @@ def test_export_and_back(gallery, trained, work, tmp_path):
             gallery.export(tmp_path / name)
     with pytest.raises(UsageError, match="holds no vectors"):
         gallery.export(tmp_path / "a.csv", vectors=True)
+
+
+def test_an_upgrade_where_links_have_changed(work, gallery, tmp_path):
+    """Two rows that lead to one file by now stay two rows."""
+    first, second = map(Path, sources(gallery)[:2])
+    second.unlink()
+    second.symlink_to(first)
+    before = table(gallery)
+    assert gallery.upgrade(other_run(work, tmp_path / "new-run")) == len(before)
+    assert table(gallery).column("id") == before.column("id")
 
 
 def test_another_run_is_refused_and_an_upgrade_extracts_anew(work, gallery, tmp_path):
