@@ -210,6 +210,45 @@ def test_browsers_of_other_sites_are_refused(http):
     http.cookies.clear()
 
 
+@pytest.mark.parametrize(
+    "name, asked",
+    [
+        ("Camera-PC.Example", "camera-pc.example:8443"),
+        ("camera-pc.example", "CAMERA-PC.EXAMPLE."),
+        ("camera-pc.example.", "camera-pc.example"),
+        ("2001:DB8:0::1", "[2001:db8::1]:8000"),
+        ("[::2]", "[::2]"),
+    ],
+)
+def test_a_host_goes_by_its_name_however_it_is_written(settings, name, asked):
+    http = TestClient(create_app(attrs.evolve(settings, hosts=(name,))))
+    assert http.get("/static/page.js", headers={"Host": asked}).status_code == 200
+    assert http.get("/static/page.js", headers={"Host": "other.example"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cam.example:8443",
+        "https://cam.example",
+        "cam.example/reid",
+        "me@cam",
+        "",
+        "a b",
+        "b\u00fcro",
+    ],
+)
+def test_a_name_by_which_no_request_goes_is_refused(settings, name):
+    with pytest.raises(UsageError, match="expected a host's name") as refused:
+        attrs.evolve(settings, hosts=(name,))
+    assert repr(name) in str(refused.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_token(tmp_path):
+    (tmp_path / "tokens").write_text(f"{TOKEN}\n", "utf-8-sig")
+    assert read_tokens(str(tmp_path / "tokens")) == {"token": digest(TOKEN)}
+
+
 def test_tokens_and_rates(settings):
     guarded = attrs.evolve(settings, tokens={"ann": digest(TOKEN)}, rate=1e-3, burst=12)
     with TestClient(create_app(guarded), base_url="http://127.0.0.1") as http:

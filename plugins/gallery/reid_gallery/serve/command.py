@@ -40,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
         action="append",
         default=[],
         metavar="HOST",
-        help="a name by which browsers reach it; may be given several times",
+        help="a name by which browsers reach it, without scheme and port; may be repeated",
     )
     add("--state", metavar="FOLDER", help="of uploads and the audit log (default DIR-service)")
     add("--audit-days", type=int, default=90, metavar="N", help="days the log is kept (default 90)")

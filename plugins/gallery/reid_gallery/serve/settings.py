@@ -8,6 +8,9 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 import attrs
@@ -21,8 +24,21 @@ SHORTEST = 16
 """Letters that a token has at least."""
 
 
-def _texts(values: object) -> tuple[str, ...]:
-    return tuple(values)  # type: ignore[arg-type]
+def _names(given: Iterable[str]) -> tuple[str, ...]:
+    return tuple(_name(one) for one in given)
+
+
+def _name(given: str) -> str:
+    """A name or address as that of a request is written. Raises UsageError for what is neither."""
+    with suppress(ValueError):
+        return str(ip_address(given.removeprefix("[").removesuffix("]")))
+    name = given.removesuffix(".").lower()
+    if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
+        raise UsageError(
+            f"a name of the service is {given!r}, expected a host's name in letters of ASCII or an "
+            "address, without scheme, port and path, such as camera-pc.example"
+        )
+    return name
 
 
 @attrs.frozen
@@ -35,7 +51,7 @@ class Settings:
         run, device: as for `Gallery.open`.
         tokens: SHA-256 of each token by the name of who holds it; empty where none is asked for.
         secret: signs sessions; one for all workers.
-        hosts: names by which browsers may reach the service, without ports.
+        hosts: names by which browsers may reach the service, without scheme, port and path.
         picture_bytes, pictures, pixels: bounds of one upload, of their number in one request, and
             of one picture's width times height.
         waiting: pictures that may wait for the network; more are refused with 503.
@@ -51,7 +67,7 @@ class Settings:
     device: str = "auto"
     tokens: dict[str, str] = attrs.field(factory=dict)
     secret: str = attrs.field(factory=lambda: secrets.token_hex(32))
-    hosts: tuple[str, ...] = attrs.field(default=LOOPBACK, converter=_texts)
+    hosts: tuple[str, ...] = attrs.field(default=LOOPBACK, converter=_names)
     picture_bytes: int = 16 << 20
     pictures: int = 16
     pixels: int = 50_000_000
@@ -104,7 +120,7 @@ def read_tokens(path: str) -> dict[str, str]:
     Raises DataError where the file cannot be read, UsageError where it is no such file.
     """
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        lines = Path(path).read_text("utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise DataError(f"the tokens cannot be read from {path}: {error}") from None
     found: dict[str, str] = {}
