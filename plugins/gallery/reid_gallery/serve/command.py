@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from ipaddress import ip_address
 
 from reid_gallery.options import add_run
 from reidcore.api import how_to_install
@@ -17,14 +15,6 @@ from reidcore.errors import UsageError
 HANGS = 60
 """Seconds after which a worker that says nothing is replaced: on a busy machine it takes that long
 to import torch, in uvicorn's own five it would never begin."""
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def add_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
@@ -50,7 +40,7 @@ def add_arguments(parser: ArgumentParser) -> Callable[[Namespace], int]:
         action="append",
         default=[],
         metavar="HOST",
-        help="a name by which browsers reach it; may be given several times",
+        help="a name by which browsers reach it, without scheme and port; may be repeated",
     )
     add("--state", metavar="FOLDER", help="of uploads and the audit log (default DIR-service)")
     add("--audit-days", type=int, default=90, metavar="N", help="days the log is kept (default 90)")
@@ -104,12 +94,6 @@ def run(options: Namespace) -> int:
         raise UsageError(f"--port is {options.port}, expected 0 to 65535")
     if not 0 <= options.rate < float("inf"):
         raise UsageError(f"--rate is {options.rate}, expected a number of at least 0")
-    for name in options.names:
-        if re.search(r"[/:?#@\[\]]", name) and not _is_address(name):
-            raise UsageError(
-                f"--name is {name!r}, expected a host's name or address alone, such as "
-                "cam.example, without scheme, port and path"
-            )
     print(f"loading {options.gallery} and its run ...", file=sys.stderr, flush=True)
     Tables(place).open()  # told here, not by every worker
     settings = Settings(

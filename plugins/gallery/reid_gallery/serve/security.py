@@ -109,10 +109,10 @@ class Rates:
 
 
 def _host(url: str) -> tuple[str, str]:
-    """The host of a URL with its port, and without; "" where there is none."""
+    """The host of a URL with its port, and as in `Settings.hosts`; "" where there is none."""
     try:
         parts = urlsplit(url)
-        return parts.netloc, parts.hostname or ""
+        return parts.netloc, (parts.hostname or "").removesuffix(".")
     except ValueError:
         return "", ""
 

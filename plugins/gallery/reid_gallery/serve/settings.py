@@ -9,6 +9,8 @@ import os
 import re
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 import attrs
@@ -22,9 +24,21 @@ SHORTEST = 16
 """Letters that a token has at least."""
 
 
-def _names(values: Iterable[str]) -> tuple[str, ...]:
-    """As browsers send them."""
-    return tuple(value.lower() for value in values)
+def _names(given: Iterable[str]) -> tuple[str, ...]:
+    return tuple(_name(one) for one in given)
+
+
+def _name(given: str) -> str:
+    """A name or address as that of a request is written. Raises UsageError for what is neither."""
+    with suppress(ValueError):
+        return str(ip_address(given.removeprefix("[").removesuffix("]")))
+    name = given.removesuffix(".").lower()
+    if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
+        raise UsageError(
+            f"a name of the service is {given!r}, expected a host's name in letters of ASCII or an "
+            "address, without scheme, port and path, such as camera-pc.example"
+        )
+    return name
 
 
 @attrs.frozen
@@ -37,7 +51,7 @@ class Settings:
         run, device: as for `Gallery.open`.
         tokens: SHA-256 of each token by the name of who holds it; empty where none is asked for.
         secret: signs sessions; one for all workers.
-        hosts: names by which browsers may reach the service, without ports.
+        hosts: names by which browsers may reach the service, without scheme, port and path.
         picture_bytes, pictures, pixels: bounds of one upload, of their number in one request, and
             of one picture's width times height.
         waiting: pictures that may wait for the network; more are refused with 503.
