@@ -26,7 +26,7 @@ quick where these are imported inside the function that computes.
         Search.explain, Search.explain_pairs, Explained, draw_explanation
     A picture to draw, as a viewer shows it, of a row or a path; never open files with Pillow alone,
     since a row's picture may lie in an archive, or be a box of a larger one
-        open_picture
+        open_picture; has_path says whether a row's path alone tells where its picture is
     Training
         train; plan_run -> Plan, a run file checked, with its settings and training pictures;
         RESUME_FREE, settings that change no result
@@ -58,7 +58,7 @@ from typing import TYPE_CHECKING, Any
 
 from reidcore import load
 from reidcore.data.manifest import write_manifest
-from reidcore.data.opening import open_picture
+from reidcore.data.opening import has_path, open_picture
 from reidcore.data.splits import draw_splits
 from reidcore.protocols.score_names import Precision, Ties, in_order, metric_of
 from reidcore.runfiles.overrides import set_value
@@ -131,6 +131,7 @@ __all__ = [
     "draw_explanation",
     "draw_splits",
     "duration",
+    "has_path",
     "in_order",
     "load",
     "make_comparison",

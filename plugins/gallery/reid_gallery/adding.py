@@ -38,11 +38,12 @@ class Written:
 def missing(dataset: lance.LanceDataset, entries: Sequence[Entry]) -> list[Entry]:
     """Return the pictures that the gallery does not have, in their order."""
     wanted = {entry.key: entry for entry in entries}
+    keys = {key: entry.key for entry in entries for key in entry.keys}
     for batch in dataset.to_batches(columns=["key"]):
         if not wanted:
             break
         for key in batch.column(0).to_pylist():
-            wanted.pop(key, None)
+            wanted.pop(keys.get(key, key), None)
     return list(wanted.values())
 
 

@@ -27,17 +27,17 @@ def chosen(
     condition = rows.check(dataset)
     if pictures is None:
         return condition
-    ids = listed(list(ids_of(dataset, pictures).values()))
+    ids = listed(list(ids_of(dataset, pictures)))
     return ids if condition is None else f"{ids} AND {condition}"
 
 
-def ids_of(dataset: lance.LanceDataset, pictures: Sequence[Entry]) -> dict[bytes, int]:
-    """The ids of those pictures that are there, by key."""
-    keys = {entry.key for entry in pictures}
-    found: dict[bytes, int] = {}
+def ids_of(dataset: lance.LanceDataset, pictures: Sequence[Entry]) -> dict[int, bytes]:
+    """The ids of all rows of some pictures, each with its picture's key."""
+    keys = {key: entry.key for entry in pictures for key in entry.keys}
+    found: dict[int, bytes] = {}
     for batch in dataset.to_batches(columns=["key", "id"]):
         pairs = zip(batch.column("key").to_pylist(), batch.column("id").to_pylist(), strict=True)
-        found.update((key, number) for key, number in pairs if key in keys)
+        found.update((number, keys[key]) for key, number in pairs if key in keys)
     return found
 
 
@@ -73,7 +73,7 @@ def label_each(tables: Tables, origin: Origin, pictures: Sequence[Entry]) -> int
         )
     with tables.lock(), told(tables.place):
         dataset = require_same(tables, origin)
-        by_id = {number: labels[key] for key, number in ids_of(dataset, pictures).items()}
+        by_id = {number: labels[key] for number, key in ids_of(dataset, pictures).items()}
         wanted = [number for number, cells in by_id.items() if cells]
         for start in range(0, len(wanted), AT_ONCE):
             some = dataset.to_table(filter=listed(wanted[start : start + AT_ONCE]))

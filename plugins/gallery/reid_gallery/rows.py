@@ -19,7 +19,7 @@ from reid_gallery.answers import Match
 from reid_gallery.schema import BASE, OWN
 from reidcore.api import Row
 from reidcore.errors import DataError
-from reidcore.tools import rows_of
+from reidcore.tools import has_path, rows_of
 
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)?(\.[0-9]+)?([eE][+-][0-9]+)?")
 """Plain decimals, and as what programs write very large and very small numbers."""
@@ -44,6 +44,14 @@ class Entry:
         return key_of(self.row)
 
     @property
+    def keys(self) -> frozenset[bytes]:
+        """The keys that the picture's row may have: its own, and of a zip's member that of its path
+        as it is, by which galleries knew it before links were followed there. Such a row is found
+        by the path that it was added by; by another, the picture is added once more."""
+        zipped = self.row.opener is not None
+        return frozenset([self.key, *([key_at(self.row.path, self.row.box)] if zipped else [])])
+
+    @property
     def box(self) -> str | None:
         """The box as a manifest writes it."""
         return None if self.row.box is None else " ".join(map(str, self.row.box))
@@ -57,8 +65,9 @@ def row_of(cells: dict[str, Any]) -> Row:
 
 
 def key_of(row: Row) -> bytes:
-    """Return the key of a row; equal where a file, links followed, and the box are the same."""
-    return key_at(row.path if row.opener is not None else os.path.realpath(row.path), row.box)
+    """Return the key of a row; equal where a file or a zip's member, links followed, and the box
+    are the same. What only an opener can read, as a picture in memory, is known by its name."""
+    return key_at(os.path.realpath(row.path) if has_path(row) else row.path, row.box)
 
 
 def key_at(path: str, box: Sequence[int] | None) -> bytes:

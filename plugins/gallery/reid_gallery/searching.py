@@ -16,7 +16,7 @@ from reid_gallery.answers import Answer, Match
 from reid_gallery.filters import Filter
 from reid_gallery.reading import Reader
 from reid_gallery.request import Request
-from reid_gallery.rows import key_of, row_of
+from reid_gallery.rows import Entry, row_of
 from reid_gallery.scan import Best, Nearest, fragments_of, search_tiles
 from reid_gallery.schema import BASE, Column, Origin
 from reid_gallery.scoring import MapRows, Scorer, taken
@@ -165,8 +165,8 @@ class Candidates:
         keys = self.rows.column("key").to_pylist()
         lists = []
         for row, places, distance in zip(query.rows, self.places, best.distance, strict=True):
-            own = key_of(row)
-            kept = [at for at, place in enumerate(places) if place >= 0 and keys[place] != own]
+            own = Entry(row).keys
+            kept = [at for at, place in enumerate(places) if place >= 0 and keys[place] not in own]
             lists.append((places[kept[:top]], distance[kept[:top]]))
         return lists
 

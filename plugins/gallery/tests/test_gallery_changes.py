@@ -8,6 +8,7 @@ import os
 import shutil
 from datetime import timedelta
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from gallery_runs import other_run, write_csv
@@ -283,6 +284,30 @@ def test_no_condition_reaches_beyond_the_others(gallery, where):
         with pytest.raises(UsageError, match=r"parentheses or quotes do not match|has a comment"):
             change()
     assert sources(gallery) == before
+
+
+def test_a_zips_pictures_have_one_key(gallery, work, tmp_path, monkeypatch):
+    """By whatever link the zip is named; and what was added when links were not followed there is
+    found by the path that it was added by."""
+    (tmp_path / "real").mkdir()
+    with ZipFile(tmp_path / "real" / "f.zip", "w") as archive:
+        for path in sorted((tmp_path / "drawn" / "query").glob("*.jpg"))[:3]:
+            archive.write(path, path.name)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    linked, real = tmp_path / "link" / "f.zip", tmp_path / "real" / "f.zip"
+    before = len(gallery)
+    assert gallery.add(linked).added == 3
+    again = gallery.add(real)
+    assert (again.added, again.skipped) == (0, 3)
+    for answer in gallery.search(real, top=1):
+        assert Path(answer.matches[0].source).name != Path(answer.query).name
+    assert gallery.remove(real) == 3 and len(gallery) == before
+    with monkeypatch.context() as patch:
+        patch.setattr("reid_gallery.rows.has_path", lambda row: row.opener is None)
+        assert (gallery.add(linked).added, gallery.add(real).added) == (3, 3)
+    assert gallery.add(linked).skipped == 3
+    assert gallery.label("Ann", linked) == 6
+    assert gallery.forget(linked) == 6 and len(gallery) == before
 
 
 @pytest.mark.parametrize("where", ["id / 0 = 1", "regexp_match(note, '(')", "? = 1"])

@@ -137,7 +137,8 @@ class Engine:
             done = again(lambda: self.gallery.add(entries))
             with told(self.gallery.place):
                 found = ids_of(self.gallery.tables.open(), entries)
-            return done, [found.get(entry.key) for entry in entries]
+            ids = {key: number for number, key in found.items()}
+            return done, [ids.get(entry.key) for entry in entries]
 
         return await self.run(self.changing, work)
 
