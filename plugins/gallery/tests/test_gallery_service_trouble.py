@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,26 @@ def test_a_search_blocks_no_adding(http):
             gate.set()
         assert asked.result().status_code == 200
     assert http.post("/v1/forget", json={"ids": found.json()["ids"]}).json() == {"rows": 1}
+
+
+def test_a_row_whose_file_has_gone(http, settings):
+    """That is told for good, in a search as elsewhere; other rows' searches go on."""
+    found = http.post("/v1/pictures", files=[("picture", png(seed)) for seed in (61, 62)])
+    lost, kept = found.json()["ids"]
+    row = http.app.state.engine.cells([lost])[0]
+    os.unlink(row["source"])
+    answers = [
+        http.get(f"/v1/pictures/{lost}/thumbnail"),
+        http.get("/v1/explain", params={"query": lost, "match": kept}),
+        http.post("/v1/search", data={"id": [lost]}),
+        http.post("/v1/search", data={"id": [kept, lost]}),
+        http.post("/v1/search", data={"id": [lost]}, files={"picture": png(1)}),
+    ]
+    for one in answers:
+        assert "no longer there" in problem(one, 404, settings)
+        assert "retry-after" not in one.headers
+    assert http.post("/v1/search", data={"id": [kept]}).status_code == 200
+    assert http.post("/v1/forget", json={"ids": [lost, kept]}).json() == {"rows": 2}
 
 
 def test_a_picture_on_which_the_network_fails(http, settings):

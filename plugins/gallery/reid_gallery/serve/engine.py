@@ -18,13 +18,14 @@ from reid_gallery.rows import Entry, row_of
 from reid_gallery.schema import BASE, Origin
 from reid_gallery.serve.batching import Batcher, Places
 from reid_gallery.serve.metrics import Metrics
+from reid_gallery.serve.pictures import LOST
 from reid_gallery.serve.problems import Problem
 from reid_gallery.serve.queries import Kind, Wanted, each, joined
 from reid_gallery.serve.settings import Settings
 from reid_gallery.serve.uploads import sweep
 from reid_gallery.told import told
 from reidcore.api import Row
-from reidcore.errors import ReidError
+from reidcore.errors import DataError, ReidError
 from reidcore.tools import Templates
 
 T = TypeVar("T")
@@ -82,10 +83,16 @@ class Engine:
         return await self._renewing(lambda: loop.run_in_executor(thread, work))
 
     async def search(self, pictures: Sequence[Any], wanted: Wanted) -> list[Answer]:
-        """Return the answers to pictures: of Pillow's, or rows."""
+        """Return the answers to pictures: of Pillow's, or rows. Raises Problem for a row whose file
+        cannot be read."""
 
         async def work() -> list[Answer]:
-            queries = await self.embedding.done(pictures)
+            try:
+                queries = await self.embedding.done(pictures)
+            except DataError:
+                if any(isinstance(one, Row) for one in pictures):
+                    raise Problem(404, LOST) from None
+                raise
             # Postprocessors see the candidates of all queries, which must be of one request then.
             alone = object() if self._has_post(wanted.ranking) else None
             return await self.searching.done(queries, Kind(wanted, queries[0].made_by, alone))
