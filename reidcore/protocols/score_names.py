@@ -37,8 +37,8 @@ _NAME = re.compile(r"(?P<metric>mAP|mINP|rank-(?P<rank>[1-9]\d*))(?:-[a-z_-]+)?"
 
 
 def metric_name(text: str) -> str | None:
-    """Return the text if it names a metric: mAP, mINP or rank-K; else None."""
-    return text if text in METRICS or re.fullmatch(r"rank-[1-9]\d*", text) else None
+    """Return the text if it names a metric: mAP, mINP or rank-K, below a million; else None."""
+    return text if text in METRICS or re.fullmatch(r"rank-[1-9][0-9]{0,5}", text) else None
 
 
 def metric_of(name: str) -> str:
