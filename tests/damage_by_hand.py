@@ -123,7 +123,8 @@ def references(many: Damager, readers: Damager) -> None:
         feature("unknown role", "[train]", "frozen_norm", f'["{role}"]', role, says=says)
         feature("unknown role", "[train]", "start_share", f'{{ "{role}" = 0.1 }}', role, says=says)
     feature("unknown score", "[train]", "best", '"mAPP"', "mAPP", says="did you mean 'mAP'?")
-    feature("unknown score", "[train]", "best", '"rank-0"', "rank-0", says="Scores are mAP")
+    for name in ("rank-0", "rank-1000000"):
+        feature("unknown score", "[train]", "best", f'"{name}"', name, says="Scores are mAP")
     feature("bad device", "[train]", "device", '"gpu"', "device", says="expected auto, cpu, cuda")
     readers.value("bad device", "[train]", "device", '"cuda:x"', "device", says="cuda:N")
 

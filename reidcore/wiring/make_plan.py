@@ -202,7 +202,7 @@ def _check_best(loader: PartLoader) -> None:
             ("train", "best"),
             "[train]",
             f"best names the score {best!r}{nearest(best, METRICS) or '.'} Scores are mAP, mINP "
-            "and rank-K.",
+            "and rank-K, of at most six digits.",
         )
 
 
