@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from disks import files_of
 from gallery_runs import other_run, write_csv
 
 pytest.importorskip("lance", reason="needs `uv run --all-groups`")
@@ -22,8 +23,10 @@ import pyarrow.parquet
 
 import reidcore
 from reid_gallery import Gallery
+from reid_gallery.exporting import export
+from reid_gallery.filters import Filter
 from reidcore.cli.main import main
-from reidcore.errors import DataError, ReidError, UsageError
+from reidcore.errors import DataError, OutputError, ReidError, UsageError
 
 
 @pytest.fixture
@@ -310,6 +313,54 @@ def test_another_run_is_refused_and_an_upgrade_extracts_anew(work, gallery, tmp_
         gallery.upgrade(new)
     reopened = Gallery.open(gallery.place, device="cpu")
     assert reopened.origin == gallery.origin and reopened.add(tmp_path / "drawn").added
+
+
+class Slow:
+    """A table; while it is read, something else is done."""
+
+    def __init__(self, dataset, act):
+        self.dataset, self.act = dataset, act
+
+    def __getattr__(self, name):
+        return getattr(self.dataset, name)
+
+    def to_batches(self, **asked):
+        self.act()
+        yield from self.dataset.to_batches(**asked)
+
+
+@pytest.mark.parametrize("name", ["all.csv", "all.parquet"])
+def test_exports_to_one_file_at_once(gallery, tmp_path, name):
+    """Each is whole, and the last one stays; what a killed one has left goes."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / f".{name}.0123abcd.tmp").touch()
+    (out / name).symlink_to(tmp_path / f"linked-{name}")
+    dataset = gallery.tables.open()
+    rows, some = Filter.of(), Filter.of(where="speed = 1")
+    few = dataset.count_rows("speed = 1")
+
+    def second():
+        assert export(dataset, gallery.origin, out / name, some) == few
+        assert len(entries(out / name)) == few
+
+    def entries(file):
+        if name.endswith(".csv"):
+            return file.read_text().splitlines()[1:]
+        return pa.parquet.read_table(file).to_pylist()
+
+    assert export(Slow(dataset, second), gallery.origin, out / name, rows) == len(gallery)
+    assert len(entries(out / name)) == len(gallery) > few
+    assert [path.name for path in out.iterdir()] == [name] and (out / name).is_symlink()
+
+
+def test_an_export_that_finds_no_room(gallery, tmp_path):
+    """It is told with the file's name, and the old one stays."""
+    file = tmp_path / "all.csv"
+    file.write_text("old")
+    with files_of(100), pytest.raises(OutputError, match=f"cannot write {file}: File too large"):
+        gallery.export(file)
+    assert file.read_text() == "old" and not list(tmp_path.glob(".*.tmp"))
 
 
 class Noting:
