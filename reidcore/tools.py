@@ -36,7 +36,8 @@ quick where these are imported inside the function that computes.
     What a long job shows
         reporter, Reporter, Silent, duration
     Files and tables of text
-        check_output, check_new, new_folder, write_atomically, read_json, write_json, aligned
+        check_output, check_new, new_folder, write_atomically, open_atomically for what is written
+        piece by piece, read_json, write_json, aligned
 
 A command that ranks, complete but for its arguments:
 
@@ -73,7 +74,14 @@ from reidcore.runfolder.results import (
     settings_of,
 )
 from reidcore.runfolder.score_files import read_means, read_scored_epochs, read_scores
-from reidcore.support.files import check_new, check_output, new_folder, write_atomically, write_json
+from reidcore.support.files import (
+    check_new,
+    check_output,
+    new_folder,
+    open_atomically,
+    write_atomically,
+    write_json,
+)
 from reidcore.support.json_files import read_json
 from reidcore.support.progress import Reporter, Silent, duration, reporter
 from reidcore.support.repeats import number_of
@@ -139,6 +147,7 @@ __all__ = [
     "metric_of",
     "new_folder",
     "number_of",
+    "open_atomically",
     "open_evaluation",
     "open_picture",
     "plan_run",

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from reidcore.errors import DataError, OutputError, UsageError
 from reidcore.support.temporaries import remove_leftovers, temporary_file, temporary_folder
@@ -39,22 +39,31 @@ def cannot_write(path: Path, error: OSError, kept: str = "") -> OutputError:
 
 
 def write_atomically(path: Path, data: str | bytes) -> None:
-    """Write a file so that its readers see all of the old one or all of the new one: beside `path`,
-    flushed to disk, then renamed. A link stays one; a device or pipe is written as it is.
-
-    Raises `reidcore.errors.OutputError` where it cannot be written; the old file is then unchanged.
-    """
+    """Write a file as `open_atomically` does, where all of it is in memory."""
     # A path that is not UTF-8 must not end a run; it is written as "caf\\udce9".
     content = data.encode("utf-8", "backslashreplace") if isinstance(data, str) else data
+    with open_atomically(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write into so that readers see all of the old one or all of the new one: it
+    lies beside `path`, and is flushed to disk and renamed when the `with` block ends well. A link
+    stays one; a device or pipe is written as it is.
+
+    Raises `reidcore.errors.OutputError` where it cannot be written; the old file is then unchanged.
+    An OSError in the block counts as one of writing.
+    """
     there = os.path.isfile(path)
     kept = "; the file that was there is unchanged" if there else "; no file was made"
     if _is_stream(path):
         with writing(path), open(path, "wb") as stream:
-            stream.write(content)
+            yield stream
         return
     place = Path(os.path.realpath(path)) if os.path.islink(path) else path
     with writing(path, kept), temporary_file(place) as (partial, file):
-        file.write(content)
+        yield file
         file.flush()
         os.fsync(file.fileno())
         if os.name == "nt":

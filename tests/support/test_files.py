@@ -20,6 +20,7 @@ from reidcore.support.files import (
     check_new,
     check_output,
     new_folder,
+    open_atomically,
     reserve,
     write_atomically,
     write_json,
@@ -49,6 +50,24 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path):
     assert listing(tmp_path) == before
     write_atomically(old, "x" * 101)
     assert listing(tmp_path) == {"old.json": b"x" * 101}
+
+
+def test_a_file_that_is_written_piece_by_piece_appears_when_it_is_complete(tmp_path):
+    """What fails amid it leaves the old one; another may write the same file meanwhile."""
+    path = tmp_path / "a.csv"
+    write_atomically(path, "old")
+    with pytest.raises(ValueError, match="amid"), open_atomically(path) as file:
+        file.write(b"half")
+        raise ValueError("amid")
+    assert listing(tmp_path) == {"a.csv": b"old"}
+    with open_atomically(path) as file:
+        file.write(b"first ")
+        check_output(path)
+        write_atomically(path, "other")
+        file.write(b"second")
+        file.flush()
+        assert path.read_text() == "other"
+    assert listing(tmp_path) == {"a.csv": b"first second"}
 
 
 @pytest.mark.parametrize("name", ["x" * 255, "ä" * 127, "a\nb", ".hidden"])

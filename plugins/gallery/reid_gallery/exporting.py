@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import lance
 import pyarrow as pa
@@ -14,8 +13,8 @@ import pyarrow.parquet
 from reid_gallery.filters import Filter
 from reid_gallery.schema import Origin
 from reid_gallery.told import told
-from reidcore.errors import OutputError, UsageError
-from reidcore.tools import check_output
+from reidcore.errors import UsageError
+from reidcore.tools import check_output, open_atomically
 
 KINDS = (".csv", ".parquet")
 
@@ -45,31 +44,20 @@ def export(
         schema = pa.schema([*schema, *(dataset.schema.field(name) for name in narrow)])
     if file.suffix == ".csv":
         schema = schema.set(0, schema.field(0).with_name("path"))
-    partial = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        kind = pa.csv.CSVWriter if file.suffix == ".csv" else pa.parquet.ParquetWriter
-        with kind(str(partial), schema) as writer:
-            count = _write(dataset, schema, writer, condition, rows.where)
-        os.replace(partial, file)
-    except OSError as error:
-        raise OutputError(f"cannot write {file.absolute()}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return count
-
-
-def _write(
-    dataset: lance.LanceDataset,
-    schema: pa.Schema,
-    writer: Any,
-    condition: str | None,
-    where: str,
-) -> int:
-    columns = [name if name != "path" else "source" for name in schema.names]
-    with told(dataset.uri, where):
-        count = 0
-        for batch in dataset.to_batches(columns=columns, filter=condition):
-            table = pa.Table.from_batches([batch]).rename_columns(schema.names)
-            writer.write_table(table.cast(schema))
+    kind = pa.csv.CSVWriter if file.suffix == ".csv" else pa.parquet.ParquetWriter
+    count = 0
+    with open_atomically(file) as opened, kind(opened, schema) as writer:
+        for table in _read(dataset, schema, condition, rows.where):
+            writer.write_table(table)
             count += len(table)
     return count
+
+
+def _read(
+    dataset: lance.LanceDataset, schema: pa.Schema, condition: str | None, where: str
+) -> Iterator[pa.Table]:
+    columns = [name if name != "path" else "source" for name in schema.names]
+    with told(dataset.uri, where):
+        for batch in dataset.to_batches(columns=columns, filter=condition):
+            table = pa.Table.from_batches([batch]).rename_columns(schema.names)
+            yield table.cast(schema)

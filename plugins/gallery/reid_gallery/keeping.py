@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from math import prod
 from typing import Any
 
+import attrs
 import lance
 import numpy as np
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pyarrow as pa
 from reid_gallery.schema import Origin
 from reid_gallery.tables import Tables
 from reid_gallery.told import told
-from reidcore.errors import DataError
+from reidcore.errors import DataError, UsageError
 
 FRAGMENT = 256 << 20
 """Bytes of a fragment that compaction makes, of one column that is read at once. It bounds what
@@ -25,6 +26,8 @@ FEW = 24
 """Small fragments that wait for compaction by itself."""
 VERSIONS = 100
 """Commits from one look at old versions to the next, where fragments stay few."""
+UPGRADE = "upgrade-"
+"""What names of tables begin with whose rows an upgrade extracts."""
 PAST = timedelta(minutes=10)
 """Age from which versions that nobody can be reading are removed."""
 
@@ -86,13 +89,20 @@ def sweep(tables: Tables, origin: Origin) -> None:
     """Remove maps that no picture names: of removed pictures, and of killed programs. Hold the
     gallery's lock."""
     maps = tables.open_maps(origin)
-    if maps is None:
-        return
-    ids = tables.open().to_table(columns=["id"]).column("id").to_numpy()
-    own = maps.to_table(columns=["id"]).column("id").to_numpy()
-    lost = np.setdiff1d(own, ids)
+    if maps is not None:
+        _keep(maps, ids_in(tables.open()))
+
+
+def ids_in(dataset: lance.LanceDataset) -> np.ndarray:
+    """Return the ids of a table's rows."""
+    return np.asarray(dataset.to_table(columns=["id"]).column("id").to_numpy())
+
+
+def _keep(dataset: lance.LanceDataset, ids: np.ndarray) -> None:
+    """Remove a table's rows that have none of these ids."""
+    lost = np.setdiff1d(ids_in(dataset), ids)
     for start in range(0, len(lost), 50_000):
-        maps.delete(listed(lost[start : start + 50_000]))
+        dataset.delete(listed(lost[start : start + 50_000]))
 
 
 def listed(ids: np.ndarray | list[int]) -> str:
@@ -102,10 +112,39 @@ def listed(ids: np.ndarray | list[int]) -> str:
 
 def purge(tables: Tables, origin: Origin, locked: bool) -> None:
     """Remove from disk everything but the rows that are there: rows that were removed, old
-    versions, files that were never committed, and what an upgrade has left. Hold the gallery by
+    versions, files that were never committed, and tables that nobody needs. An upgrade that is
+    under way, or was killed, keeps what it has made of rows that are there. Hold the gallery by
     `alone`. locked: whether it is held; if not, files that were never committed stay a week, since
     somebody may be writing them."""
     sweep(tables, origin)
+    _erase(tables, origin, locked)
+    if tables.folder is None:
+        return
+    needed = {tables.pictures, origin.maps}
+    for folder in tables.folder.glob(f"{UPGRADE}*.lance"):
+        own = attrs.evolve(tables, pictures=folder.name)
+        needed |= _trimmed(own, ids_in(tables.open()), locked)
+    for folder in tables.folder.glob("*.lance"):
+        if folder.name not in needed:
+            shutil.rmtree(folder)
+
+
+def _trimmed(own: Tables, ids: np.ndarray, locked: bool) -> set[str]:
+    """Remove all but rows with these ids from an upgrade's tables, and return the tables' names:
+    none where they cannot be read, as where a program was killed that made them."""
+    try:
+        with told(own.place):
+            origin = Origin.read(own.open().schema, own.place)
+            for dataset in every(own, origin):
+                _keep(dataset, ids)
+            _erase(own, origin, locked)
+    except (DataError, UsageError):
+        return set()
+    return {own.pictures, origin.maps}
+
+
+def _erase(tables: Tables, origin: Origin, locked: bool) -> None:
+    """Remove from both tables' folders everything but their rows."""
     for dataset in every(tables, origin):
         indexes = [index.name for index in dataset.describe_indices()]
         for name in indexes:  # they hold copies of what was removed
@@ -117,10 +156,6 @@ def purge(tables: Tables, origin: Origin, locked: bool) -> None:
         dataset.cleanup_old_versions(
             timedelta(0), delete_unverified=locked, error_if_tagged_old_versions=False
         )
-    if tables.folder is not None:
-        for folder in tables.folder.glob("*.lance"):
-            if folder.name not in (tables.pictures, origin.maps):
-                shutil.rmtree(folder)
 
 
 def require_same(tables: Tables, origin: Origin) -> lance.LanceDataset:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from reid_gallery.extraction import Damaged, Extractor
-from reid_gallery.keeping import alone, listed, require_same
+from reid_gallery.keeping import UPGRADE, alone, ids_in, listed, require_same
 from reid_gallery.rows import Entry, row_of
 from reid_gallery.schema import Origin
 from reid_gallery.tables import Tables
@@ -49,7 +49,7 @@ class Upgrade:
     @property
     def _own(self) -> Tables:
         """Tables whose pictures are the new rows."""
-        name = f"upgrade-{digest_of(self.new.made_by, self.new.half)}.lance"
+        name = f"{UPGRADE}{digest_of(self.new.made_by, self.new.half)}.lance"
         return attrs.evolve(self.tables, pictures=name)
 
     def run(self, drop_missing: bool, progress: Any) -> int:
@@ -61,9 +61,10 @@ class Upgrade:
         own = self._own
         damaged: dict[int, Damaged] = {}
         while True:
-            if not own.exists():
-                own.create(self.new)
-            left = [number for number in self._left() if number not in damaged]
+            with self.tables.writing():  # who forgets changes these tables, too
+                if not own.exists():
+                    own.create(self.new)
+                left = [number for number in self._left() if number not in damaged]
             if not left:
                 break
             progress.start(len(left))
@@ -81,8 +82,8 @@ class Upgrade:
 
     def _left(self) -> list[int]:
         """The ids of rows that are not extracted yet."""
-        ids = _ids(require_same(self.tables, self.old))
-        return [int(number) for number in np.setdiff1d(ids, _ids(self._own.open()))]
+        ids = ids_in(require_same(self.tables, self.old))
+        return [int(number) for number in np.setdiff1d(ids, ids_in(self._own.open()))]
 
     def _extract(self, ids: Sequence[int], progress: Any) -> dict[int, Damaged]:
         """Extract some rows; return the damaged ones by id."""
@@ -112,8 +113,8 @@ class Upgrade:
         tables, own = self.tables, self._own
         with alone(tables), told(tables.place):
             dataset = require_same(tables, self.old)
-            ready = _ids(own.open())
-            late = np.setdiff1d(_ids(dataset), [*ready.tolist(), *dropped])
+            ready = ids_in(own.open())
+            late = np.setdiff1d(ids_in(dataset), [*ready.tolist(), *dropped])
             for start in range(0, len(late), SHARD):  # added since
                 some = late[start : start + SHARD].tolist()
                 dropped |= set(self._extract(some, lambda done: None))
@@ -159,7 +160,3 @@ class Upgrade:
                 yield from pa.table(columns, schema=schema).combine_chunks().to_batches()
 
         return pa.RecordBatchReader.from_batches(schema, batches())
-
-
-def _ids(dataset: lance.LanceDataset) -> np.ndarray:
-    return np.asarray(dataset.to_table(columns=["id"]).column("id").to_numpy())

@@ -6,11 +6,14 @@ import csv
 import json
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from disks import files_of
 from gallery_runs import other_run, write_csv
 
 pytest.importorskip("lance", reason="needs `uv run --all-groups`")
@@ -22,8 +25,10 @@ import pyarrow.parquet
 
 import reidcore
 from reid_gallery import Gallery
+from reid_gallery.exporting import export
+from reid_gallery.filters import Filter
 from reidcore.cli.main import main
-from reidcore.errors import DataError, ReidError, UsageError
+from reidcore.errors import DataError, OutputError, ReidError, UsageError
 
 
 @pytest.fixture
@@ -452,6 +457,142 @@ def test_another_run_is_refused_and_an_upgrade_extracts_anew(work, gallery, tmp_
         gallery.upgrade(new)
     reopened = Gallery.open(gallery.place, device="cpu")
     assert reopened.origin == gallery.origin and reopened.add(tmp_path / "drawn").added
+
+
+class Slow:
+    """A table; while it is read, something else is done."""
+
+    def __init__(self, dataset, act):
+        self.dataset, self.act = dataset, act
+
+    def __getattr__(self, name):
+        return getattr(self.dataset, name)
+
+    def to_batches(self, **asked):
+        self.act()
+        yield from self.dataset.to_batches(**asked)
+
+
+@pytest.mark.parametrize("name", ["all.csv", "all.parquet"])
+def test_exports_to_one_file_at_once(gallery, tmp_path, name):
+    """Each is whole, and the last one stays; what a killed one has left goes."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / f".{name}.0123abcd.tmp").touch()
+    (out / name).symlink_to(tmp_path / f"linked-{name}")
+    dataset = gallery.tables.open()
+    rows, some = Filter.of(), Filter.of(where="speed = 1")
+    few = dataset.count_rows("speed = 1")
+
+    def second():
+        assert export(dataset, gallery.origin, out / name, some) == few
+        assert len(entries(out / name)) == few
+
+    def entries(file):
+        if name.endswith(".csv"):
+            return file.read_text().splitlines()[1:]
+        return pa.parquet.read_table(file).to_pylist()
+
+    assert export(Slow(dataset, second), gallery.origin, out / name, rows) == len(gallery)
+    assert len(entries(out / name)) == len(gallery) > few
+    assert [path.name for path in out.iterdir()] == [name] and (out / name).is_symlink()
+
+
+def test_an_export_that_finds_no_room(gallery, tmp_path):
+    """It is told with the file's name, and the old one stays."""
+    file = tmp_path / "all.csv"
+    file.write_text("old")
+    with files_of(100), pytest.raises(OutputError, match=f"cannot write {file}: File too large"):
+        gallery.export(file)
+    assert file.read_text() == "old" and not list(tmp_path.glob(".*.tmp"))
+
+
+class Noting:
+    """Notes what an upgrade tells, and does something once, amid some picture."""
+
+    def __init__(self, act, at=1):
+        self.said, self.act, self.at = [], act, at
+
+    def working(self, text):
+        self.said.append(text)
+        if len(self.said) == self.at:
+            self.act()
+
+    @property
+    def totals(self):
+        return {int(text.split()[2]) for text in self.said}
+
+
+def traces_of(gallery, new, tmp_path):
+    """The first row, and what the files of an upgrade to another run hold of it."""
+    first = table(gallery).sort_by("id").to_pylist()[0]
+    fresh = Gallery.create(new, tmp_path / "fresh", device="cpu")
+    fresh.add(tmp_path / "gallery.csv")
+    (own,) = [row for row in table(fresh).to_pylist() if row["source"] == first["source"]]
+    (map,) = [r for r in table(fresh, "maps.lance").to_pylist() if r["id"] == own["id"]]
+    return first["source"], {
+        "source": Path(first["source"]).name.encode(),
+        "vector": np.array(own["look__vector"], np.float32).tobytes(),
+        "map": np.array(map["pairs__map"][:512], np.float32).tobytes(),
+    }
+
+
+def test_a_killed_upgrade_keeps_what_it_made_but_of_the_forgotten(
+    work, gallery, tmp_path, monkeypatch
+):
+    """What was broken off sooner, or is nobody's, goes altogether."""
+    monkeypatch.setattr("reid_gallery.upgrading.SHARD", 8)
+    new = other_run(work, tmp_path / "new-run")
+    source, traces = traces_of(gallery, new, tmp_path)
+    count = len(gallery)
+
+    def die():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gallery.upgrade(new, reporter=Noting(die, at=2))
+    assert all(holding(gallery, content) for content in traces.values())
+    shutil.copytree(f"{gallery.place}/maps.lance", f"{gallery.place}/maps-ab.lance")
+    (Path(gallery.place) / "upgrade-ab.lance" / "data").mkdir(parents=True)
+    assert gallery.forget([source]) == 1
+    assert {name: holding(gallery, content) for name, content in traces.items()} == {
+        name: [] for name in traces
+    }
+    assert not list(Path(gallery.place).glob("*-ab.lance"))
+    noted = Noting(lambda: None)
+    assert gallery.upgrade(new, reporter=noted) == count - 1
+    assert noted.totals == {count - 8}
+    assert gallery.search(tmp_path / "query.csv", ranking="short")[0].matches
+
+
+def test_forgetting_amid_an_upgrade(work, gallery, tmp_path, monkeypatch):
+    """The upgrade goes on, and nothing is left of who was forgotten."""
+    fcntl = pytest.importorskip("fcntl")
+    monkeypatch.setattr("reid_gallery.upgrading.SHARD", 8)
+    new = other_run(work, tmp_path / "new-run")
+    source, traces = traces_of(gallery, new, tmp_path)
+    count = len(gallery)
+    other = Gallery.open(gallery.place, device="cpu")
+    with ThreadPoolExecutor(1) as pool:
+        asked = []
+
+        def forget():
+            asked.append(pool.submit(other.forget, [source]))
+            with open(Path(gallery.place) / "gate.lock", "a") as gate:
+                while True:  # until it waits for this shard's end
+                    try:
+                        fcntl.flock(gate, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        break
+                    fcntl.flock(gate, fcntl.LOCK_UN)
+                    time.sleep(0.01)
+
+        noted = Noting(forget)
+        assert gallery.upgrade(new, reporter=noted) == count - 1
+        assert asked[0].result() == 1
+    assert noted.totals == {count}
+    assert not any(holding(gallery, content) for content in traces.values())
+    assert source not in sources(gallery)
 
 
 def test_an_upgrade_without_all_sources(work, gallery, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import shutil
@@ -58,6 +59,43 @@ def test_one_queue_that_is_bounded(http, settings):
         assert "wait" in problem(found, 503, settings) and int(found.headers["retry-after"]) >= 1
     assert ask(http, png()).status_code == 200
     assert http.app.state.engine.places.taken == 0
+
+
+def test_all_that_is_decoded_is_bounded(http, settings):
+    """Pictures that are added or explained have places as those that are searched for; those that
+    wait to be added are not kept decoded."""
+    engine = http.app.state.engine
+    size, most = (41, 83), settings.pictures
+    files = [("picture", png(seed, size)) for seed in range(most)]
+    row = expected(settings, [png(1)])[0][0].id
+    gate = threading.Event()
+    for thread in (engine.changing, engine.searching.thread):
+        thread.submit(gate.wait, 120)
+    asked = []
+    with ThreadPoolExecutor(most + 1) as pool:
+        try:
+            asked.append(pool.submit(http.post, "/v1/pictures", files=files))
+            until(lambda: engine.changing._work_queue.qsize() or asked[0].done())
+            gc.collect()
+            found = [one for one in gc.get_objects() if issubclass(type(one), Image.Image)]
+            assert [one for one in found if one.size == size] == []
+            asked += [
+                pool.submit(
+                    http.post, "/v1/explain", files={"picture": png(one)}, data={"match": row}
+                )
+                for one in range(settings.waiting - most)
+            ]
+            until(lambda: engine.places.taken == settings.waiting or any(o.done() for o in asked))
+            for path in ("/v1/pictures", "/v1/explain", "/v1/search"):
+                data = {"match": row} if "explain" in path else {}
+                found = http.post(path, files={"picture": png(1)}, data=data)
+                assert "wait" in problem(found, 503, settings)
+        finally:
+            gate.set()
+    assert [one.result().status_code for one in asked] == [201] + [200] * (len(asked) - 1)
+    assert engine.places.taken == 0
+    ids = asked[0].result().json()["ids"]
+    assert http.post("/v1/forget", json={"ids": ids}).json() == {"rows": most}
 
 
 def test_a_search_blocks_no_adding(http):

@@ -85,8 +85,7 @@ async def search(
         tuple(camera or ()) or None, after or None, before or None, where, top, ranking or None,
         candidates, unknown_above,
     )  # fmt: skip
-    with engine.places.take(len(picture) + len(ids)):
-        uploads = await decoded(request, picture, box)
+    async with decoded(request, picture, box, len(ids)) as uploads:
         rows = await engine.run(engine.reading, partial(engine.rows, ids)) if ids else []
         audit(request, "search", pictures=len(uploads), ids=ids, **wanted.told())
         found = await engine.search([*(one.picture for one in uploads), *rows], wanted)

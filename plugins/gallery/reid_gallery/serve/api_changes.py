@@ -41,16 +41,14 @@ async def add(
 ) -> schemas.Added:
     """Add pictures; they are in the gallery for good when this answers."""
     engine = engine_of(request)
-    uploads = await decoded(request, picture, box)
-    audit(request, "add", pictures=len(uploads), camera=camera, identity=identity)
-    sides = [box_of(one) for one in box] if box else [None] * len(uploads)
+    sides = [box_of(one) for one in box] if box else [None] * len(picture)
     cells = {"identity": identity or "", "tracklet": tracklet or ""}
     folder = engine.settings.uploads.absolute()
 
     def stored() -> list[Entry]:
         entries = []
-        for one, side in zip(uploads, sides, strict=True):
-            path = str(store(folder, one.content, one.ending))
+        for (content, ending), side in zip(contents, sides, strict=True):
+            path = str(store(folder, content, ending))
             row = Row(
                 path, "", camera or "", "gallery", time, modality or "",
                 box=None if side is None else tuple(side),  # type: ignore[arg-type]
@@ -58,7 +56,11 @@ async def add(
             entries.append(Entry(row, cells))
         return entries
 
-    done, ids = await engine.add(await engine.run(engine.reading, stored))
+    async with decoded(request, picture, box) as uploads:
+        audit(request, "add", pictures=len(uploads), camera=camera, identity=identity)
+        contents = [(one.content, one.ending) for one in uploads]
+        uploads.clear()  # decoded they are large, and the one thread of changes may take long
+        done, ids = await engine.add(await engine.run(engine.reading, stored))
     damaged = [
         schemas.Damaged(picture=place, detail="cannot be read")
         for place, one in enumerate(ids, 1)

@@ -69,6 +69,6 @@ async def explain_upload(
     view: MayText = None,
 ) -> Response:
     """Return a PNG of why an upload and a row match."""
-    (upload,) = await decoded(request, [picture], [box] if box else None)
-    audit(request, "explain", pictures=1, ids=[match])
-    return await _explained(request, list(rows_of([upload.picture])), match, ranking, view)
+    async with decoded(request, [picture], [box] if box else None) as (upload,):
+        audit(request, "explain", pictures=1, ids=[match])
+        return await _explained(request, list(rows_of([upload.picture])), match, ranking, view)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, Path, Query, Request, UploadFile, params
@@ -71,10 +72,19 @@ def audit(request: Request, action: str, **what: Any) -> None:
     request.state.result = {}
 
 
+@asynccontextmanager
 async def decoded(
-    request: Request, files: list[UploadFile], boxes: list[str] | None = None
+    request: Request, files: list[UploadFile], boxes: list[str] | None = None, rows: int = 0
+) -> AsyncIterator[list[Decoded]]:
+    """Have uploads as pictures in the `async with` block, each cut to its box, and places for them
+    and for `rows` of the gallery until it ends. Raises Problem."""
+    with engine_of(request).places.take(len(files) + rows):
+        yield await _decoded(request, files, boxes)
+
+
+async def _decoded(
+    request: Request, files: list[UploadFile], boxes: list[str] | None
 ) -> list[Decoded]:
-    """Return uploads as pictures, each cut to its box. Raises Problem."""
     settings = request.app.state.settings
     if len(files) > settings.pictures:
         raise Problem(413, f"there are {len(files)} pictures, more than {settings.pictures}")
